@@ -1,0 +1,1 @@
+"""What runs in and around the patched process: agent, journal, transport."""

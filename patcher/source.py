@@ -1,0 +1,31 @@
+"""A patch is the base and the new source of every module it changes; nothing else is trusted or needed.
+
+Source is kept as the bytes of the file: encoding cookies, line ends and all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleChange:
+    """One module of a patch, before and after.
+
+    `base is None`: the module is added. `new is None`: it is removed. `base == new`: only values it
+    takes from a changed module change here. `path` is relative to the import root ("jinja2/filters.py").
+    """
+
+    name: str
+    path: str
+    package: bool
+    base: bytes | None
+    new: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What the engine is asked to do: bring these modules from base to new. `id` names it in file names and logs."""
+
+    id: str
+    changes: tuple[ModuleChange, ...]
