@@ -67,7 +67,9 @@ class Verdict:
 class Refused(AuthorError):
     """A patch that cannot go in place here. Nothing was touched; `verdicts` says why, edit by edit."""
 
-    def __init__(self, code: str, cause: str, verdicts: tuple[Verdict, ...] = (), *, next: str = "") -> None:
+    def __init__(
+        self, code: str, cause: str, verdicts: tuple[Verdict, ...] = (), *, next: str = ""
+    ) -> None:
         super().__init__(code, cause, next=next)
         self.verdicts = verdicts
 
@@ -78,6 +80,9 @@ CATALOGUE: Final[dict[str, str]] = {
     # usage and configuration
     "ZDP-001": "bad usage",
     "ZDP-002": "bad configuration",
+    "ZDP-003": "base and new are the same",
+    "ZDP-004": "source cannot be read",
+    "ZDP-005": "source is of a kind that is not supported",
     # the bundle is refused
     "ZDP-101": "bundle is too large",
     "ZDP-102": "bundle is damaged",
@@ -116,6 +121,8 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-302": "patch was superseded by another release",
     "ZDP-303": "patch was quarantined after crashes",
     "ZDP-304": "audit chain is broken",
+    "ZDP-305": "targets are in different states",
+    "ZDP-306": "a required fix is missing",
     # not reached
     "ZDP-401": "no agent matches",
     "ZDP-402": "agent does not answer",
@@ -124,6 +131,7 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-405": "too many requests",
     # rolled back
     "ZDP-501": "trial ran out and the patch was reverted",
+    "ZDP-502": "one target failed and all were reverted",
     # bugs
     "ZDP-901": "internal error",
 }

@@ -1,0 +1,165 @@
+"""Every run of `zdpatch` ends with a result or an error with an id, and a code that says how it is.
+
+Only the module of the invoked command is imported: `zdpatch status` does not pay for cryptography.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+import zdpatch
+from zdpatch.cli import errors
+from zdpatch.cli.home import private_directory
+from zdpatch.cli.output import Group, Output, is_terminal
+from zdpatch.patcher.errors import BugError, ZdpatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# command -> (module of zdpatch.cli that holds a click command of the same name, help line)
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "keygen": ("keys", "Make a signing key."),
+    "trust": ("trust", "Say whose signatures count here."),
+    "build": ("build", "Make a bundle from two versions of a source."),
+    "check": ("check", "Say offline what each edit of a bundle needs."),
+    "inspect": ("inspect", "Show what a bundle claims and who signed it."),
+    "sign": ("sign", "Add signatures to a bundle."),
+    "push": ("push", "Put a bundle into running processes."),
+    "status": ("status", "Show the running processes and their patches."),
+    "history": ("history", "Show what happened to the patches of each process."),
+    "audit": ("audit", "Show the audit trail and whether its chain holds."),
+    "confirm": ("confirm", "Keep a patch that is on trial."),
+    "rollback": ("rollback", "Take a patch out again."),
+    "hold": ("hold", "Refuse new patches for a while."),
+    "diff": ("diff", "Show the source that a patch changes."),
+    "completion": ("completion", "Print the completion script of a shell."),
+}
+
+
+class LazyGroup(Group):
+    """The group of `COMMANDS`; a module is imported when its command is invoked."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of a patch's way."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"zdpatch.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one was perhaps meant."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    "zdpatch",
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    examples=[
+        "zdpatch build --from jinja2==3.1.5 --to jinja2==3.1.6 --app shop -o fix.zdp --sign ci.key",
+        "zdpatch push fix.zdp --plan",
+        "zdpatch push fix.zdp --trial 10m --wait",
+        "zdpatch status --require CVE-2025-27516",
+    ],
+)
+@click.version_option(zdpatch.__version__, message="zdpatch %(version)s")
+def cli() -> None:
+    """Put signed fixes into running Python processes, and take them out again."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code; never raises for anything a command does."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    output = Output(json="--json" in given)
+    try:
+        result: Any = cli.main(given, prog_name="zdpatch", standalone_mode=False, obj=output)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has seen enough; the interpreter must not fail again at its last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.PIPE_CLOSED
+    except Exception as error:  # noqa: BLE001 - this is the edge: each error becomes a text and a code
+        return _report(error, output)
+    except KeyboardInterrupt:
+        return _report(click.Abort(), output)
+    return result if isinstance(result, int) else errors.DONE
+
+
+def _report(error: Exception, output: Output) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return errors.USAGE
+    if isinstance(error, click.Abort):
+        click.echo("interrupted", err=True)
+        return errors.DETACHED
+    known = _as_zdpatch_error(error, output)
+    if output.json:
+        output.result(errors.ERROR_SCHEMA, errors.error_json(known), ())
+    else:
+        _print_error(known)
+    return errors.exit_code(known.code)
+
+
+def _as_zdpatch_error(error: Exception, output: Output) -> ZdpatchError:
+    if isinstance(error, ZdpatchError):
+        return error
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if isinstance(context, click.Context) else "zdpatch"
+        return errors.usage(error.format_message(), next=f"{path} --help")
+    return BugError(
+        "ZDP-901",
+        f"{type(error).__name__}: {error}\n{_log_traceback(error, output)}",
+        state="What was done is unknown.",
+        next="zdpatch status",
+    )
+
+
+def _print_error(error: ZdpatchError) -> None:
+    colour = is_terminal(sys.stderr)
+    headline, *rest = errors.error_lines(error)
+    if colour:
+        word, _, tail = headline.partition(" ")
+        headline = f"{click.style(word, fg='red', bold=True)} {click.style(tail, bold=True)}"
+    for line in (headline, *rest):
+        click.echo(line, err=True, color=colour)
+
+
+def _log_traceback(error: Exception, output: Output) -> str:
+    """Append the traceback to the home's log; when that fails, the words to show hold it."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        path = private_directory(output.home) / "cli.log"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "a", encoding="utf-8") as log:  # noqa: PTH123 - it is a descriptor
+            log.write(text)
+    except (OSError, ZdpatchError):
+        return text
+    return f"The traceback is in {path}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())
