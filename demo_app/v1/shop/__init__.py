@@ -1,0 +1,1 @@
+"""A shop whose carts live in the memory of its workers."""
