@@ -82,6 +82,11 @@ class Shop:
         with contextlib.closing(self.connect()) as connection:
             return request(connection, method, path, body, session=session)
 
+    def worker_pids(self) -> tuple[int, ...]:
+        """The workers that run now."""
+        running = {child.pid for child in self._started[0].children()}
+        return tuple(pid for pid in self.pids if pid in running)
+
     def stop(self) -> None:
         """End the service: politely at first, each process by its own pid."""
         for process in self._started:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 PER_WORKER = 3
 PAUSE_S = 0.004
 GREETING: Final = "Dear {{ name }}, enjoy your {{ 'lamp'|upper }}!"
+# What the supplier is paid is none of a customer's business, and the sandbox keeps names with an
+# underscore away from templates. Jinja2 3.1.5 can be tricked into handing out the real str.format.
+ATTACK: Final = """{{ ("{0._cost}"|attr("format"))(supplier) }}"""
+SECRET: Final = "1870"
 LAMP, VAT, VOUCHER, OFFER = 3999, 19, 10, 10
 
 
@@ -45,13 +49,14 @@ WRONG_OFFER = _half_up(LAMP * (100 - OFFER), 100) * (100 + VAT) // 100
 
 
 class Customer:
-    """One visitor. `total` is what the cart cost last; a `failure` ends the visit."""
+    """One visitor. `total`, `offer` and `secret` (told or not) are the last answers; a `failure` ends the visit."""
 
     def __init__(self, number: int, pid: int, connection: HTTPConnection) -> None:
         self.pid = pid
         self.lamps = number + 1
         self.total = 0
         self.offer = 0
+        self.secret: bool | None = None
         self.served: Counter[str] = Counter()
         self.flips: list[tuple[int, int]] = []
         self.slowest_s = 0.0
@@ -74,7 +79,13 @@ class Customer:
         self._connection.close()
 
     def _visit(self) -> None:
-        looks: list[Callable[[], None]] = [self._cart, self._front, self._offers, self._card]
+        looks: list[Callable[[], None]] = [
+            self._cart,
+            self._front,
+            self._offers,
+            self._card,
+            self._attack,
+        ]
         try:
             while not self._stop.wait(PAUSE_S):
                 looks[self.served.total() % len(looks)]()
@@ -109,6 +120,11 @@ class Customer:
     def _card(self) -> None:
         card = self._ask("POST", "/card", GREETING)
         check(card == f"Dear {self._name}, enjoy your LAMP!", "the card is as written", card)
+
+    def _attack(self) -> None:
+        card = self._ask("POST", "/card", ATTACK)
+        check(card == SECRET or "unsafe" in card, "the attack succeeds or is refused", card)
+        self.secret = card == SECRET
 
 
 class Load:
@@ -173,3 +189,7 @@ class Load:
     def all_see_offer(self, offer: int) -> bool:
         """Whether everybody now sees this offer."""
         return all(one.offer == offer for one in self.customers)
+
+    def all_get_secret(self, told: bool) -> bool:
+        """Whether the attack now works for everybody, or for nobody."""
+        return all(one.secret is told for one in self.customers)

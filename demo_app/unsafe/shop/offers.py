@@ -1,1 +1,1 @@
-../../v1/shop/offers.py
+../../v2/shop/offers.py
