@@ -61,7 +61,6 @@ class Zdpatch:
 
     @staticmethod
     def _expect(done: subprocess.CompletedProcess[str], code: int) -> None:
-        claim = f"{shlex.join(done.args[1:])} exits with {code}"
-        check(
-            done.returncode == code, claim, f"{done.returncode}\n{done.stdout}{done.stderr or ''}"
-        )
+        claim = f"zdpatch {shlex.join(done.args[1:])} exits with {code}"
+        seen = f"it exited with {done.returncode}\n{done.stdout}{done.stderr or ''}"
+        check(done.returncode == code, claim, seen)

@@ -1,6 +1,6 @@
 """The tour: a live shop under load gets fixes, refuses bad ones, and loses no request.
 
-Exit code 0 means that everything it said was checked and held; 1 names the first thing that did not.
+Exit code 0: everything it said was checked and held. 1: the first thing that did not is named.
 """
 
 from __future__ import annotations

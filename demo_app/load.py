@@ -25,7 +25,7 @@ GREETING: Final = "Dear {{ name }}, enjoy your {{ 'lamp'|upper }}!"
 # What the supplier is paid is none of a customer's business, and the sandbox keeps names with an
 # underscore away from templates. Jinja2 3.1.5 can be tricked into handing out the real str.format.
 ATTACK: Final = """{{ ("{0._cost}"|attr("format"))(supplier) }}"""
-SECRET: Final = "1870"
+ANSWER: Final = "1870"
 LAMP, VAT, VOUCHER, OFFER = 3999, 19, 10, 10
 
 
@@ -49,7 +49,10 @@ WRONG_OFFER = _half_up(LAMP * (100 - OFFER), 100) * (100 + VAT) // 100
 
 
 class Customer:
-    """One visitor. `total`, `offer` and `secret` (told or not) are the last answers; a `failure` ends the visit."""
+    """One visitor, with the last answers: `total`, `offer`, and whether the `secret` was told.
+
+    A `failure` is what was wrong with an answer; it ends the visit.
+    """
 
     def __init__(self, number: int, pid: int, connection: HTTPConnection) -> None:
         self.pid = pid
@@ -123,8 +126,8 @@ class Customer:
 
     def _attack(self) -> None:
         card = self._ask("POST", "/card", ATTACK)
-        check(card == SECRET or "unsafe" in card, "the attack succeeds or is refused", card)
-        self.secret = card == SECRET
+        check(card == ANSWER or "unsafe" in card, "the attack succeeds or is refused", card)
+        self.secret = card == ANSWER
 
 
 class Load:
