@@ -35,6 +35,24 @@ PIPE_CLOSED: Final = 141
 _EXIT_BY_HUNDRED: Final = {"0": 2, "1": 3, "2": 4, "3": 9, "4": 5, "5": 6, "9": 1}
 
 
+class FleetError(Refused):
+    """What went wrong over several agents; `targets` tells it one by one, as JSON."""
+
+    def __init__(  # noqa: PLR0913 - an error is all of these words
+        self,
+        code: str,
+        cause: str,
+        targets: list[dict[str, object]],
+        *,
+        verdicts: tuple[Verdict, ...] = (),
+        state: str = UNCHANGED,
+        next: str = "",
+    ) -> None:
+        super().__init__(code, cause, verdicts, next=next)
+        self.state = state
+        self.targets = targets
+
+
 def exit_code(code: str) -> int:
     """The exit code of an id: `exit_code("ZDP-103") == 3`. An unknown id counts as a bug."""
     return _EXIT_BY_HUNDRED.get(code.removeprefix("ZDP-")[:1], BUG)
@@ -82,11 +100,10 @@ def error_json(error: ZdpatchError) -> dict[str, object]:
         "next": error.next,
         "exit": exit_code(error.code),
     }
-    if isinstance(error, Refused):
+    if isinstance(error, Refused) and error.verdicts:
         body["verdicts"] = [verdict_json(verdict) for verdict in error.verdicts]
-    extra: object = getattr(error, "details", None)
-    if isinstance(extra, dict):
-        body["details"] = extra
+    if isinstance(error, FleetError):
+        body["targets"] = error.targets
     return {"schema": ERROR_SCHEMA, "error": body}
 
 

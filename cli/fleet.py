@@ -1,0 +1,259 @@
+"""A bundle goes to every target or to none: stage and plan everywhere, apply everywhere, or undo.
+
+No terminal here: `push` prints, and programs that keep a warm `Client` call these directly.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from zdpatch.agent.protocol import (
+    Apply,
+    ApplyResult,
+    Confirm,
+    ConfirmResult,
+    Plan,
+    Revert,
+    RevertResult,
+    Stage,
+    StageResult,
+    Status,
+    StatusResult,
+    VerdictRow,
+)
+from zdpatch.cli.errors import error_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from zdpatch.agent.home import AgentFile
+    from zdpatch.agent.protocol import AgentInfo
+    from zdpatch.cli.client import Client
+    from zdpatch.patcher.errors import ZdpatchError
+
+IN_PLACE: Final = frozenset({"trial", "confirmed", "absorbed"})
+OUT: Final = frozenset({"reverted", "quarantined", "refused", "superseded", "staged"})
+_NOT_THERE: Final = frozenset({"ZDP-212", "ZDP-213", "ZDP-215"})
+NO_ANSWER: Final = "ZDP-402"
+
+
+class PlanResult(msgspec.Struct, frozen=True):
+    """What applying would do to one process (the engine's summary)."""
+
+    patch: str = ""
+    verdicts: list[VerdictRow] = []
+    modules: list[str] = []
+    functions: int = 0
+    steps: int = 0
+    heap_scan: bool = False
+    notices: list[str] = []
+    deferred: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One agent on the way of a push.
+
+    `outcome` is one of planned, already, refused, applied, failed, unknown, reverted, stuck, ended.
+    `state` is the last state of the patch there that is known, "" if none.
+    """
+
+    ref: AgentFile
+    outcome: str
+    state: str = ""
+    agent: AgentInfo | None = None
+    plan: PlanResult | None = None
+    applied: ApplyResult | None = None
+    error: ZdpatchError | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def until(self) -> float | None:
+        """When the trial ends, in seconds since 1970."""
+        return None if self.applied is None else self.applied.until
+
+
+def prepare(
+    client: Client,
+    digest: str,
+    raw: bytes,
+    agents: Sequence[AgentFile],
+    *,
+    timeout_s: float | None = None,
+) -> list[Target]:
+    """Stage and plan on every agent; changes nothing. Outcomes: planned, already, refused."""
+    targets: list[Target] = []
+    for answer in client.ask(agents, Stage(digest), StageResult, raw, timeout_s=timeout_s):
+        if answer.result is None:
+            targets.append(Target(answer.ref, "refused", agent=answer.agent, error=answer.error))
+            continue
+        state, warnings = answer.result.state, tuple(answer.result.warnings)
+        outcome = "already" if state in IN_PLACE else "planned"
+        targets.append(Target(answer.ref, outcome, state, answer.agent, warnings=warnings))
+    going = [target.ref for target in targets if target.outcome == "planned"]
+    plans = client.ask(going, Plan(digest), PlanResult, timeout_s=timeout_s)
+    by_agent = {answer.ref.agent: answer for answer in plans}
+    for i, target in enumerate(targets):
+        if answer := by_agent.get(target.ref.agent):
+            outcome = "planned" if answer.error is None else "refused"
+            targets[i] = replace(target, outcome=outcome, plan=answer.result, error=answer.error)
+    return targets
+
+
+def apply(
+    client: Client, header: Apply, targets: Sequence[Target], *, timeout_s: float | None = None
+) -> list[Target]:
+    """Apply on all planned targets at once. Outcomes: applied, failed, unknown, ended."""
+    going = [target.ref for target in targets if target.outcome == "planned"]
+    answers = client.ask(going, header, ApplyResult, timeout_s=timeout_s)
+    by_agent = {answer.ref.agent: answer for answer in answers}
+    result: list[Target] = []
+    for target in targets:
+        answer = by_agent.get(target.ref.agent)
+        if answer is None:
+            result.append(target)
+        elif answer.result is not None:
+            state = answer.result.state
+            result.append(replace(target, outcome="applied", state=state, applied=answer.result))
+        else:
+            silent = answer.error is not None and answer.error.code in {NO_ANSWER, "ZDP-404"}
+            outcome = "unknown" if silent else "failed"
+            result.append(replace(target, outcome=outcome, error=answer.error))
+    return _ask_again(client, header.digest, result)
+
+
+def _ask_again(client: Client, digest: str, targets: list[Target]) -> list[Target]:
+    """Find out what became of targets whose answer to `apply` never came."""
+    unsure = [target.ref for target in targets if target.outcome == "unknown"]
+    states = {ref.agent: state for ref, state in patch_states(client, digest, unsure)}
+    for i, target in enumerate(targets):
+        if target.outcome != "unknown" or (state := states.get(target.ref.agent)) is None:
+            continue
+        outcome = "applied" if state in IN_PLACE else "failed" if state in OUT else "unknown"
+        targets[i] = replace(target, outcome=outcome, state=state)
+    return targets
+
+
+def patch_states(
+    client: Client, digest: str, agents: Sequence[AgentFile], *, timeout_s: float = 5.0
+) -> Iterator[tuple[AgentFile, str | None]]:
+    """The state of a patch at each agent; "" when it is not there, None without an answer."""
+    for answer in client.ask(agents, Status(), StatusResult, timeout_s=timeout_s):
+        if answer.result is None:
+            yield answer.ref, None
+            continue
+        states = [row.state for row in answer.result.patches if row.digest == digest]
+        yield answer.ref, states[-1] if states else ""
+
+
+def undo(
+    client: Client, digest: str, targets: Sequence[Target], *, timeout_s: float | None = None
+) -> list[Target]:
+    """Take the patch out where this push brought it in. Outcomes: reverted, or stuck."""
+    going = [target.ref for target in targets if target.outcome in {"applied", "unknown"}]
+    answers = client.ask(going, Revert(digest), RevertResult, timeout_s=timeout_s)
+    by_agent = {answer.ref.agent: answer for answer in answers}
+    result: list[Target] = []
+    for target in targets:
+        answer = by_agent.get(target.ref.agent)
+        if answer is None:
+            result.append(target)
+        elif answer.error is None:
+            result.append(replace(target, outcome="reverted", state="reverted"))
+        elif target.outcome == "unknown" and answer.error.code in _NOT_THERE:
+            result.append(replace(target, outcome="failed", state="staged"))
+        else:
+            result.append(replace(target, outcome="stuck", error=answer.error))
+    return result
+
+
+def confirm(
+    client: Client, digest: str, targets: Sequence[Target], *, timeout_s: float | None = None
+) -> list[Target]:
+    """Confirm where the patch is on trial already (a push again, with --confirm)."""
+    going = [target.ref for target in targets if target.state == "trial"]
+    answers = client.ask(going, Confirm(digest), ConfirmResult, timeout_s=timeout_s)
+    by_agent = {answer.ref.agent: answer for answer in answers}
+    return [
+        target
+        if (answer := by_agent.get(target.ref.agent)) is None
+        else replace(target, state="confirmed")
+        if answer.error is None
+        else replace(target, outcome="failed", error=answer.error)
+        for target in targets
+    ]
+
+
+def follow(
+    client: Client,
+    digest: str,
+    targets: Sequence[Target],
+    *,
+    deadline: float,
+    changed: Callable[[Target], None],
+) -> list[Target]:
+    """Watch until no target is on trial, or `deadline` (monotonic seconds) is over.
+
+    `changed` hears each change of state. A process that ends meanwhile has outcome "ended".
+    """
+    current = list(targets)
+    pause_s = 0.25
+    while any(target.state == "trial" for target in current):
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
+        pause_s = min(pause_s * 1.5, 2.0)
+        watched = [target.ref for target in current if target.state == "trial"]
+        states = {ref.agent: state for ref, state in patch_states(client, digest, watched)}
+        for i, target in enumerate(current):
+            if target.ref.agent not in states:
+                continue
+            now = _advance(target, states[target.ref.agent])
+            if now is not target:
+                current[i] = now
+                changed(now)
+    return current
+
+
+def _advance(target: Target, state: str | None) -> Target:
+    if state is None:
+        return replace(target, outcome="ended", state="")
+    if state == target.state:
+        return target
+    return replace(target, outcome="applied" if state in IN_PLACE else "reverted", state=state)
+
+
+def facts(ref: AgentFile, agent: AgentInfo | None) -> dict[str, Any]:
+    """What is known about an agent, as JSON: what it said itself, else what it announced."""
+    known: dict[str, Any] = msgspec.to_builtins(ref if agent is None else agent)
+    return {
+        key: known.get(key)
+        for key in ("agent", "app", "release", "pid", "python", "labels", "host", "state")
+    }
+
+
+def target_json(target: Target) -> dict[str, object]:
+    """One target as `--json` shows it."""
+    applied = target.applied
+    return {
+        **facts(target.ref, target.agent),
+        "outcome": target.outcome,
+        "patch_state": target.state,
+        "until": target.until,
+        "plan": None if target.plan is None else msgspec.to_builtins(target.plan),
+        "flip_us": None if applied is None else applied.flip_us,
+        "functions": None if applied is None else applied.functions,
+        "outstanding": {} if applied is None else applied.outstanding,
+        "notices": [] if applied is None else applied.notices,
+        "warnings": list(target.warnings),
+        "error": None if target.error is None else error_json(target.error)["error"],
+    }
+
+
+def count_of(targets: Iterable[Target], *outcomes: str) -> int:
+    """How many targets have one of these outcomes."""
+    return sum(target.outcome in outcomes for target in targets)

@@ -1,0 +1,246 @@
+"""`push` leaves every target on the new code, or every target as it was, or says which are not.
+
+Exit codes: 0 in (or was already), 10 `--plan` has changes, 11 the person said no, 6 reverted again,
+9 targets differ, 8 `--wait` ran out of time, 130 detached; refusals by their id.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from zdpatch.agent.protocol import MAX_TRIAL_S, Apply
+from zdpatch.cli import errors, fleet, report
+from zdpatch.cli.bundlefile import BundleFile, keep_copy, read_bundle
+from zdpatch.cli.client import DEFAULT_TIMEOUT_S, Client
+from zdpatch.cli.options import Duration, reason_option, show_duration, to_option
+from zdpatch.cli.output import Command, Output, count, pass_output
+from zdpatch.cli.select import Selector, chosen, discover, parse_selector
+from zdpatch.patcher.errors import OperatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from zdpatch.agent.home import AgentFile
+    from zdpatch.cli.fleet import Target
+
+SCHEMA: Final = "zdpatch.push/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asked for. Times are seconds."""
+
+    plan_only: bool
+    partial: bool
+    yes: bool
+    wait: bool
+    confirm: bool
+    trial_s: float
+    timeout_s: float | None
+    reason: str
+
+    @property
+    def request_s(self) -> float:
+        """How long one agent may take for one answer."""
+        return min(DEFAULT_TIMEOUT_S, self.timeout_s or DEFAULT_TIMEOUT_S)
+
+
+@click.command(
+    "push",
+    cls=Command,
+    short_help="Put a bundle into running processes.",
+    examples=[
+        "zdpatch push fix.zdp --plan",
+        "zdpatch push fix.zdp --to app=shop,zone=a --trial 10m",
+        "zdpatch push fix.zdp --yes --confirm --json",
+    ],
+)
+@click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path, dir_okay=False))
+@to_option
+@click.option("--plan", "plan_only", is_flag=True, help="Stop after the plan (exit 10: changes).")
+@click.option("--partial", is_flag=True, help="Apply where it can be, even if others refuse.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed without a terminal.")
+@click.option("--wait", is_flag=True, help="Stay until the trial ended: confirmed or reverted.")
+@click.option("--confirm", is_flag=True, help="Keep it at once, without a trial.")
+@click.option(
+    "--trial",
+    "trial_s",
+    type=Duration(),
+    default=600.0,
+    show_default="10m",
+    help="Silence for so long reverts it.",
+)
+@click.option("--timeout", "timeout_s", type=Duration(), help="How long the whole push may take.")
+@reason_option
+@pass_output
+def push(  # noqa: PLR0913 - one per option
+    output: Output,
+    /,
+    *,
+    bundle: Path,
+    selector: str,
+    plan_only: bool,
+    partial: bool,
+    yes: bool,
+    wait: bool,
+    confirm: bool,
+    trial_s: float,
+    timeout_s: float | None,
+    reason: str,
+) -> None:
+    """Put BUNDLE into running processes.
+
+    It is staged and planned on every target first; if one refuses, none applies. Then all apply at
+    once, on trial: unless somebody confirms, the patch is taken out again when the trial is over.
+    """
+    wish = Wish(plan_only, partial, yes, wait, confirm, trial_s, timeout_s, reason)
+    if trial_s > MAX_TRIAL_S:
+        raise errors.usage(f"a trial lasts at most {show_duration(MAX_TRIAL_S)}")
+    if not (yes or plan_only or sys.stdin.isatty()):
+        raise errors.usage(
+            "push asks before it changes anything, and there is no terminal to ask on",
+            next=f"zdpatch push {bundle} --yes",
+        )
+    file = read_bundle(bundle)
+    agents = find_targets(output, file, selector)
+    with Client(timeout_s=wish.request_s) as client:
+        output.exit(Push(output, client, file, wish).run(agents))
+
+
+def find_targets(output: Output, file: BundleFile, selector: str) -> list[AgentFile]:
+    """The agents of the bundle's application that the selector names. Raises ZDP-401."""
+    target = file.manifest.target
+    parsed = parse_selector(selector)
+    wanted = dict(parsed.wanted)
+    if "app" not in wanted:
+        wanted["app"] = (target.app,)
+    if not selector:
+        wanted.update({key: (value,) for key, value in target.labels.items()})
+    everyone = discover(output.home)
+    agents = chosen(everyone, Selector(wanted))
+    if not agents:
+        words = ",".join(f"{key}={value}" for key, values in wanted.items() for value in values)
+        raise OperatorError(
+            "ZDP-401",
+            f"of {count(len(everyone), 'agent')} in {output.home}, none is {words}",
+            next="zdpatch status",
+        )
+    return agents
+
+
+class Push:
+    """One push, from the plan to the last word about it."""
+
+    def __init__(self, output: Output, client: Client, file: BundleFile, wish: Wish) -> None:
+        self.output = output
+        self.client = client
+        self.file = file
+        self.wish = wish
+        self.begun = time.monotonic()
+
+    def run(self, agents: Sequence[AgentFile]) -> int:
+        """The whole way. Returns the exit code; raises what was refused or failed."""
+        targets = fleet.prepare(
+            self.client, self.file.digest, self.file.raw, agents, timeout_s=self.wish.request_s
+        )
+        planned = fleet.count_of(targets, "planned")
+        refused = fleet.count_of(targets, "refused")
+        if refused and (not self.wish.partial or planned == 0):
+            raise report.refusal(self.file, targets)
+        if self.wish.plan_only:
+            self._result("planned" if planned else "already", targets, report.plan_lines)
+            return errors.HAS_CHANGES if planned else errors.DONE
+        for line in report.plan_lines(self.output, self.file, targets):
+            self.output.progress(line)
+        if not planned:
+            return self._already(targets)
+        if not self._agreed(planned):
+            self._result("aborted", targets, report.untouched_lines)
+            return errors.ABORTED
+        return self._apply(targets)
+
+    def _agreed(self, planned: int) -> bool:
+        if self.wish.yes:
+            return True
+        how = "to keep" if self.wish.confirm else f"on trial for {show_duration(self.wish.trial_s)}"
+        question = f"? Apply to {count(planned, 'process', 'processes')}, {how}?"
+        return click.confirm(question, default=False, err=True)
+
+    def _already(self, targets: Sequence[Target]) -> int:
+        if self.wish.confirm:
+            targets = fleet.confirm(self.client, self.file.digest, targets)
+        if fleet.count_of(targets, "failed"):
+            raise report.failure(self.file, targets)
+        return self._follow("already", targets)
+
+    def _apply(self, targets: Sequence[Target]) -> int:
+        header = Apply(
+            digest=self.file.digest,
+            trial_s=None if self.wish.confirm else max(1, round(self.wish.trial_s)),
+            confirm=self.wish.confirm,
+            reason=self.wish.reason,
+        )
+        with uninterrupted():
+            targets = fleet.apply(self.client, header, targets, timeout_s=self.wish.request_s)
+            failed = fleet.count_of(targets, "failed", "unknown")
+            if failed and not self.wish.partial:
+                targets = fleet.undo(self.client, self.file.digest, targets)
+                raise report.failure(self.file, targets)
+        keep_copy(self.output.home, self.file)
+        return self._follow("applied", targets)
+
+    def _follow(self, state: str, targets: Sequence[Target]) -> int:
+        code = errors.DONE
+        if self.wish.wait and any(target.state == "trial" for target in targets):
+            limit = self.wish.timeout_s or 10 * MAX_TRIAL_S
+            try:
+                targets = fleet.follow(
+                    self.client,
+                    self.file.digest,
+                    targets,
+                    deadline=self.begun + limit,
+                    changed=lambda target: self.output.progress(report.state_line(target)),
+                )
+            except KeyboardInterrupt:
+                self.output.progress("Detached; the trial goes on.")
+                code = errors.DETACHED
+            if fleet.count_of(targets, "reverted"):
+                raise report.ended_badly(self.file, targets)
+            if code == errors.DONE and any(target.state == "trial" for target in targets):
+                code = errors.STILL_GOING
+        if fleet.count_of(targets, "refused", "failed", "unknown"):
+            state, code = "partial", errors.DEGRADED
+        self._result(state, targets, report.outcome_lines)
+        return code
+
+    def _result(self, state: str, targets: Sequence[Target], lines: report.Lines) -> None:
+        data: dict[str, object] = {
+            "state": state,
+            "bundle": report.bundle_json(self.file),
+            "targets": [fleet.target_json(target) for target in targets],
+            "took_ms": round((time.monotonic() - self.begun) * 1000, 1),
+        }
+        self.output.result(SCHEMA, data, lines(self.output, self.file, targets))
+
+
+@contextmanager
+def uninterrupted() -> Generator[None]:
+    """Ctrl-C and SIGTERM wait for the end of the block: targets are never left half-way by them."""
+    came: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in signals}
+    try:
+        yield
+    finally:
+        for one, action in before.items():
+            signal.signal(one, action)
+    if came:
+        raise KeyboardInterrupt

@@ -1,0 +1,250 @@
+"""What a push has to say, in words and as JSON: which targets, what changes, how it ended."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from zdpatch.cli import fleet
+from zdpatch.cli.client import label
+from zdpatch.cli.errors import FleetError
+from zdpatch.cli.output import Output, clean, count, table
+from zdpatch.patcher.errors import UNCHANGED, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from zdpatch.cli.bundlefile import BundleFile
+    from zdpatch.cli.fleet import Target
+    from zdpatch.patcher.errors import ZdpatchError
+
+    Lines: TypeAlias = Callable[[Output, BundleFile, Sequence[Target]], Iterable[str]]
+
+MAX_ROWS: Final = 40  # of one list; the rest is counted
+ROW_WORDS: Final = {
+    "A": "in place",
+    "Q": "needs a consistent flip",
+    "M": "needs a migration",
+    "R": "needs new workers",
+    "X": "refused",
+}
+
+
+def bundle_json(file: BundleFile) -> dict[str, object]:
+    """The bundle of a push as `--json` shows it."""
+    manifest = file.manifest
+    return {
+        "id": manifest.id,
+        "digest": file.digest,
+        "seq": manifest.seq,
+        "app": manifest.target.app,
+        "fixes": list(manifest.fixes),
+        "modules": [entry.name for entry in manifest.modules],
+        "origin": {"base": manifest.origin.base, "new": manifest.origin.new},
+    }
+
+
+def plan_lines(output: Output, file: BundleFile, targets: Sequence[Target]) -> list[str]:
+    """The plan for people: what goes where, edit by edit."""
+    manifest = file.manifest
+    facts = [
+        manifest.id,
+        f"seq {manifest.seq}",
+        f"sha256:{file.digest[:12]}",
+        count(len(manifest.modules), "module"),
+        *(["fixes " + ", ".join(manifest.fixes)] if manifest.fixes else []),
+    ]
+    pids = ", ".join(str(target.ref.pid) for target in targets[:8])
+    more = f" and {len(targets) - 8} more" if len(targets) > 8 else ""
+    lines = [
+        f"bundle    {clean('  '.join(facts))}",
+        f"from      {clean(manifest.origin.base)} -> {clean(manifest.origin.new)}",
+        f"targets   {count(len(targets), 'process', 'processes')}"
+        f" of {clean(manifest.target.app)}: pid {pids}{more}",
+    ]
+    rows = _shortened(table(_plan_rows(targets)))
+    lines += [f"{'plan' if i == 0 else '':10}{row}" for i, row in enumerate(rows)]
+    for state in sorted({target.state for target in targets if target.outcome == "already"}):
+        number = sum(t.outcome == "already" and t.state == state for t in targets)
+        lines.append(f"already   {state} in {number} of {len(targets)}")
+    for target in targets:
+        if target.error is not None:
+            refused = f"{label(target.ref)}  {target.error.code}  {clean(target.error.cause)}"
+            lines.append(output.paint(f"refused   {refused}", "red"))
+    return lines
+
+
+def _plan_rows(targets: Sequence[Target]) -> list[tuple[str, str, str]]:
+    """Rows over all targets, each once: (what, where, words)."""
+    rows: dict[tuple[str, str, str], None] = {}
+    for target in targets:
+        if target.plan is None:
+            continue
+        for verdict in target.plan.verdicts:
+            words = ROW_WORDS.get(verdict.row, verdict.row)
+            rows[words, verdict.path, verdict.edit] = None
+        for module in target.plan.deferred:
+            rows["at import", module, "not imported yet; served patched when it is"] = None
+        for notice in (*target.plan.notices, *target.warnings):
+            rows["note", notice, ""] = None
+    return list(rows)
+
+
+def outcome_lines(output: Output, file: BundleFile, targets: Sequence[Target]) -> list[str]:
+    """How a push ended, for people."""
+    lines: list[str] = []
+    applied = [target for target in targets if target.outcome == "applied"]
+    if applied:
+        flips = [target.applied.flip_us for target in applied if target.applied is not None]
+        took = f"  flip {max(flips):.0f} µs" if flips else ""
+        done = f"applied   {len(applied)}/{len(targets)}{took}"
+        lines.append(output.paint(done, "green", bold=True))
+    already = fleet.count_of(targets, "already")
+    if already:
+        lines.append(f"already   {already}/{len(targets)}")
+    for target in targets:
+        if target.error is not None:
+            code, cause = target.error.code, clean(target.error.cause)
+            lines.append(output.paint(f"{target.outcome:10}{code}  {cause}", "red"))
+        if target.applied is not None and target.applied.outstanding:
+            lines.append(f"still old {label(target.ref)}: {_outstanding(target)}")
+    lines += [f"note      {clean(notice)}" for notice in _notices(targets)]
+    on_trial = [target for target in targets if target.state == "trial"]
+    if on_trial:
+        ends = [target.until for target in on_trial if target.until is not None]
+        until = f" until {clock(min(ends))}" if ends else ""
+        lines.append(f"trial     {len(on_trial)}/{len(targets)}{until}, then it reverts by itself")
+        patch = file.manifest.id
+        keep, out = f"zdpatch confirm {patch}", f"zdpatch rollback {patch}"
+        lines += ["", f"Keep it:  {keep}        Take it out:  {out}"]
+    return lines
+
+
+def _outstanding(target: Target) -> str:
+    assert target.applied is not None
+    running = sorted(target.applied.outstanding.items())
+    return ", ".join(f"{clean(path)} ({number})" for path, number in running[:6])
+
+
+def _notices(targets: Sequence[Target]) -> list[str]:
+    """What agents remarked when they applied and had not said in the plan."""
+    said = {notice for target in targets if target.plan for notice in target.plan.notices}
+    notices = [n for target in targets if target.applied for n in target.applied.notices]
+    return [notice for notice in dict.fromkeys(notices) if notice not in said]
+
+
+def untouched_lines(_output: Output, _file: BundleFile, _targets: Sequence[Target]) -> list[str]:
+    """The person said no."""
+    return [UNCHANGED]
+
+
+def state_line(target: Target) -> str:
+    """One change of state, as a line for logs."""
+    now = datetime.now().astimezone().strftime("%H:%M:%S")
+    return f"{now} {label(target.ref)} state={target.state or target.outcome}"
+
+
+def clock(second: float) -> str:
+    """A time of day here, with the date when it is not today."""
+    then = datetime.fromtimestamp(second).astimezone()
+    today = then.date() == datetime.now().astimezone().date()
+    return then.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+def refusal(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
+    """The error for a push that some target refused before anything was changed anywhere."""
+    refused = [target for target in targets if target.error is not None]
+    willing = len(targets) - len(refused)
+    state = UNCHANGED if willing == 0 else f"{UNCHANGED} {willing} of {len(targets)} would take it."
+    partial = f"zdpatch push {file.path} --partial" if fleet.count_of(targets, "planned") else ""
+    return _combined(targets, refused, state=state, next=partial)
+
+
+def failure(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
+    """The error for a push that failed somewhere while it was applied and was undone elsewhere."""
+    failed = [target for target in targets if target.outcome in {"failed", "unknown", "stuck"}]
+    stuck = fleet.count_of(targets, "stuck")
+    reverted = fleet.count_of(targets, "reverted")
+    follow = f"zdpatch status; zdpatch rollback {file.manifest.id}"
+    if stuck:
+        where = ", ".join(label(target.ref) for target in targets if target.outcome == "stuck")
+        state = f"Old everywhere but in {where}: what runs there must be looked at."
+        return _combined(targets, failed, state=state, code="ZDP-305", next=follow)
+    if reverted == 0:
+        return _combined(targets, failed, state=_before(targets), next="zdpatch status")
+    state = f"Taken out again of {count(reverted, 'process', 'processes')}; old code everywhere."
+    return _combined(targets, failed, state=state, code="ZDP-502", next="zdpatch history")
+
+
+def _before(targets: Sequence[Target]) -> str:
+    already = fleet.count_of(targets, "already")
+    return f"As before: in {already} of {len(targets)}." if already else UNCHANGED
+
+
+def ended_badly(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
+    """The error for a trial that ended with the patch taken out."""
+    out = [target for target in targets if target.outcome == "reverted"]
+    here = fleet.count_of(targets, "applied", "already") - sum(t.state == "trial" for t in targets)
+    where = ", ".join(label(target.ref) for target in out)
+    if here:
+        return FleetError(
+            "ZDP-305",
+            f"{file.manifest.id} was taken out of {where}, and stays in {here} others",
+            [fleet.target_json(target) for target in targets],
+            state="Some processes run old code, some new.",
+            next="zdpatch status",
+        )
+    return FleetError(
+        "ZDP-501",
+        f"nobody confirmed {file.manifest.id}, or it was taken out: {where}",
+        [fleet.target_json(target) for target in targets],
+        state="Old code everywhere.",
+        next=f"zdpatch history   and again:  zdpatch push {file.path}",
+    )
+
+
+def _combined(
+    targets: Sequence[Target],
+    wrong: Sequence[Target],
+    *,
+    state: str,
+    code: str = "",
+    next: str = "",
+) -> ZdpatchError:
+    """One error out of many: causes grouped, the id of the first by number unless one is given."""
+    causes: dict[tuple[str, str], list[Target]] = {}
+    for target in wrong:
+        assert target.error is not None
+        causes.setdefault((target.error.code, target.error.cause), []).append(target)
+    order = sorted(causes)
+    first = causes[order[0]][0].error
+    assert first is not None
+    title = code or first.code
+    lines: list[str] = []
+    for one_code, cause in order:
+        group = causes[one_code, cause]
+        who = ", ".join(label(target.ref) for target in group[:6])
+        rest = f" and {len(group) - 6} more" if len(group) > 6 else ""
+        prefix = "" if one_code == title else f"{one_code}: "
+        if len(targets) > 1:
+            lines.append(f"{len(group)} of {len(targets)}: {who}{rest}")
+        lines.append(f"{prefix}{clean_lines(cause)}")
+    return FleetError(
+        title,
+        "\n".join(lines),
+        [fleet.target_json(target) for target in targets],
+        verdicts=first.verdicts if isinstance(first, Refused) else (),
+        state=state,
+        next=next or first.next,
+    )
+
+
+def clean_lines(text: str) -> str:
+    """`text` cleaned line by line."""
+    return "\n".join(clean(line) for line in text.splitlines())
+
+
+def _shortened(rows: list[str]) -> list[str]:
+    if len(rows) <= MAX_ROWS:
+        return rows
+    return [*rows[:MAX_ROWS], f"and {len(rows) - MAX_ROWS} more (--json has all)"]

@@ -1,0 +1,42 @@
+"""Each kind of source ends as bytes by path below the import root, with its origin."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from zdpatch.cli.import_root import Source, SourceError, read_directory
+from zdpatch.cli.revision import read_git
+from zdpatch.cli.wheels import read_release, read_wheel
+
+SOURCE_KINDS: Final = "a directory, git:REV, a wheel file or name==version"
+_RELEASE: Final = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==([A-Za-z0-9.!+_-]+)")
+_SDIST: Final = (".tar.gz", ".tar.bz2", ".tar.xz", ".zip", ".tgz")
+
+
+def read_source(spec: str, *, root: str | None = None, cache: Path, here: Path) -> Source:
+    """Read the source that `spec` names.
+
+    `root` is the import root inside a directory or a git tree; without it a git tree's is found.
+    `cache` keeps fetched wheels; `here` is where relative paths and the repository are looked up.
+    Raises `SourceError`.
+    """
+    if spec.startswith("git:"):
+        return read_git(spec.removeprefix("git:"), root=root, repository=here)
+    path = here / Path(spec).expanduser()
+    if path.is_dir():
+        return read_directory(path / root if root else path)
+    if root:
+        raise SourceError("ZDP-001", f"--root is for directories and git, not for {spec}")
+    if match := _RELEASE.fullmatch(spec):
+        return read_release(match[1], match[2], cache=cache)
+    if spec.endswith(".whl"):
+        return read_wheel(path)
+    if spec.endswith(_SDIST):
+        raise SourceError(
+            "ZDP-005",
+            f"{spec} is an sdist; building it would execute its code",
+            next="use its wheel, or unpack it and give the directory",
+        )
+    raise SourceError("ZDP-004", f"{spec} is not {SOURCE_KINDS}")
