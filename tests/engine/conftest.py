@@ -1,0 +1,124 @@
+"""Scenarios are text files under cases/; each is run in a fork of one warm child interpreter.
+
+A file holds scenarios: `[case name]`, one line that says what it proves, then sections. Sections
+that are source take a path (default `m.py`): `[base m.py]`, `[new m.py]`, `[outside app.py]`
+(loaded, not in the patched tree), `[gone m.py]` (removed by the patch). Others are code or
+checks: `[live]` runs after the import of the base; each expression of `[was]` is true before the
+patch and after its revert (or `[back]`, when given); `[now]` while it is applied; `[refused]`
+lists what must be told: `path row`, or an error id. `[lazy]` names files that are not imported;
+`[once]` applies only once; `[flags]` are the interpreter's (`-O`); `[python] 3.12` is the least.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+SOURCES = ("base", "new", "outside")
+SECTIONS = "case|base|new|outside|gone|lazy|live|was|now|back|refused|once|flags|python"
+HEADER = re.compile(rf"\[((?:{SECTIONS})(?: [^\]]+)?)\]")
+
+
+class RunCase(Protocol):
+    """Runs one scenario; returns {failed: the reason it does not hold, refused: whether it was}."""
+
+    def __call__(self, case: dict[str, Any]) -> dict[str, Any]: ...
+
+
+class Children:
+    """One warm child interpreter for each set of flags, started at first use."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen[str]] = {}
+
+    def run(self, case: dict[str, Any]) -> dict[str, Any]:
+        """Send one scenario, wait for its report."""
+        child = self._child(str(case["sections"].get("flags", "")).strip())
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(json.dumps(case) + "\n")
+        child.stdin.flush()
+        line = child.stdout.readline()
+        assert line, "the child interpreter ended"
+        report: dict[str, Any] = json.loads(line)
+        return report
+
+    def _child(self, flags: str) -> subprocess.Popen[str]:
+        if flags not in self._running:
+            command = [sys.executable, *flags.split(), str(HERE / "scenario_child.py")]
+            self._running[flags] = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        return self._running[flags]
+
+    def close(self) -> None:
+        """End the children by ending their input."""
+        for child in self._running.values():
+            child.communicate(timeout=20)
+
+
+def _blank() -> dict[str, Any]:
+    return {"base": {}, "new": {}, "outside": {}, "gone": [], "lazy": [], "sections": {}}
+
+
+def _close_section(case: dict[str, Any], header: str, lines: list[str]) -> None:
+    kind, _, path = header.partition(" ")
+    text = "\n".join(lines).strip("\n") + "\n"
+    if kind in SOURCES:
+        case[kind][path or "m.py"] = text
+    elif kind in ("gone", "lazy"):
+        case[kind] += path.split() or ["m.py"]
+    elif kind == "case":
+        case["name"], case["proves"] = path, text.strip()
+    else:
+        case["sections"][kind] = f"{path}\n{text}" if path else text
+
+
+def parse(text: str) -> Iterator[dict[str, Any]]:
+    """The scenarios of one file."""
+    case, header, lines = _blank(), "", list[str]()
+    for line in [*text.split("\n"), "[case end]"]:
+        match = HEADER.fullmatch(line)
+        if match is None:
+            lines.append(line)
+            continue
+        if header:
+            _close_section(case, header, lines)
+        if match[1].startswith("case "):
+            if "name" in case:
+                yield case
+            case = _blank()
+        header, lines = match[1], []
+
+
+def cases() -> list[dict[str, Any]]:
+    """All scenarios of cases/, with ids file-name."""
+    found: list[dict[str, Any]] = []
+    for path in sorted((HERE / "cases").glob("*.scenario")):
+        found += [{**case, "id": f"{path.stem}-{case['name']}"} for case in parse(path.read_text())]
+    return found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that takes `case` runs once for each scenario."""
+    if "case" in metafunc.fixturenames:
+        known = cases()
+        metafunc.parametrize("case", known, ids=[case["id"] for case in known])
+
+
+@pytest.fixture(scope="session")
+def run_case() -> Iterator[RunCase]:
+    """Runs a scenario in a fork of a child interpreter."""
+    children = Children()
+    yield children.run
+    children.close()

@@ -1,0 +1,468 @@
+"""Runs scenarios, each in a fork of this process: no scenario can see another, and none pays for
+the imports.
+
+A program, not a module: reads one JSON scenario a line on stdin, answers one JSON report a line
+on stdout. The order of one scenario: import the base, make live state, check `was`; plan (which
+must touch nothing); apply, revert, and every object must be the one it was before; apply again,
+check `now`; revert, check `back`. A scenario with `refused` must be refused with those verdicts
+and nothing touched.
+"""
+
+from __future__ import annotations
+
+import ast
+import faulthandler
+import functools
+import importlib
+import inspect
+import json
+import os
+import signal
+import sys
+import tempfile
+import textwrap
+import threading
+import traceback
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zdpatch.agent import local
+from zdpatch.patcher.errors import Verdict, ZdpatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from zdpatch.patcher.source import Patch
+
+LIMIT_S = 40
+importlib.import_module("asyncio")  # before the forks: a dozen scenarios use it
+
+
+class Failed(Exception):  # noqa: N818  # it is a verdict, not an error of this program
+    """The scenario does not hold; the text says where."""
+
+
+# -- fingerprint -----------------------------------------------------------------------------------
+
+
+def _function_parts(function: types.FunctionType) -> Iterator[tuple[str, object]]:
+    for name in ("__code__", "__defaults__", "__kwdefaults__", "__doc__", "__name__"):
+        yield name, getattr(function, name)
+    for name, value in function.__annotations__.items():
+        yield f"annotation {name}", value
+    for name, value in function.__dict__.items():
+        yield f"dict {name}", value
+    for number, cell in enumerate(function.__closure__ or ()):
+        yield f"cell {number}", cell
+        try:
+            yield f"contents {number}", cell.cell_contents
+        except ValueError:
+            continue
+
+
+def _parts(value: object) -> Iterable[tuple[str, object]]:  # noqa: PLR0911  # one clause a type
+    """What `value` is made of, without calling anything of its own."""
+    if isinstance(value, types.FunctionType):
+        return _function_parts(value)
+    if isinstance(value, type):
+        own = [(f".{name}", part) for name, part in vars(value).items() if name != "__dict__"]
+        return [*own, ("bases", value.__bases__)]
+    if isinstance(value, types.MethodType):
+        return [("self", value.__self__), ("func", value.__func__)]
+    if isinstance(value, staticmethod | classmethod):
+        return [("wrapped", value.__func__)]  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
+    if isinstance(value, property):
+        return [("get", value.fget), ("set", value.fset), ("del", value.fdel)]
+    if isinstance(value, functools.partial):
+        return [("func", value.func), ("args", value.args), ("keywords", value.keywords)]  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
+    if type(value) is dict:
+        items: dict[object, object] = value
+        return [(f"[{key!r:.40}]", item) for key, item in items.items()]
+    if type(value) is list or type(value) is tuple:
+        return [(f"[{number}]", item) for number, item in enumerate(value)]
+    wrapped = getattr_static(value, "__wrapped__")
+    own_dict = getattr_static(value, "__dict__")
+    return [("wrapped", wrapped), ("state", own_dict)]
+
+
+def getattr_static(value: object, name: str) -> object:
+    """An attribute of an instance's own dictionary, or None; runs no code of its class."""
+    try:
+        state: object = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    if name == "__dict__":
+        return dict(state) if isinstance(state, dict) else None  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+    return state.get(name) if isinstance(state, dict) else None  # pyright: ignore[reportUnknownVariableType,reportUnknownMemberType]
+
+
+def _foreign(value: object, own: set[str]) -> bool:
+    if isinstance(value, types.ModuleType):
+        return value.__name__ not in own
+    if isinstance(value, type | types.FunctionType):
+        return value.__module__ not in own
+    return False
+
+
+def fingerprint(names: Iterable[str]) -> dict[str, object]:
+    """Every object reachable through the modules `names`, by the way to it; holds them, so ids
+    stay theirs.
+    """
+    own = set(names)
+    found: dict[str, object] = {}
+    seen: set[int] = set()
+    queue: list[tuple[str, object]] = []
+    for name in sorted(own & sys.modules.keys()):
+        found[name] = sys.modules[name]
+        # Functions read __builtins__ once, and zdpatch may not add it: leave it out.
+        values = vars(sys.modules[name]).items()
+        queue += [(f"{name}:{key}", item) for key, item in values if key != "__builtins__"]
+    while queue:
+        way, value = queue.pop()
+        found[way] = value
+        if id(value) in seen or _foreign(value, own) or isinstance(value, types.CodeType):
+            continue
+        if way.count(" ") > 12:  # a deep structure: its top is enough
+            continue
+        seen.add(id(value))
+        found[f"{way} "] = value
+        queue += [(f"{way} {part}", item) for part, item in _parts(value)]
+    return found
+
+
+_FRESH = (" state", " bases")  # containers made by the walk itself: only what is in them counts
+
+
+def difference(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    """Ways whose object is another one, in words; empty when nothing was touched."""
+    ways = sorted(before.keys() | after.keys())
+    missing = object()
+    return [
+        f"{way}: {before.get(way, '(none)')!r:.80} -> {after.get(way, '(none)')!r:.80}"
+        for way in ways
+        if before.get(way, missing) is not after.get(way, missing)
+        and not way.rstrip().endswith(_FRESH)
+    ][:8]
+
+
+def surroundings() -> dict[str, object]:
+    """What a patch may not change in the interpreter itself."""
+    foreign = {
+        name
+        for name in sys.modules
+        if name.partition(".")[0] not in sys.stdlib_module_names and not name.startswith("zdpatch")
+    }
+    return {
+        "sys.modules": sorted(foreign),
+        "sys.meta_path": [id(finder) for finder in sys.meta_path],
+        "sys.path": list(sys.path),
+        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "switch interval": sys.getswitchinterval(),
+    }
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+def _explain(node: ast.expr, scope: dict[str, Any]) -> str:
+    if isinstance(node, ast.Compare) and len(node.comparators) == 1:
+        left, right = node.left, node.comparators[0]
+        values = [
+            eval(compile(ast.Expression(side), "<check>", "eval"), scope) for side in (left, right)
+        ]
+        return f"{values[0]!r:.300} against {values[1]!r:.300}"
+    return "false"
+
+
+def check(stage: str, text: str, scope: dict[str, Any]) -> None:
+    """Each expression statement of `text` must be true; other statements are run."""
+    for node in ast.parse(text).body:
+        shown = ast.unparse(node)
+        try:
+            if isinstance(node, ast.Expr):
+                code = compile(ast.Expression(node.value), f"<{stage}>", "eval")
+                if not eval(code, scope):
+                    raise Failed(f"{stage}: {shown}: {_explain(node.value, scope)}")
+            else:
+                exec(compile(ast.Module([node], []), f"<{stage}>", "exec"), scope)
+        except Failed:
+            raise
+        except BaseException as error:
+            raise Failed(f"{stage}: {shown}: raised\n{traceback.format_exc()}") from error
+
+
+def raises(call: Callable[[], object], *kinds: type[BaseException]) -> bool:
+    """True when `call()` raises one of `kinds`: for the check lines of scenarios."""
+    try:
+        call()
+    except kinds:
+        return True
+    return False
+
+
+def _called(function: Callable[..., object]) -> object:
+    """What `function` gives for its required parameters, each a small number; an exception by
+    its name.
+    """
+    try:
+        wanted = [
+            one
+            for one in inspect.signature(function).parameters.values()
+            if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+        ]
+        value = function(*range(1, len(wanted) + 1))
+        return [*value] if inspect.isgenerator(value) else value
+    except Exception as error:  # noqa: BLE001
+        return type(error).__name__
+
+
+def _looked(value: object, deep: int = 0) -> object:
+    if inspect.isfunction(value) or inspect.ismethod(value):
+        result = _called(value)
+        told = (str(inspect.signature(value)), value.__doc__)
+        return (told, _looked(result, deep + 1) if deep < 3 else "deep")
+    if isinstance(value, type):
+        return observe_class(value)
+    return repr(value)
+
+
+def observe_class(cls: type) -> dict[str, object]:
+    """Everything a user sees of a class: its own names, and what a new instance's methods give."""
+    seen: dict[str, object] = {"__doc__": cls.__doc__}
+    try:
+        one: Any = cls()
+    except Exception as error:  # noqa: BLE001
+        one = type(error).__name__
+    for name in [key for key in vars(cls) if not key.startswith("__")]:
+        try:
+            seen[name] = _looked(getattr(one, name))
+        except Exception as error:  # noqa: BLE001
+            seen[name] = type(error).__name__
+    return seen
+
+
+def observe(module: types.ModuleType) -> dict[str, object]:
+    """Everything a user sees of a module: its names, values, and what its functions give."""
+    return {
+        name: _looked(value)
+        for name, value in sorted(vars(module).items())
+        if not name.startswith("__") or name == "__all__"
+    }
+
+
+def same_as_fresh(name: str, source: str) -> bool:
+    """True when the live module `name` shows what a fresh import of `source` shows."""
+    live = observe(sys.modules[name])
+    fresh = types.ModuleType(name)
+    exec(compile(source, "<fresh>", "exec"), vars(fresh))
+    wanted = observe(fresh)
+    if live != wanted:
+        unequal = [
+            f"{key}: {live.get(key, '(none)')} against {wanted.get(key, '(none)')}"
+            for key in sorted(live.keys() | wanted.keys())
+            if live.get(key) != wanted.get(key)
+        ]
+        raise Failed("live against fresh: " + "; ".join(unequal)[:2000])
+    return True
+
+
+# -- one scenario ----------------------------------------------------------------------------------
+
+
+class Scenario:
+    """One scenario in its own process: files in a fresh directory, modules imported, live state
+    made.
+    """
+
+    def __init__(self, case: dict[str, Any]) -> None:
+        self.case = case
+        self.files: dict[str, str] = case["base"]
+        self.new: dict[str, str] = case["new"]
+        self.gone: list[str] = case["gone"]
+        self.outside: dict[str, str] = case["outside"]
+        self.lazy: list[str] = case["lazy"]
+        self.names = [self._name(path) for path in [*self.files, *self.new, *self.outside]]
+        self.module = types.ModuleType("scene")
+        self.scope: dict[str, Any] = vars(self.module)
+
+    @staticmethod
+    def _name(path: str) -> str:
+        return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+    def text(self, section: str) -> str:
+        """The lines of a section, empty when the scenario has none."""
+        return str(self.case["sections"].get(section, ""))
+
+    def begin(self) -> None:
+        """Write the base, import it, make the live state."""
+        root = Path(tempfile.mkdtemp(prefix="scenario-"))
+        for path, text in {**self.files, **self.outside}.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        sys.path.insert(0, str(root))
+        sys.dont_write_bytecode = True
+        importlib.invalidate_caches()
+        sys.modules["scene"] = self.module
+        self.scope.update(
+            raises=raises,
+            same_as_fresh=same_as_fresh,
+            sys=sys,
+            inspect=inspect,
+            textwrap=textwrap,
+            root=root,
+        )
+        for path in [*self.files, *self.outside]:
+            if path not in self.lazy:
+                name = self._name(path)
+                importlib.import_module(name)
+                self.scope[name.partition(".")[0]] = sys.modules[name.partition(".")[0]]
+        exec(compile(self.text("live"), "<live>", "exec"), self.scope)
+
+    def patch(self) -> Patch:
+        """The patch from base to new, named TEST-1."""
+        base = {path: text.encode() for path, text in self.files.items()}
+        new = {**base, **{path: text.encode() for path, text in self.new.items()}}
+        for path in self.gone:
+            del new[path]
+        return local.make_patch(base, new)
+
+    def run(self) -> None:
+        """The whole scenario; raises Failed where it does not hold."""
+        self.begin()
+        check("was", self.text("was"), self.scope)
+        if "either" in self.case["sections"]:
+            self.must_be_right()
+        elif "refused" in self.case["sections"]:
+            self.must_refuse()
+        else:
+            self.must_apply()
+
+    def must_be_right(self) -> None:
+        """Either refused with nothing touched, or applied with everything as a fresh import of
+        the new source.
+        """
+        try:
+            local.plan(self.patch())
+        except ZdpatchError:
+            self.case["sections"]["refused"] = ""
+            self.must_refuse()
+        else:
+            self.must_apply()
+
+    def must_refuse(self) -> None:
+        """Refused with the verdicts named, and nothing touched."""
+        before, around = fingerprint(self.names), surroundings()
+        try:
+            patch = self.patch()
+            plan = local.plan(patch)
+            shown = plan.summary()
+            self.scope["summary"] = shown
+            local.apply(plan)
+        except ZdpatchError as error:
+            refusal = error
+        else:
+            raise Failed(f"applied, but must be refused: {shown}")
+        if touched := difference(before, fingerprint(self.names)):
+            raise Failed("refused, but touched: " + "\n".join(touched))
+        if around != surroundings():
+            raise Failed(f"refused, but left traces: {around}\n{surroundings()}")
+        verdicts: tuple[Verdict, ...] = getattr(refusal, "verdicts", ())
+        self._compare(refusal, verdicts)
+        check("was after refusal", self.text("back") or self.text("was"), self.scope)
+
+    def _compare(self, refusal: ZdpatchError, verdicts: tuple[Verdict, ...]) -> None:
+        lines = [
+            f"{verdict.path} {verdict.row} line {verdict.line}: {verdict.edit}: {verdict.reason}"
+            for verdict in verdicts
+        ]
+        told = f"{refusal.code} {refusal.cause}\n" + "\n".join(lines)
+        for line in self.text("refused").split("\n"):
+            words = line.split()
+            if not words:
+                continue
+            if words[0].startswith("ZDP-"):
+                if refusal.code not in words[0].split("|"):
+                    raise Failed(f"refused with another id than {words[0]}: {told}")
+                continue
+            paths, rows = words[0].split("|"), words[1].split("|")
+            hits = [one for one in verdicts if one.path in paths and one.row in rows]
+            if not hits:
+                raise Failed(f"no verdict {line!r} in: {told}")
+            if not all(one.reason and one.remedy and one.line > 0 for one in hits):
+                raise Failed(f"a verdict without reason, remedy or line: {hits}")
+
+    def must_apply(self) -> None:
+        """Applied, undone to the last object, applied again, undone again."""
+        before, around = fingerprint(self.names), surroundings()
+        patch = self.patch()
+        plan = local.plan(patch)
+        if touched := difference(before, fingerprint(self.names)):
+            raise Failed("plan touched: " + "\n".join(touched))
+        if around != surroundings():
+            raise Failed(f"plan left traces: {around}\n{surroundings()}")
+        self.scope["summary"] = plan.summary()
+        self.scope["applied"] = local.apply(plan)
+        if "once" in self.case["sections"]:
+            check("now", self.text("now"), self.scope)
+        local.revert(patch.id)
+        if touched := difference(before, fingerprint(self.names)):
+            raise Failed("after revert not as before: " + "\n".join(touched))
+        if "once" in self.case["sections"]:
+            check("back", self.text("back") or self.text("was"), self.scope)
+            return
+        check("was after revert", self.text("was"), self.scope)
+        again = self.patch()
+        self.scope["applied"] = local.apply(local.plan(again))
+        check("now", self.text("now"), self.scope)
+        local.revert(again.id)
+        check("back", self.text("back") or self.text("was"), self.scope)
+
+
+# -- the server ------------------------------------------------------------------------------------
+
+
+def _report(case: dict[str, Any]) -> str:
+    faulthandler.dump_traceback_later(LIMIT_S, exit=True)
+    try:
+        Scenario(case).run()
+    except Failed as error:
+        return str(error)
+    except ZdpatchError as error:
+        told = "\n".join(str(one) for one in getattr(error, "verdicts", ()))
+        return f"{error}\n{told}\n{traceback.format_exc()}"
+    except BaseException:  # noqa: BLE001  # whatever it is, it is the report
+        return traceback.format_exc()
+    return ""
+
+
+def _fork(case: dict[str, Any]) -> str:
+    """The child's report, as JSON."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        with os.fdopen(write, "w") as out:
+            failed = _report(case)
+            out.write(json.dumps({"failed": failed, "refused": "refused" in case["sections"]}))
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as source:
+        told = source.read()
+    _, status = os.waitpid(child, 0)
+    if status != 0:
+        why = f"the process died: wait status {status}, see its stderr\n{told}"
+        return json.dumps({"failed": why, "refused": False})
+    return told
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what scenarios print is not an answer
+    for line in sys.stdin:
+        answers.write(_fork(json.loads(line)) + "\n")
+
+
+main()
