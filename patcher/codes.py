@@ -131,10 +131,10 @@ def loops(code: CodeType) -> bool:
     return not _LOOP_OPCODES.isdisjoint(code.co_code[::2])
 
 
-def position(code: CodeType) -> tuple[int, int]:
-    """First line and first column, to tell apart what shares a qualname; -1 for no column."""
-    column = next((p[2] for p in code.co_positions() if p[2] is not None and p[0] is not None), -1)
-    return code.co_firstlineno, column
+def position(code: CodeType) -> tuple[int, int, int]:
+    """First line, last line and its last column (0 if unknown): tells apart what shares a qualname."""
+    ends = [(line or 0, column or 0) for _, line, _, column in code.co_positions()]
+    return code.co_firstlineno, *max(ends, default=(0, 0))
 
 
 def like_live(new: CodeType, live: CodeType) -> CodeType:
@@ -232,23 +232,33 @@ def _resolved(code: CodeType) -> bytes:
             parts.append(_constant(_bits_beside_the_name(instruction)))
         else:
             parts.append(_constant(instruction.arg))
-    numbers = _varints(code.co_exceptiontable)
-    for start, length, target, depth in zip(*[iter(numbers)] * 4, strict=True):
-        places = (bisect_left(offsets, 2 * unit) for unit in (start, start + length, target))
+    for start, end, target, depth in _exception_entries(code):
+        places = (bisect_left(offsets, offset) for offset in (start, end, target))
         parts.append(_constant((*places, depth)))
     return b"".join(parts)
 
 
-def _varints(table: bytes) -> list[int]:
-    """Numbers of an exception table: six bits a byte, high first, 64 says that more follow."""
+def protected(code: CodeType) -> list[tuple[int, int, int]]:
+    """Ranges of offsets in bytes that a handler guards: (first, end, the handler's)."""
+    return [entry[:3] for entry in _exception_entries(code)]
+
+
+def _exception_entries(code: CodeType) -> list[tuple[int, int, int, int]]:
+    """(first, end, handler, depth and lasti) of the exception table, offsets in bytes.
+
+    A number has six bits a byte, high ones first; 64 says that more follow.
+    """
     numbers: list[int] = []
     value = 0
-    for byte in table:
+    for byte in code.co_exceptiontable:
         value = value << 6 | byte & 63
         if not byte & 64:
             numbers.append(value)
             value = 0
-    return numbers
+    return [
+        (2 * start, 2 * (start + length), 2 * target, depth)
+        for start, length, target, depth in zip(*[iter(numbers)] * 4, strict=True)
+    ]
 
 
 def _class_constant(value: object, stored: object) -> bytes:

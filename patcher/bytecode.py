@@ -1,0 +1,107 @@
+"""What a body surely binds is read from its instructions; a process has them even without sources.
+
+A definition counts as plain only when nothing can come between its `def` or `class` statement and
+its name: no decorator, no condition, no handler, no loop, and no other statement that stores the
+name. When in doubt it is not plain.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections import Counter
+from dataclasses import dataclass
+from types import CodeType
+from typing import TYPE_CHECKING, Final
+
+from zdpatch.patcher import codes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_IGNORED: Final = frozenset({"EXTENDED_ARG", "NOP", "CACHE", "SET_FUNCTION_ATTRIBUTE"})
+_STORES: Final = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"})
+_STORE_OPCODES: Final = frozenset(dis.opmap[name] for name in _STORES)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A plain `def` or `class` statement: `name` as the namespace has it (mangled), its code."""
+
+    name: str
+    code: CodeType
+
+
+def stored_elsewhere(base: CodeType) -> frozenset[str]:
+    """Names that statements of the module assign or delete as globals or as attributes."""
+    found: set[str] = set()
+    for code in codes.walk(base):
+        if not _STORE_OPCODES.isdisjoint(code.co_code[::2]):
+            found.update(i.argval for i in dis.get_instructions(code) if i.opname in _STORES)
+    return frozenset(found)
+
+
+def plain_definitions(body: CodeType, not_plain: frozenset[str]) -> list[Definition]:
+    """The plain definitions of a module or class body whose names are not in `not_plain`."""
+    if ("*",) in body.co_consts:  # from x import *: may rebind any name
+        return []
+    every = list(dis.get_instructions(body))
+    skipped = _skipped(body, every)
+    instructions = [i for i in every if i.opname not in _IGNORED]
+    stores = Counter(i.argval for i in instructions if i.opname in ("STORE_NAME", "DELETE_NAME"))
+    return [
+        Definition(store.argval, code)
+        for store, code in _made(instructions)
+        if stores[store.argval] == 1
+        and store.argval not in not_plain
+        and not any(low < store.offset < high for low, high in skipped)
+    ]
+
+
+def _made(instructions: list[dis.Instruction]) -> Iterator[tuple[dis.Instruction, CodeType]]:
+    """Each store whose value comes straight from a def or class statement, with its code."""
+    for at, instruction in enumerate(instructions):
+        if instruction.opname != "MAKE_FUNCTION" or not at:
+            continue
+        code = instructions[at - 1].argval
+        if not isinstance(code, CodeType):
+            continue
+        last = _end_of_class(instructions, at) if codes.is_class_body(code) else at
+        follows = instructions[last + 1] if 0 < last < len(instructions) - 1 else None
+        if follows is None or follows.opname != "STORE_NAME":
+            continue
+        if codes.is_class_body(code) or (
+            codes.is_function_code(code) and code.co_name != "<lambda>"
+        ):
+            yield follows, code
+
+
+def _end_of_class(instructions: list[dis.Instruction], made: int) -> int:
+    """Index of the call that makes the class whose body was just made a function; -1 if unsure."""
+    # On the stack: the builder of classes, a null, the body's function.
+    depth = 3
+    for at in range(made + 1, len(instructions)):
+        instruction = instructions[at]
+        if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
+            return -1
+        depth += dis.stack_effect(instruction.opcode, instruction.arg)
+        if depth == 1:
+            return at
+    return -1
+
+
+def _skipped(body: CodeType, instructions: list[dis.Instruction]) -> list[tuple[int, int]]:
+    """Ranges of offsets, without their ends, that an execution of the body may leave out."""
+    jumps = [
+        (i.offset, i.argval)
+        for i in instructions
+        if i.opcode in dis.hasjrel or i.opcode in dis.hasjabs
+    ]
+    skipped = [(at, target) for at, target in jumps if target > at]
+    forward = list(skipped)
+    for start, end, handler in codes.protected(body):
+        skipped.append((start - 1, end))
+        if any(at < handler < target for at, target in forward):
+            skipped.append((start, handler))  # the handler stands in line, after an `else`
+        # A handler at the end of the code jumps back to where the body goes on.
+        skipped += [(start, target) for at, target in jumps if at >= handler and target < at]
+    return skipped

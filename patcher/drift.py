@@ -1,0 +1,205 @@
+"""A process drifts when it runs something that its base does not explain; it is not patched then.
+
+Two questions. Does each live function of the module run code that the base has under this path?
+And is each plain definition of the base, one which nothing in the source decorates, rebinds or
+makes conditional, still what its name is bound to? What programs do lawfully at run time is not
+drift: functions made by `exec` (dataclasses, attrs), decorators' results, names set or deleted by
+the module itself, conditional definitions that were not taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from zdpatch.patcher import codes, reach
+from zdpatch.patcher.bytecode import Definition, plain_definitions, stored_elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from types import CodeType
+
+    from zdpatch.patcher.inventory import Inventory, LiveFunction
+
+What = Literal["changed", "unknown", "replaced", "missing"]
+
+# What these do to a class leaves its plain methods alone.
+_HARMLESS_MODULES: Final = frozenset({"builtins", "abc", "enum", "typing"})
+_MAKERS_OF_STATIC: Final = frozenset({"__init_subclass__", "__class_getitem__", "__new__"})
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One live thing that the base does not explain.
+
+    `path` is "module:qualname", `line` its line in the base (in the live code when the base has
+    nothing there), `what` a clause for people. `kind`: "changed" (the function runs other code),
+    "unknown" (the base has no such function), "replaced" (its name is bound to something else),
+    "missing" (the name or the function is gone).
+    """
+
+    path: str
+    line: int
+    what: str
+    kind: What
+
+
+def drift(inventory: Inventory, base: CodeType, known: Collection[CodeType] = ()) -> list[Drift]:
+    """What of `inventory` the source behind `base` does not explain, in order of lines.
+
+    `base` is the module code compiled from the source that should be running, whatever its file
+    name. `known` are further codes whose presence is explained (closures that an active patch had
+    to leave on old code).
+    """
+    compared = _Comparison(inventory, base, known)
+    found = [*compared.functions(), *compared.definitions()]
+    unique = {(d.path, d.line, d.kind): d for d in found}
+    return sorted(unique.values(), key=lambda d: (d.line, d.path))
+
+
+class _Comparison:
+    def __init__(self, inventory: Inventory, base: CodeType, known: Collection[CodeType]) -> None:
+        self.inventory = inventory
+        self.base = base
+        self.flat = codes.flatten(base)
+        self.digests = {q: {codes.digest(c) for c in cs} for q, cs in self.flat.items()}
+        self.known = {codes.digest(code) for code in known}
+        self.live = {
+            id(f.function): codes.digest(f.code)
+            for functions in inventory.functions.values()
+            for f in functions
+        }
+        self.files = self._files()
+        self.stored_elsewhere = stored_elsewhere(base)
+
+    def _files(self) -> set[str]:
+        """File names which the module's own code has; other code was made by `exec`."""
+        space = self.inventory.namespace
+        explained = {
+            f.code.co_filename
+            for functions in self.inventory.functions.values()
+            for f in functions
+            if self.explains(f)
+        }
+        file = space.get("__file__")
+        return explained | ({file} if type(file) is str else set())
+
+    def explains(self, live: LiveFunction) -> bool:
+        digest = self.live[id(live.function)]
+        return digest in self.digests.get(live.qualname, ()) or digest in self.known
+
+    def functions(self) -> Iterator[Drift]:
+        """Live functions from the module's own file that run what the base has not."""
+        for path, functions in self.inventory.functions.items():
+            for live in functions:
+                if self.explains(live) or live.code.co_filename not in self.files:
+                    continue
+                if path in self.flat:
+                    line = self.flat[path][0].co_firstlineno
+                    what = f"{live.where} runs code that differs from the base"
+                    yield self._drift(path, line, what, "changed")
+                else:
+                    line = live.code.co_firstlineno
+                    what = f"{live.where} runs code that the base does not have"
+                    yield self._drift(path, line, what, "unknown")
+
+    def definitions(self) -> Iterator[Drift]:
+        """Plain definitions of the module and of its plainly made classes."""
+        space = self.inventory.namespace
+        yield from self._body(self.base, space, "", strict=True)
+        for path, bodies in codes.class_bodies(self.base).items():
+            if len(bodies) == 1:
+                for cls in self.inventory.classes.get(path, []):
+                    strict = _plainly_made(cls)
+                    own = dict(reach.class_dict(cls))
+                    yield from self._body(bodies[0], own, path + ".", strict=strict)
+
+    def _body(
+        self, body: CodeType, space: dict[str, object], prefix: str, *, strict: bool
+    ) -> Iterator[Drift]:
+        for made in plain_definitions(body, self.stored_elsewhere):
+            if codes.is_class_body(made.code):
+                found = self._class(made, space)
+            else:
+                found = self._function(made, space, strict=strict)
+            if found is not None:
+                kind, what = found
+                path = prefix + made.code.co_name
+                yield self._drift(path, made.code.co_firstlineno, f"{path} {what}", kind)
+
+    def _function(
+        self, made: Definition, space: dict[str, object], *, strict: bool
+    ) -> tuple[What, str] | None:
+        if made.name not in space:
+            bound: object = None
+            complaint: tuple[What, str] = ("missing", "is gone from its namespace")
+        else:
+            bound = space[made.name]
+            complaint = ("replaced", f"was replaced at run time by {_describe(bound)}")
+        functions = reach.inner_functions(bound)
+        plain = type(bound) is FunctionType or made.name in _MAKERS_OF_STATIC
+        if plain and any(self._is(made, function) for function in functions):
+            return None
+        if reach.is_a(bound, ModuleType):  # the package imported a submodule of this name
+            return None
+        # Something at the class's making wrapped or moved it (an Enum keeps its `__new__` aside).
+        if (not strict or made.name == "__new__") and self._alive(made):
+            return None
+        return complaint
+
+    def _is(self, made: Definition, function: FunctionType) -> bool:
+        """Whether it runs the definition's code, or some that is reported or explained already."""
+        if function.__globals__ is not self.inventory.namespace:
+            return False
+        digest = self.live.get(id(function)) or codes.digest(function.__code__)
+        return digest == codes.digest(made.code) or digest in self.known
+
+    def _alive(self, made: Definition) -> bool:
+        wanted = codes.digest(made.code)
+        functions = self.inventory.functions.get(made.code.co_qualname, [])
+        return any(self.live[id(f.function)] == wanted for f in functions)
+
+    def _class(self, made: Definition, space: dict[str, object]) -> tuple[What, str] | None:
+        if made.name not in space:
+            return "missing", "is gone from its namespace"
+        bound = space[made.name]
+        # A metaclass may make anything of a class statement (an interface, a table of rules).
+        if not reach.is_a(bound, type) and not _is_mock(bound):
+            return None
+        if reach.is_a(bound, type) and reach.qualname(cast("type", bound)) == made.code.co_qualname:
+            return None
+        return "replaced", f"was replaced at run time by {_describe(bound)}"
+
+    def _drift(self, qualname: str, line: int, what: str, kind: What) -> Drift:
+        return Drift(f"{self.inventory.name}:{qualname}", line, what, kind)
+
+
+def _is_mock(value: object) -> bool:
+    return any(
+        str(reach.class_dict(cls).get("__module__")).startswith(("unittest.mock", "mock"))
+        for cls in type(value).__mro__
+    )
+
+
+def _describe(value: object) -> str:
+    if type(value) is FunctionType:
+        module = value.__globals__.get("__name__")
+        return f"{module if type(module) is str else '?'}:{value.__code__.co_qualname}"
+    if reach.is_a(value, type):
+        return f"the class {reach.qualname(cast('type', value))}"
+    return f"an object of type {reach.qualname(type(value))}"
+
+
+def _plainly_made(cls: type) -> bool:
+    """Whether nothing but the class statement itself had a say in what its methods are."""
+    if _home(type(cls)) not in _HARMLESS_MODULES:
+        return False
+    bases = type.__dict__["__mro__"].__get__(cls)[1:]
+    hooks = (b for b in bases if "__init_subclass__" in reach.class_dict(b))
+    return all(_home(base) in _HARMLESS_MODULES for base in hooks)
+
+
+def _home(cls: type) -> str:
+    module = reach.class_dict(cls).get("__module__")
+    return module if type(module) is str else "builtins"

@@ -1,0 +1,102 @@
+"""A frame keeps the code it began with; here is what still runs, or may resume, given code.
+
+Threads' stacks are seen at one instant. Suspended generators and coroutines are on no stack and
+are found only through the heap; those hidden by `gc.freeze` show in the reference count alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from dataclasses import dataclass
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from types import CodeType, FrameType
+
+Kind = Literal["thread", "generator", "coroutine", "async generator"]
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One frame of old code: `path` is "module:qualname", `name` the thread's or the coroutine's.
+
+    `line` is where it is now (0 when unknown), in the source of the code it runs; `frame_id` tells
+    two frames apart while both live.
+    """
+
+    path: str
+    kind: Kind
+    name: str
+    line: int
+    frame_id: int
+
+
+def in_flight(codes: Collection[CodeType], *, heap: bool = False) -> list[InFlight]:
+    """Frames that run one of `codes` (these very objects), the innermost of each thread first.
+
+    Threads always; with `heap` also suspended generators, coroutines and async generators.
+    """
+    wanted = {id(code) for code in codes}
+    found: dict[int, InFlight] = {}
+    names = _thread_names()
+    for ident, top in current_frames().items():
+        frame: FrameType | None = top
+        while frame is not None:
+            if id(frame.f_code) in wanted:
+                name = names.get(ident, f"thread {ident}")
+                found[id(frame)] = _entry(frame, "thread", name)
+            frame = frame.f_back
+    if heap:
+        for frame, kind, name in _suspended(wanted):
+            found.setdefault(id(frame), _entry(frame, kind, name))
+    return list(found.values())
+
+
+def current_frames() -> dict[int, FrameType]:
+    """The innermost frame of each thread, by thread identifier, all taken at one instant."""
+    return sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+
+
+def _thread_names() -> dict[int, str]:
+    # Not threading.enumerate(): it takes a lock, which the thread we look at may hold.
+    active = cast("dict[int, threading.Thread]", vars(threading)["_active"])
+    return {ident: str(vars(thread).get("_name")) for ident, thread in list(active.items())}
+
+
+def _suspended(wanted: set[int]) -> list[tuple[FrameType, Kind, str]]:
+    found: list[tuple[FrameType | None, Kind, str]] = []
+    for thing in gc.get_objects():
+        kind: type[Any] = type(thing)
+        if kind is GeneratorType:
+            generator = cast("GeneratorType[Any, Any, Any]", thing)
+            if id(generator.gi_code) in wanted:
+                found.append((generator.gi_frame, "generator", generator.__qualname__))
+        elif kind is CoroutineType:
+            coroutine = cast("CoroutineType[Any, Any, Any]", thing)
+            if id(coroutine.cr_code) in wanted:
+                found.append((coroutine.cr_frame, "coroutine", coroutine.__qualname__))
+        elif kind is AsyncGeneratorType:
+            stream = cast("AsyncGeneratorType[Any, Any]", thing)
+            if id(stream.ag_code) in wanted:
+                found.append((stream.ag_frame, "async generator", stream.__qualname__))
+    return [(frame, kind, name) for frame, kind, name in found if frame is not None]
+
+
+def _entry(frame: FrameType, kind: Kind, name: str) -> InFlight:
+    module = frame.f_globals.get("__name__")
+    path = f"{module if type(module) is str else '?'}:{frame.f_code.co_qualname}"
+    return InFlight(path, kind, name, frame.f_lineno or 0, id(frame))
+
+
+def references(code: CodeType, known: int) -> int:
+    """How many references to `code` nobody has explained; 0 means that all its holders are known.
+
+    `known` counts what the caller can explain, its own variables included: a function holds one,
+    a frame, generator or coroutine one, the constants of the enclosing code one, a container one.
+    """
+    # This function's parameter is one, the argument of getrefcount another.
+    return sys.getrefcount(code) - 2 - known
