@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from demo_app.checks import check, wait_until
-from demo_app.live import HERE
 from demo_app.load import RIGHT_OFFER, WRONG_OFFER, right_total, wrong_total
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Tour:
 def make_keys(screen: Screen, zdpatch: Zdpatch) -> None:
     """The operator makes a key and says that its signatures count here."""
     screen.act("A key, and who is trusted")
-    zdpatch("keygen", "ci.key")
+    zdpatch("keygen", "ci.key", "--no-passphrase")
     zdpatch("trust", "init", "--key", "ci.pub")
 
 
@@ -70,7 +69,7 @@ def open_shop(tour: Tour) -> None:
     tour.screen.act("A shop with two workers, and customers who never stop asking")
     pids = sorted(tour.shop.pids)
     wait_until(
-        lambda: sorted(one["agent"]["pid"] for one in tour.status()) == pids,
+        lambda: sorted(one["pid"] for one in tour.status()) == pids,
         "both workers have an agent",
         within_s=AGENTS_S,
     )
@@ -87,9 +86,10 @@ def fix_own_code(tour: Tour) -> None:
     """The own fix goes into both workers; carts that were filled before are priced right."""
     tour.screen.act("The shop's own fix goes in")
     build = ["build", "--app", "shop", "--id", FIX, "-o", "fix.zdp", "--sign", "ci.key"]
-    tour.zdpatch(*build, "--from", str(HERE / "v1"), "--to", str(HERE / "v2"))
+    tour.zdpatch(*build, "--from", "v1", "--to", "v2")
     tour.zdpatch("push", "fix.zdp", "--yes")
     tour.prices_are(right_total, RIGHT_OFFER, "right, in carts filled before the fix")
+    tour.zdpatch("confirm", FIX)
 
 
 def fix_jinja(tour: Tour) -> None:
@@ -100,6 +100,7 @@ def fix_jinja(tour: Tour) -> None:
     tour.zdpatch(*build, "--from", "jinja2==3.1.5", "--to", "jinja2==3.1.6", "-o", "jinja2.zdp")
     tour.zdpatch("push", "jinja2.zdp", "--yes")
     tour.wait(lambda: tour.load.all_get_secret(False), "the same template is refused as unsafe")
+    tour.zdpatch("confirm", RELEASE)
     tour.zdpatch("status", "--require", CVE)
 
 
@@ -107,7 +108,10 @@ def refuse_unsafe(tour: Tour) -> None:
     """An edit that would break carts which exist is refused, with the reason."""
     tour.screen.act("Refused: a patch that live objects cannot follow")
     build = ["build", "--app", "shop", "--sign", "ci.key", "-o", "slots.zdp"]
-    tour.zdpatch(*build, "--from", str(HERE / "v2"), "--to", str(HERE / "unsafe"))
+    build += ["--from", "v2", "--to", "unsafe"]
+    tour.zdpatch(*build, code=4)
+    tour.screen.fact("next", "its author insists; the processes decide for themselves")
+    tour.zdpatch.read(*build, "--allow-unsafe")
     told = tour.zdpatch("push", "slots.zdp", "--yes", code=4)
     check("shop.cart:Cart" in told, "the refusal names the class", told)
 
@@ -118,9 +122,9 @@ def refuse_forged(tour: Tour) -> None:
     raw = (tour.work / "fix.zdp").read_bytes()
     (tour.work / "changed.zdp").write_bytes(raw.replace(b"with_vat(cents", b"with_vat(00000"))
     tour.zdpatch("push", "changed.zdp", "--yes", code=3)
-    tour.zdpatch("keygen", "stranger.key")
+    tour.zdpatch.read("keygen", "stranger.key", "--no-passphrase")
     build = ["build", "--app", "shop", "-o", "stranger.zdp", "--sign", "stranger.key"]
-    tour.zdpatch(*build, "--from", str(HERE / "v1"), "--to", str(HERE / "v2"))
+    tour.zdpatch.read(*build, "--from", "v1", "--to", "v2")
     tour.zdpatch("push", "stranger.zdp", "--yes", code=3)
 
 
@@ -128,7 +132,7 @@ def roll_back(tour: Tour) -> None:
     """The own fix comes out again as exactly as it went in; the release stays."""
     tour.screen.act("Rolled back")
     tour.prices_are(right_total, RIGHT_OFFER, "right: the refused ones changed nothing")
-    tour.zdpatch("rollback", FIX, "--yes")
+    tour.zdpatch("rollback", FIX)
     tour.prices_are(wrong_total, WRONG_OFFER, "as before the fix")
     tour.wait(lambda: tour.load.all_get_secret(False), "the library's fix is still there")
 

@@ -6,6 +6,7 @@ Exit code 0: everything it said was checked and held. 1: the first thing that di
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from demo_app.screen import Screen
 
 if TYPE_CHECKING:
     from types import FrameType
+
+HERE = Path(__file__).parent
 
 
 def main() -> int:
@@ -45,10 +48,12 @@ def main() -> int:
 
 
 def _tour(screen: Screen, work: Path, log: Path) -> None:
+    for tree in ("v1", "v2", "unsafe"):
+        shutil.copytree(HERE / tree, work / tree, ignore=shutil.ignore_patterns("__pycache__"))
     env = _environment(work)
     zdpatch = Zdpatch(screen, work, env)
     acts.make_keys(screen, zdpatch)
-    with Shop(env, log) as shop:
+    with Shop(work / "v1", env, log) as shop:
         with Load(shop) as load:
             tour = acts.Tour(screen, zdpatch, shop, load, work)
             for act in acts.ACTS:

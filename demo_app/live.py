@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psutil
@@ -17,8 +16,8 @@ from demo_app.checks import Failed, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-HERE = Path(__file__).parent
 WORKERS = 2
 READY_S = 30.0
 STOP_S = 10.0
@@ -26,13 +25,13 @@ WORKER = re.compile(r"Started server process \[(\d+)\]")
 
 
 class Shop:
-    """The running service. `port` is where it listens, `pids` are its workers."""
+    """The running service, from the import root `source`; `pids` are its workers."""
 
-    def __init__(self, env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, source: Path, env: Mapping[str, str], log: Path) -> None:
         self.port = 0  # of 127.0.0.1
         self.pids: tuple[int, ...] = ()
         self._log = log
-        self._env = {**env, "PYTHONPATH": str(HERE / "v1")}
+        self._env = {**env, "PYTHONPATH": str(source)}
         self._started: list[psutil.Process] = []
 
     def __enter__(self) -> Self:
