@@ -34,7 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "push": ("push", "Put a bundle into running processes."),
     "status": ("status", "Show the running processes and their patches."),
     "history": ("history", "Show what happened to the patches of each process."),
-    "audit": ("audit", "Show the audit trail and whether its chain holds."),
+    "audit": ("history", "Show the audit trail and whether its chain holds."),
     "confirm": ("confirm", "Keep a patch that is on trial."),
     "rollback": ("rollback", "Take a patch out again."),
     "hold": ("hold", "Refuse new patches for a while."),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from zdpatch.cli.import_root import Source, SourceError, read_directory
 from zdpatch.cli.revision import read_git
 from zdpatch.cli.wheels import read_release, read_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SOURCE_KINDS: Final = "a directory, git:REV, a wheel file or name==version"
 _RELEASE: Final = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==([A-Za-z0-9.!+_-]+)")
@@ -40,3 +43,17 @@ def read_source(spec: str, *, root: str | None = None, cache: Path, here: Path) 
             next="use its wheel, or unpack it and give the directory",
         )
     raise SourceError("ZDP-004", f"{spec} is not {SOURCE_KINDS}")
+
+
+def narrowed(source: Source, only: Sequence[str]) -> Source:
+    """Only the packages, modules or paths that `only` names; all of it when empty."""
+    if not only:
+        return source
+    wanted = [name.strip("/") for name in only]
+    wanted += [name.replace(".", "/") for name in wanted if "/" not in name]
+    files = {
+        path: data
+        for path, data in source.files.items()
+        if any(path in {name, f"{name}.py"} or path.startswith(f"{name}/") for name in wanted)
+    }
+    return Source(source.origin, files)

@@ -1,0 +1,253 @@
+"""`build` turns two versions of a source into a bundle: the same inputs give the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+import click
+
+import zdpatch
+from zdpatch.cli import builder, errors, verdicts
+from zdpatch.cli.bundlefile import read_bundle, write_atomically
+from zdpatch.cli.output import Command, Output, clean, count, pass_output
+from zdpatch.cli.sign import add_signatures, load_keys
+from zdpatch.cli.sources import SOURCE_KINDS, narrowed, read_source
+from zdpatch.patcher import bundle as bundles
+from zdpatch.patcher import safety
+from zdpatch.patcher.errors import AuthorError
+from zdpatch.patcher.manifest import Manifest, Origin, Target, describe
+from zdpatch.patcher.source import Patch
+from zdpatch.patcher.tree import make_patch, tree_from_files
+
+if TYPE_CHECKING:
+    from zdpatch.cli.import_root import Source
+    from zdpatch.patcher.errors import Verdict
+
+SCHEMA: Final = "zdpatch.build/v1"
+PYTHONS: Final = "cp311,cp312,cp313"
+Safety = Literal["low", "normal", "high", "stateful"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line said about the manifest."""
+
+    app: str
+    id: str | None
+    seq: int | None
+    labels: dict[str, str]
+    release: str | None
+    fixes: list[str]
+    requires: list[str]
+    conflicts: list[str]
+    safety: Safety
+    not_after: str
+    python: list[str]
+    notes: str
+    provenance: dict[str, str]
+
+
+@click.command(
+    "build",
+    cls=Command,
+    short_help="Make a bundle from two versions of a source.",
+    examples=[
+        "zdpatch build --from jinja2==3.1.5 --to jinja2==3.1.6 --app shop -o fix.zdp",
+        "zdpatch build --from git:v1.4.2 --to git:HEAD --app shop --sign ci.key",
+        "zdpatch build --from old/src --to new/src --app shop --fixes CVE-2025-27516",
+    ],
+)
+@click.option("--from", "base_spec", required=True, metavar="X", help=f"The base: {SOURCE_KINDS}.")
+@click.option("--to", "new_spec", required=True, metavar="Y", help="The new one: as above.")
+@click.option("--app", required=True, help="The application whose processes it is for.")
+@click.option(
+    "-o", "--output", "path", type=click.Path(path_type=Path, dir_okay=False), help="The file."
+)
+@click.option("--id", "patch_id", help="Its id: letters, digits, '-' (default: from the names).")
+@click.option("--seq", type=click.IntRange(min=1), help="Its number (default: one more per app).")
+@click.option("--root", metavar="DIR", help="The import root in a git tree or a directory.")
+@click.option("--only", multiple=True, metavar="PATH", help="Only this package or module.")
+@click.option("--label", "labels", multiple=True, metavar="K=V", help="A label processes have.")
+@click.option("--release", help="Only for this release of the application.")
+@click.option("--fixes", multiple=True, metavar="ID", help="A CVE or GHSA id which it fixes.")
+@click.option("--requires", multiple=True, metavar="ID", help="A patch that must be active.")
+@click.option("--conflicts", multiple=True, metavar="ID", help="A patch that must not be.")
+@click.option(
+    "--safety",
+    "safety_class",
+    type=click.Choice(["low", "normal", "high", "stateful"]),
+    default="normal",
+    show_default=True,
+    help="Selects whose signatures it needs.",
+)
+@click.option(
+    "--not-after", default="30d", show_default=True, metavar="TIME", help="30d, or a date."
+)
+@click.option("--python", default=PYTHONS, show_default=True, metavar="TAGS", help="For these.")
+@click.option("--notes", default="", metavar="TEXT", help="A line for people.")
+@click.option(
+    "--provenance", multiple=True, metavar="K=V", help="repo, commit, ci_run, builder, workflow."
+)
+@click.option(
+    "--sign", "key_paths", multiple=True, metavar="KEY", help="Sign it with this key file."
+)
+@click.option("--passphrase-file", metavar="FILE", help="Holds the passphrase of the keys.")
+@click.option("--allow-unsafe", is_flag=True, help="Write it even if edits cannot go in place.")
+@pass_output
+def build(  # noqa: PLR0913 - one per option
+    output: Output,
+    /,
+    *,
+    base_spec: str,
+    new_spec: str,
+    app: str,
+    path: Path | None,
+    patch_id: str | None,
+    seq: int | None,
+    root: str | None,
+    only: tuple[str, ...],
+    labels: tuple[str, ...],
+    release: str | None,
+    fixes: tuple[str, ...],
+    requires: tuple[str, ...],
+    conflicts: tuple[str, ...],
+    safety_class: str,
+    not_after: str,
+    python: str,
+    notes: str,
+    provenance: tuple[str, ...],
+    key_paths: tuple[str, ...],
+    passphrase_file: str | None,
+    allow_unsafe: bool,
+) -> None:
+    """Make a bundle from two versions of a source, without executing either.
+
+    X and Y are each a directory (an import root), git:REV of the repository here, a wheel file, or
+    name==version (its wheel, fetched by pip). Each edit is shown with its verdict; what cannot go
+    in place makes no bundle (exit 4) unless --allow-unsafe.
+    """
+    wish = Wish(
+        app=app,
+        id=None if patch_id is None else patch_id.upper(),
+        seq=seq,
+        labels=_pairs("--label", labels),
+        release=release,
+        fixes=_words(fixes),
+        requires=[one.upper() for one in _words(requires)],
+        conflicts=[one.upper() for one in _words(conflicts)],
+        safety=cast("Safety", safety_class),
+        not_after=not_after,
+        python=_words((python,)),
+        notes=" ".join(notes.split()),
+        provenance=_pairs("--provenance", provenance),
+    )
+    secret = None if passphrase_file is None else Path(passphrase_file)
+    keys = load_keys([Path(key) for key in key_paths], secret)
+    cache = output.home / "cache"
+    base, new = (
+        narrowed(read_source(spec, root=root, cache=cache, here=Path.cwd()), only)
+        for spec in (base_spec, new_spec)
+    )
+    patch = compare(wish, base, new)
+    found = safety.check(patch)
+    for line in verdicts.verdict_lines(output, found):
+        output.progress(line)
+    if verdicts.unsafe(found) and not allow_unsafe:
+        raise verdicts.refusal(
+            found, next="zdpatch build ... --allow-unsafe   to look at it anyway"
+        )
+    manifest, blobs = describe_patch(output, wish, patch, base, new)
+    place = path or Path(f"{patch.id.lower()}.zdp")
+    write_atomically(place, add_signatures(bundles.assemble(manifest, blobs), keys))
+    _report(output, place, found, signed=bool(keys))
+
+
+def compare(wish: Wish, base: Source, new: Source) -> Patch:
+    """The patch between two sources. Raises ZDP-003 (no difference), ZDP-211 (a data file)."""
+    first = make_patch("NEW", tree_from_files(base.files), tree_from_files(new.files))
+    if not first.changes:
+        raise AuthorError("ZDP-003", f"nothing differs between {base.origin} and {new.origin}")
+    _, blobs = describe(first.changes)
+    content = hashlib.sha256("".join(sorted(blobs)).encode()).hexdigest()
+    name = wish.id or builder.default_id(wish.app, base.origin, new.origin, content)
+    return Patch(name, first.changes)
+
+
+def describe_patch(
+    output: Output, wish: Wish, patch: Patch, base: Source, new: Source
+) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest of a patch, and its blobs by sha256."""
+    created = builder.build_time(os.environ)
+    not_after = builder.last_second(wish.not_after, created)
+    where = builder.provenance(os.environ, wish.provenance)
+    entries, blobs = describe(patch.changes)
+    manifest = Manifest(
+        id=patch.id,
+        seq=builder.take_seq(output.home, wish.app, wish.seq),
+        target=Target(app=wish.app, labels=wish.labels, release=wish.release),
+        python=wish.python,
+        created=created,
+        not_after=not_after,
+        safety=wish.safety,
+        modules=entries,
+        requires=wish.requires,
+        conflicts=wish.conflicts,
+        tools={"zdpatch": zdpatch.__version__},
+        provenance=where,
+        origin=Origin(base=base.origin, new=new.origin),
+        fixes=wish.fixes,
+        notes=wish.notes,
+    )
+    return manifest, blobs
+
+
+def _report(output: Output, path: Path, found: list[Verdict], *, signed: bool) -> None:
+    """Say what was written, from the file itself."""
+    file = read_bundle(path)
+    manifest = file.manifest
+    facts = [
+        str(path),
+        manifest.id,
+        f"seq {manifest.seq}",
+        count(len(manifest.modules), "module"),
+        f"{len(file.raw)} bytes",
+        f"sha256:{file.digest[:12]}",
+    ]
+    lines = [verdicts.summary(found), f"wrote     {clean('  '.join(facts))}"]
+    if not signed:
+        lines += ["", f"Sign it:  zdpatch sign {path} --key KEY"]
+    data: dict[str, object] = {
+        "path": str(path),
+        "id": manifest.id,
+        "digest": file.digest,
+        "seq": manifest.seq,
+        "size": len(file.raw),
+        "signatures": file.signatures,
+        "in_place": not verdicts.unsafe(found),
+        "modules": [entry.name for entry in manifest.modules],
+        "origin": {"base": manifest.origin.base, "new": manifest.origin.new},
+        "created": manifest.created,
+        "not_after": manifest.not_after,
+        "verdicts": [errors.verdict_json(verdict) for verdict in found],
+    }
+    output.result(SCHEMA, data, lines)
+
+
+def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise errors.usage(f"{option} {text!r} is not KEY=VALUE")
+        pairs[key] = value
+    return pairs
+
+
+def _words(texts: tuple[str, ...]) -> list[str]:
+    """Repeated or comma separated, without doubles, sorted."""
+    words = {word.strip() for text in texts for word in text.split(",")}
+    return sorted(words - {""})

@@ -1,0 +1,85 @@
+"""`rollback` takes a patch out wherever it is active; the newest one if none is named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from zdpatch.agent.protocol import Revert, RevertResult
+from zdpatch.cli.actions import Found, Tally, find_agents, look, only
+from zdpatch.cli.client import Answer, Client, label
+from zdpatch.cli.errors import usage
+from zdpatch.cli.options import timeout_option, to_option
+from zdpatch.cli.output import Command, Output, clean, count, pass_output
+from zdpatch.patcher.errors import ProcessError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SCHEMA: Final = "zdpatch.rollback/v1"
+ACTIVE: Final = frozenset({"trial", "confirmed"})
+
+
+@click.command(
+    "rollback",
+    cls=Command,
+    short_help="Take a patch out again.",
+    examples=["zdpatch rollback", "zdpatch rollback SHOP-7 --to app=shop"],
+)
+@click.argument("patch", metavar="[PATCH]", required=False)
+@to_option
+@timeout_option
+@pass_output
+def rollback(output: Output, /, *, patch: str | None, selector: str, timeout_s: float) -> None:
+    """Take PATCH out wherever it is active; without PATCH the newest active one.
+
+    PATCH is its id, or 8 characters of its digest. It goes out at once, without a question.
+    """
+    with Client(timeout_s=timeout_s) as client:
+        survey = look(client, find_agents(output, selector))
+        places = newest(survey.found) if patch is None else only(survey.found, patch)
+        active = [one for one in places if one.patch.state in ACTIVE]
+        digest, name = places[0].patch.digest, places[0].patch.id
+        answers = client.ask([one.ref for one in active], Revert(digest), RevertResult)
+    tally = Tally("rollback", answers, survey.silent)
+    tally.need()
+    data: dict[str, object] = {
+        "state": "reverted" if active else "already",
+        "id": name,
+        "digest": digest,
+        "targets": tally.json(),
+    }
+    output.result(SCHEMA, data, _lines(output, name, answers, len(places)))
+
+
+def newest(found: Sequence[Found]) -> list[Found]:
+    """Where the newest active patch is. Raises ZDP-213 (none is), ZDP-001 (apps differ)."""
+    active = [one for one in found if one.patch.state in ACTIVE]
+    if not active:
+        raise ProcessError("ZDP-213", "no patch is active", next="zdpatch status")
+    apps = sorted({one.ref.app for one in active})
+    if len(apps) > 1:
+        raise usage(
+            f"patches are active in {', '.join(apps)}; say which one goes out",
+            next=f"zdpatch rollback --to app={apps[0]}",
+        )
+    last = max(active, key=lambda one: (one.patch.since, one.patch.seq))
+    return [one for one in active if one.patch.digest == last.patch.digest]
+
+
+def _lines(
+    output: Output, name: str, answers: Sequence[Answer[RevertResult]], places: int
+) -> list[str]:
+    if not answers:
+        return [f"{name} is out already in {count(places, 'process', 'processes')}"]
+    flips = [answer.result.flip_us for answer in answers if answer.result is not None]
+    took = f", flip {max(flips):.0f} µs" if flips else ""
+    number = count(len(answers), "process", "processes")
+    lines = [output.paint(f"{name} is out of {number}{took}", "green")]
+    for answer in answers:
+        born = {} if answer.result is None else answer.result.born_on_trial
+        if born:
+            what = ", ".join(f"{clean(path)} ({n})" for path, n in sorted(born.items()))
+            lines.append(f"born on trial and still there in {label(answer.ref)}: {what}")
+    return lines

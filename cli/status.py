@@ -1,0 +1,188 @@
+"""`status` shows what every process says of itself, and is not content while processes differ."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+
+from zdpatch.agent.protocol import Status, StatusResult
+from zdpatch.cli import errors
+from zdpatch.cli.client import Answer, Client, label
+from zdpatch.cli.fleet import IN_PLACE, facts
+from zdpatch.cli.options import show_duration, timeout_option, to_option
+from zdpatch.cli.output import Command, Output, clean, count, pass_output, table
+from zdpatch.cli.select import chosen, discover, parse_selector
+from zdpatch.patcher.errors import OperatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zdpatch.agent.protocol import PatchRow
+
+SCHEMA: Final = "zdpatch.status/v1"
+Row = Answer[StatusResult]
+_HEAD: Final = ("APP", "PID", "PY", "AGENT", "STATE", "PATCHES", "NOTE")
+
+
+@click.command(
+    "status",
+    cls=Command,
+    short_help="Show the running processes and their patches.",
+    examples=[
+        "zdpatch status",
+        "zdpatch status --to app=shop --detail",
+        "zdpatch status --require CVE-2025-27516",
+    ],
+)
+@to_option
+@click.option("--require", multiple=True, metavar="CVE", help="Exit 9 while a process lacks it.")
+@click.option("--detail", is_flag=True, help="Every patch, and what still runs old code.")
+@timeout_option
+@pass_output
+def status(
+    output: Output,
+    /,
+    *,
+    selector: str,
+    require: tuple[str, ...],
+    detail: bool,
+    timeout_s: float,
+) -> None:
+    """Show the running processes and their patches.
+
+    Exit 9 while processes of an application differ, one does not answer, or lacks a fix that
+    --require names.
+    """
+    agents = chosen(discover(output.home), parse_selector(selector))
+    if require and not agents:
+        raise OperatorError(
+            "ZDP-401", f"no process to look for {', '.join(require)} in", next="zdpatch status"
+        )
+    with Client(timeout_s=timeout_s) as client:
+        rows = client.ask(agents, Status(detail=detail), StatusResult)
+    lacking = {fix: [row for row in rows if not has_fix(row, fix)] for fix in require}
+    troubles = _troubles(rows, lacking)
+    data: dict[str, object] = {
+        "state": "degraded" if troubles else "ok",
+        "troubles": troubles,
+        "lacking": {fix: [row.ref.agent for row in who] for fix, who in lacking.items() if who},
+        "agents": [agent_json(row) for row in rows],
+    }
+    lines = _detail_lines(output, rows) if detail else _table(rows)
+    output.result(SCHEMA, data, [*lines, *_closing(output, rows, troubles)])
+    output.exit(errors.DEGRADED if troubles else errors.DONE)
+
+
+def has_fix(row: Row, fix: str) -> bool:
+    """Whether a fix is in this process: by an active patch, or absorbed by its release."""
+    wanted = fix.upper()
+    return row.result is not None and any(
+        patch.state in IN_PLACE and wanted in {name.upper() for name in patch.fixes}
+        for patch in row.result.patches
+    )
+
+
+def agent_json(row: Row) -> dict[str, object]:
+    """One process as `--json` shows it."""
+    result: dict[str, Any] = {"patches": [], "held": None, "warnings": []}
+    if row.result is not None:
+        result = msgspec.to_builtins(row.result)
+    error = None if row.error is None else errors.error_json(row.error)["error"]
+    return {**facts(row.ref, row.agent), **result, "error": error}
+
+
+def _troubles(rows: Sequence[Row], lacking: dict[str, list[Row]]) -> list[str]:
+    """What is not as it should be, as sentences."""
+    found = [row.error.cause for row in rows if row.error is not None]
+    for app in sorted({row.ref.app for row in rows}):
+        sets = {_running(row) for row in rows if row.ref.app == app and row.result is not None}
+        if len(sets) > 1:
+            found.append(f"processes of {app} run different patches")
+    for row in rows:
+        if row.result is not None:
+            where = label(row.ref)
+            found += [f"{where}: {warning}" for warning in row.result.warnings]
+            found += [
+                f"{where}: {patch.id} is quarantined"
+                for patch in row.result.patches
+                if patch.state == "quarantined"
+            ]
+    for fix, who in lacking.items():
+        if who:
+            found.append(f"{fix} is missing in {', '.join(label(row.ref) for row in who)}")
+    return found
+
+
+def _running(row: Row) -> frozenset[str]:
+    assert row.result is not None
+    return frozenset(patch.digest for patch in row.result.patches if patch.state in IN_PLACE)
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    return table([_row(row) for row in rows], head=_HEAD)
+
+
+def _row(row: Row) -> list[object]:
+    ref = row.ref
+    state = "?" if row.agent is None else row.agent.state
+    if row.result is None:
+        note = "no answer" if row.error is None else f"{row.error.code} {row.error.cause}"
+        return [f"{ref.app} {ref.release}", ref.pid, ref.python, ref.agent, state, "?", note]
+    shown = [_patch_word(patch) for patch in row.result.patches if patch.state in IN_PLACE]
+    notes = list(row.result.warnings)
+    if row.result.held is not None:
+        notes.insert(0, f"held by {row.result.held.by}: {row.result.held.reason or 'no reason'}")
+    patches = " ".join(shown) or "-"
+    note = "; ".join(notes)
+    return [f"{ref.app} {ref.release}", ref.pid, ref.python, ref.agent, state, patches, note]
+
+
+def _patch_word(patch: PatchRow) -> str:
+    if patch.state == "trial" and patch.until is not None:
+        return f"{patch.id} (trial, {show_duration(max(0.0, patch.until - time.time()))} left)"
+    return patch.id if patch.state == "confirmed" else f"{patch.id} ({patch.state})"
+
+
+def _detail_lines(output: Output, rows: Sequence[Row]) -> list[str]:
+    lines: list[str] = []
+    for row in rows:
+        release, python = clean(row.ref.release), clean(row.ref.python)
+        head = f"{label(row.ref)}  {clean(row.ref.agent)}  release {release}  {python}"
+        lines.append(output.paint(head, "cyan", bold=True))
+        if row.error is not None:
+            lines.append(f"  {row.error.code} {clean(row.error.cause)}")
+        if row.result is None:
+            continue
+        for patch in row.result.patches:
+            lines += _patch_lines(patch)
+        if row.result.held is not None:
+            lines.append(f"  held by {clean(row.result.held.by)}: {clean(row.result.held.reason)}")
+        lines += [f"  warning: {clean(warning)}" for warning in row.result.warnings]
+    return lines
+
+
+def _patch_lines(patch: PatchRow) -> list[str]:
+    signers = sorted({keyid[:8] for keyids in patch.signed_by.values() for keyid in keyids})
+    facts_of = [
+        ("state", f"{_patch_word(patch)}"),
+        ("digest", f"sha256:{patch.digest}  seq {patch.seq}"),
+        ("from", " -> ".join(patch.origin.get(side, "?") for side in ("base", "new"))),
+        ("modules", ", ".join(patch.modules)),
+        ("fixes", ", ".join(patch.fixes)),
+        ("signed by", ", ".join(signers)),
+        ("reason", patch.reason),
+        ("old code", ", ".join(f"{path} ({n})" for path, n in patch.outstanding.items())),
+    ]
+    lines = [f"  {clean(patch.id)}"]
+    return lines + [f"    {name:10}{clean(value)}" for name, value in facts_of if value]
+
+
+def _closing(output: Output, rows: Sequence[Row], troubles: Sequence[str]) -> list[str]:
+    if not rows:
+        return [f"No agents in {output.home}."]
+    lines = [output.paint(clean(trouble), "red") for trouble in troubles]
+    word = "not all is well" if troubles else "all in step"
+    return [*lines, f"{count(len(rows), 'process', 'processes')}, {word}."]
