@@ -83,6 +83,7 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-003": "base and new are the same",
     "ZDP-004": "source cannot be read",
     "ZDP-005": "source is of a kind that is not supported",
+    "ZDP-006": "key file cannot be used",
     # the bundle is refused
     "ZDP-101": "bundle is too large",
     "ZDP-102": "bundle is damaged",

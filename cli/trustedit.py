@@ -1,0 +1,109 @@
+"""A trust file is replaced whole or not at all, and two people who change it at once both count."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from zdpatch.agent.trustfile import load_trust
+from zdpatch.cli.home import private_directory
+from zdpatch.patcher.errors import OperatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from zdpatch.patcher.keyring import TrustPolicy
+
+
+def default_trust(home: Path) -> Path:
+    """`ZDPATCH_TRUST`, else the trust file of the home: the one that an agent there reads."""
+    given = os.environ.get("ZDPATCH_TRUST")
+    return Path(given).expanduser().absolute() if given else home / "trust.json"
+
+
+def create(path: Path, policy: TrustPolicy) -> None:
+    """Write a new trust file. Raises OperatorError ZDP-002 when there is one already."""
+    policy.check()
+    private_directory(path.parent)
+    with _locked(path):
+        if path.exists() or path.is_symlink():
+            raise OperatorError(
+                "ZDP-002", f"there is a trust file already: {path}", next="zdpatch trust show"
+            )
+        _replace(path, policy.dump())
+    _check_written(path)
+
+
+def change(path: Path, edit: Callable[[TrustPolicy], TrustPolicy]) -> TrustPolicy:
+    """Read the file, let `edit` make the next policy, write it; nobody comes in between.
+
+    Returns what is now in the file, its version raised when it differs. Raises OperatorError
+    ZDP-113 or ZDP-114 for a file that no agent would use, and whatever `edit` raises.
+    """
+    load_trust(path)
+    with _locked(path):
+        before = load_trust(path)
+        after = edit(before)
+        if after == before:
+            return before
+        after = msgspec.structs.replace(after, version=before.version + 1)
+        after.check()
+        _replace(path, after.dump())
+    return after
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[None]:
+    """Hold the lock beside the file: the file itself is replaced, and a lock on it with it."""
+    lock = path.with_name(path.name + ".lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Durable before it is visible: after a crash the old file or the new one is there, whole."""
+    try:
+        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fchmod(descriptor, 0o644)
+                os.fsync(descriptor)
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _check_written(path: Path) -> None:
+    """A new file in a bad place would be refused by every agent: say so now."""
+    try:
+        load_trust(path)
+    except OperatorError as error:
+        error.state = f"{path} was written, and no agent will use it."
+        raise
+
+
+def _unwritable(path: Path, error: OSError) -> OperatorError:
+    return OperatorError("ZDP-002", f"{path} cannot be written: {error.strerror}")
