@@ -306,6 +306,7 @@ class Scenario:
         sys.modules["scene"] = self.module
         self.scope.update(
             raises=raises,
+            ZdpatchError=ZdpatchError,
             same_as_fresh=same_as_fresh,
             sys=sys,
             inspect=inspect,
@@ -325,7 +326,9 @@ class Scenario:
         new = {**base, **{path: text.encode() for path, text in self.new.items()}}
         for path in self.gone:
             del new[path]
-        return local.make_patch(base, new)
+        made = local.make_patch(base, new)
+        self.scope.update(patch=made, local=local, base_files=base, new_files=new)
+        return made
 
     def run(self) -> None:
         """The whole scenario; raises Failed where it does not hold."""

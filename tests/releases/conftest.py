@@ -47,7 +47,7 @@ class Release:
         """
         job = {
             "mode": mode,
-            "package": self.name,
+            "package": self.facts.get("package", self.name),
             "old": str(self.old),
             "new": str(self.new),
             "root": str(self.root),
@@ -103,6 +103,9 @@ def _unpack_tests(python: Path, facts: dict[str, Any], into: Path) -> None:
     for name in wanted:
         if (top / name).exists():
             (top / name).rename(into / name)
+    settings = into / "pyproject.toml"
+    if not settings.exists() or "[tool.pytest" not in settings.read_text():
+        (into / "pytest.ini").touch()  # or pytest would find this repository's settings
 
 
 def _prepare(name: str) -> Release:
