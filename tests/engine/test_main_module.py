@@ -49,10 +49,17 @@ def test_a_patch_of_the_started_program_is_never_lost(tmp_path: Path, how: list[
     """
     (tmp_path / "app.py").write_text(APP.format(main=MAIN))
     done = subprocess.run(
-        [sys.executable, *how], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-        check=False ) assert done.returncode == 0, done.stderr lines = done.stdout.splitlines()
-        refused = len(lines) == 1 and lines[0].startswith("refused") and lines[0].endswith(" 1")
-        assert refused or lines == ["applied 2", "reverted 1"], lines
+        [sys.executable, *how],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    refused = len(lines) == 1 and lines[0].startswith("refused") and lines[0].endswith(" 1")
+    assert refused or lines == ["applied 2", "reverted 1"], lines
 
 
 def test_a_module_loaded_under_two_names(tmp_path: Path) -> None:
@@ -78,8 +85,15 @@ else:
     print("applied", pkg.mod.f(), mod.f(), "mod" in " ".join(plan.summary().notices))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-        check=False ) assert done.returncode == 0, done.stderr told = done.stdout.split() # The
-        second copy is not the module of the patch; when it keeps old code, the plan has to say
-        so. assert told in (["refused", "1", "1"], ["applied", "2", "2", *told[3:]], ["applied",
-        "2", "1", "True"])
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.split()
+    # The second copy is not the patch's module; when it keeps old code, the plan has to say so.
+    right = (["refused", "1", "1"], ["applied", "2", "2", *told[3:]], ["applied", "2", "1", "True"])
+    assert told in right
