@@ -132,9 +132,10 @@ def loops(code: CodeType) -> bool:
 
 
 def position(code: CodeType) -> tuple[int, int, int]:
-    """First line, last line and its last column (0 if unknown): tells apart what shares a qualname."""
+    """First line, last line, last column (0 if unknown): tells apart what shares a qualname."""
     ends = [(line or 0, column or 0) for _, line, _, column in code.co_positions()]
-    return code.co_firstlineno, *max(ends, default=(0, 0))
+    last, column = max(ends)
+    return code.co_firstlineno, last, column
 
 
 def like_live(new: CodeType, live: CodeType) -> CodeType:

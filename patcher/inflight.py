@@ -69,8 +69,9 @@ def _thread_names() -> dict[int, str]:
 
 def _suspended(wanted: set[int]) -> list[tuple[FrameType, Kind, str]]:
     found: list[tuple[FrameType | None, Kind, str]] = []
-    for thing in gc.get_objects():
-        kind: type[Any] = type(thing)
+    tracked: list[object] = gc.get_objects()
+    for thing in tracked:
+        kind = type(thing)
         if kind is GeneratorType:
             generator = cast("GeneratorType[Any, Any, Any]", thing)
             if id(generator.gi_code) in wanted:
