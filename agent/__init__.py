@@ -1,1 +1,70 @@
-"""What runs in and around the patched process: agent, journal, transport."""
+"""What runs in and around the patched process; importing it loads nothing but this page.
+
+from zdpatch import agent
+
+agent.start(app="shop", labels={"zone": "a"})
+agent.active()  # ("FIX-1",)
+"""
+
+# ruff: noqa: PLC0415 - imports inside functions are what keeps this page cheap
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from zdpatch.agent.handle import Handle
+    from zdpatch.agent.logfilter import PatchFilter as PatchFilter
+
+__all__ = ["PatchFilter", "active", "start"]
+
+
+def start(
+    app: str,
+    labels: Mapping[str, str] | None = None,
+    release: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+    *,
+    now: bool = False,
+) -> Handle:
+    """Start this process's agent, after bringing up the patches it had. Never raises.
+
+    `release` defaults to ZDPATCH_RELEASE, then to the version of the distribution called `app`,
+    then to a digest of the program's entry file; `home` to ZDPATCH_HOME, then to the XDG state
+    directory. The socket opens a second later, or at once with `now`. With `ZDPATCH=off` nothing
+    happens at all.
+    """
+    from zdpatch.agent.handle import Handle
+
+    if os.environ.get("ZDPATCH", "").strip().lower() in ("off", "0", "false", "no"):
+        return Handle(None, "ZDPATCH=off")
+    try:
+        # everything the agent will ever need is imported now: a deploy may replace the files later
+        from zdpatch.agent.config import configure
+        from zdpatch.agent.launch import launch
+
+        return launch(configure(app, labels, release, home, now=now, environ=os.environ))
+    except Exception as error:  # noqa: BLE001 - an application never fails for its agent
+        import logging
+
+        reason = f"{type(error).__name__}: {error}"
+        logging.getLogger("zdpatch").error("zdpatch is off in this process: %s", reason)
+        return Handle(None, reason)
+
+
+def active() -> tuple[str, ...]:
+    """Ids of the patches that run in this process, in the order they came; () without an agent."""
+    launch = sys.modules.get("zdpatch.agent.launch")
+    return () if launch is None else tuple(launch.active())
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module's own attributes
+    if name == "PatchFilter":
+        from zdpatch.agent.logfilter import PatchFilter
+
+        return PatchFilter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -40,8 +40,11 @@ MOVES: Final[dict[State, frozenset[State]]] = {
     "quarantined": frozenset({"reverted"}),
 }
 
-RUNNING: Final[frozenset[State]] = frozenset({"trial", "confirmed"})
-"""States in which the new code is what runs, and what a new process brings up."""
+ACTIVE: Final[frozenset[State]] = frozenset({"trial", "confirmed"})
+"""What one process has: the new code is what runs."""
+
+WANTED_IN: Final[frozenset[State]] = frozenset({"applying", "trial", "confirmed"})
+"""What is wanted of an application: a process that starts brings these up."""
 
 
 def move(old: State, new: State) -> State:

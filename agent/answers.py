@@ -1,0 +1,103 @@
+"""Answers about this process change nothing, and hide nothing that is not as it should be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zdpatch.agent.lifecycle import ACTIVE, WANTED_IN
+from zdpatch.agent.protocol import (
+    PROTOCOL,
+    Held,
+    HelloResult,
+    HistoryResult,
+    PatchRow,
+    StatusResult,
+)
+from zdpatch.patcher.errors import ZdpatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zdpatch.agent.here import Here
+    from zdpatch.agent.ledger import Wanted
+    from zdpatch.agent.protocol import AgentState, History, Status
+
+
+def hello(here: Here) -> HelloResult:
+    """Who is here, in numbers."""
+    with here.journal.read() as ledger:
+        floor, held = ledger.floor(), ledger.held()
+    return HelloResult(
+        protocol=PROTOCOL,
+        trusted=here.verifier.doubt() is None,
+        held=held is not None or here.no_apply,
+        floor=floor,
+        patches=len(here.active()),
+    )
+
+
+def state(here: Here) -> AgentState:
+    """ "ready", "held", or "off" when the journal cannot be read."""
+    try:
+        with here.journal.read() as ledger:
+            held = ledger.held()
+    except ZdpatchError:
+        return "off"
+    return "held" if held is not None or here.no_apply else "ready"
+
+
+def status(here: Here, header: Status) -> StatusResult:
+    """Every patch of this release as this process has it."""
+    with here.journal.read() as ledger:
+        wanted, held = ledger.wanted(), ledger.held()
+    if here.no_apply:
+        held = Held("ZDPATCH=no-apply", "set in the environment of this process", 0.0)
+    rows = [_row(here, patch, detail=header.detail) for patch in wanted]
+    return StatusResult(rows, held, [*here.notices, *_warnings(here, wanted)])
+
+
+def history(here: Here, header: History) -> HistoryResult:
+    """The newest transitions; or the newest audit rows, and whether the whole chain holds."""
+    with here.journal.read() as ledger:
+        if not header.audit:
+            return HistoryResult(ledger.moves(header.limit))
+        broken = ledger.audit_broken_at()
+        return HistoryResult(ledger.audit_rows(header.limit), broken is None, broken)
+
+
+def _row(here: Here, patch: Wanted, *, detail: bool) -> PatchRow:
+    mine = here.mine.get(patch.digest)
+    shown, since, until, reason = patch.state, patch.since, patch.until, patch.reason
+    if mine is not None:
+        shown, since, until, reason = mine.state, mine.since, mine.until, mine.reason
+    elif patch.state in WANTED_IN:
+        shown, until, reason = "staged", None, "wanted, and not in this process"
+    runs = here.runs(patch.digest)
+    return PatchRow(
+        id=patch.id,
+        digest=patch.digest,
+        seq=patch.seq,
+        state=shown,
+        since=since,
+        until=until,
+        wanted=patch.state,
+        fixes=patch.facts.fixes,
+        origin=patch.facts.origin,
+        modules=patch.facts.modules,
+        signed_by=patch.facts.signed_by,
+        reason=reason,
+        outstanding=dict(here.outstanding(runs)) if detail and runs is not None else {},
+    )
+
+
+def _warnings(here: Here, wanted: list[Wanted]) -> Iterator[str]:
+    doubt = here.verifier.doubt()
+    if doubt is not None:
+        yield f"nothing can be pushed here: {doubt.cause}"
+    for patch in wanted:
+        mine = here.mine.get(patch.digest)
+        runs = mine is not None and mine.state in ACTIVE
+        if runs and patch.state not in WANTED_IN:
+            yield f"{patch.id} runs in this process, and is {patch.state} for the application"
+        elif mine is None and patch.state in WANTED_IN:
+            yield f"{patch.id} is {patch.state} for the application, and not in this process"

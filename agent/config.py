@@ -1,0 +1,121 @@
+"""Every limit and every choice of the agent is a field here, with its unit, and is read once.
+
+`ZDPATCH` is not read here: `zdpatch.agent.start` reads it before this module is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from zdpatch.patcher.errors import OperatorError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_VALUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits of one agent. Times are seconds unless the name says otherwise."""
+
+    replay_limit_s: float = 5.0  # start() hands what is left to the background after this
+    thread_delay_s: float = 1.0  # start() to the socket: servers that preload fork before it
+    child_delay_s: float = 0.5  # fork to the socket: children that live shorter stay silent
+    fork_wait_s: float = 5.0  # how long a fork waits for a transaction in progress
+    trial_s: int = 600  # silence after an apply reverts after this
+    trial_retry_s: float = 30.0  # an undo that failed at the deadline is tried again after this
+    crash_limit: int = 2  # crashes in trial that quarantine a patch
+    drain_s: float = 1.0  # how long a plan waits for old frames to return
+    journal_wait_s: float = 2.0  # how long a write waits for another process's write
+    staged_patches: int = 64  # staged and never applied; older ones are forgotten
+    foreign_row_s: float = 7 * 86400.0  # rows of processes whose life cannot be seen from here
+    rate_per_s: float = 200.0  # requests of one user, sustained
+    rate_burst: int = 400  # requests of one user, at once
+    refusals_per_s: float = 1.0  # malformed or refused requests of one user that are audited
+    refusals_burst: int = 20
+    queue_messages: int = 16  # ZeroMQ's high-water marks, per peer
+    socket_path_bytes: int = 107  # sun_path of a unix socket without its final NUL
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What one agent was asked to be. `release` None: found out later."""
+
+    app: str
+    home: Path
+    trust: Path
+    group: str | None = None
+    release: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    no_apply: bool = False
+    now: bool = False
+    settings: Settings = field(default_factory=Settings)
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """`ZDPATCH_HOME`, else the XDG state directory of this user."""
+    if given := environ.get("ZDPATCH_HOME"):
+        return Path(given).absolute()
+    if state := environ.get("XDG_STATE_HOME"):
+        return Path(state).absolute() / "zdpatch"
+    return Path("~/.local/state/zdpatch").expanduser().absolute()
+
+
+def parse_labels(text: str) -> dict[str, str]:
+    """`"zone=a,tier=web"` as a dict. Raises OperatorError ZDP-002 for anything else."""
+    labels: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, separator, value = part.partition("=")
+        if not separator:
+            raise OperatorError("ZDP-002", f"label {part!r} is not of the form key=value")
+        labels[key.strip()] = value.strip()
+    return labels
+
+
+def checked(config: Config) -> Config:
+    """`config` itself, when its names are fit for paths, logs and selectors; else ZDP-002."""
+    if not _NAME.match(config.app):
+        raise OperatorError(
+            "ZDP-002",
+            f"application name {config.app!r} is not 1 to 64 letters, digits, '.', '_' or '-'",
+        )
+    if config.release is not None and not _VALUE.match(config.release):
+        raise OperatorError("ZDP-002", f"release {config.release!r} has characters it may not have")
+    for key, value in config.labels.items():
+        if not _NAME.match(key) or not _VALUE.match(value):
+            raise OperatorError(
+                "ZDP-002", f"label {key!r}={value!r} has characters it may not have"
+            )
+    return config
+
+
+def configure(  # noqa: PLR0913 - the arguments of `start`, and the environment
+    app: str,
+    labels: Mapping[str, str] | None,
+    release: str | None,
+    home: str | os.PathLike[str] | None,
+    *,
+    now: bool,
+    environ: Mapping[str, str],
+) -> Config:
+    """Arguments of `start` over the environment over the defaults. Raises OperatorError ZDP-002."""
+    where = Path(home).absolute() if home is not None else default_home(environ)
+    given = environ.get("ZDPATCH_TRUST")
+    return checked(
+        Config(
+            app=app,
+            home=where,
+            trust=Path(given).absolute() if given else where / "trust.json",
+            group=environ.get("ZDPATCH_GROUP") or None,
+            release=release or environ.get("ZDPATCH_RELEASE") or None,
+            labels={**parse_labels(environ.get("ZDPATCH_LABELS", "")), **(labels or {})},
+            no_apply=environ.get("ZDPATCH", "").strip().lower() == "no-apply",
+            now=now,
+        )
+    )

@@ -1,0 +1,31 @@
+"""A handle answers whatever happened at the start; importing it costs nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from zdpatch.agent.runtime import Runtime
+
+
+class Handle:
+    """What `start` returns: the agent of this process, or why there is none."""
+
+    def __init__(self, runtime: Runtime | None, reason: str = "") -> None:
+        self._runtime: Final = runtime
+        self._reason: Final = reason
+
+    def status(self) -> dict[str, Any]:
+        """`state` ("ready", "held", "busy" or "off"), `reason`, `active` ids; who it is, if on."""
+        if self._runtime is None:
+            return {"state": "off", "reason": self._reason, "active": []}
+        return self._runtime.status()
+
+    def stop(self) -> None:
+        """End the agent of this process. Active patches stay in; nothing can be pushed any more."""
+        if self._runtime is not None:
+            self._runtime.stop()
+
+    def __repr__(self) -> str:
+        status = self.status()
+        return f"<zdpatch agent {status.get('agent', '')} {status['state']} {status['reason']}>"

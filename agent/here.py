@@ -1,0 +1,100 @@
+"""What this one process is and has; only one transaction at a time changes it.
+
+The memory says what runs here, the journal says what should: `mine` is written to the journal in
+the same transaction that explains the change.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from zdpatch.agent.ledger import Applied
+from zdpatch.agent.lifecycle import ACTIVE, move
+from zdpatch.agent.native import Lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from zdpatch.agent.audit import Actor
+    from zdpatch.agent.clock import Clock
+    from zdpatch.agent.config import Settings
+    from zdpatch.agent.engine import Engine
+    from zdpatch.agent.identity import Identity
+    from zdpatch.agent.journal import Journal
+    from zdpatch.agent.ledger import Ledger, Wanted
+    from zdpatch.agent.lifecycle import State
+    from zdpatch.agent.verifier import Verifier
+
+LOG: Final = logging.getLogger("zdpatch")
+
+
+@dataclass(slots=True)
+class Mine:
+    """One patch in this process. `until`: unix seconds; `deadline`: it on the steady clock."""
+
+    patch: Wanted
+    state: State
+    since: float
+    until: float | None = None
+    deadline: float | None = None
+    reason: str = ""
+    flip_us: float = 0.0
+    functions: int = 0
+    notices: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class Here:
+    """This process: its parts, and what it has by digest."""
+
+    identity: Identity
+    journal: Journal
+    engine: Engine
+    verifier: Verifier
+    clock: Clock
+    settings: Settings
+    gate: Callable[[str], None]
+    no_apply: bool = False
+    lock: Lock = field(default_factory=Lock)
+    mine: dict[str, Mine] = field(default_factory=dict[str, Mine])
+    staged: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    notices: list[str] = field(default_factory=list[str])
+
+    def active(self) -> tuple[str, ...]:
+        """Ids of the patches that run here."""
+        return self.engine.active()
+
+    def runs(self, digest: str) -> Mine | None:
+        """What this process has of a patch, if its new code is what runs."""
+        mine = self.mine.get(digest)
+        return mine if mine is not None and mine.state in ACTIVE else None
+
+    def deadline_in(self, until: float | None) -> float | None:
+        """A unix time as a reading of the steady clock."""
+        return None if until is None else self.clock.steady() + until - self.clock.wall()
+
+    def write(self, ledger: Ledger, mine: Mine, had: State | None, by: Actor) -> None:
+        """Put `mine` into the journal's open transaction."""
+        row = Applied(mine.patch.digest, mine.state, mine.since, mine.until, mine.reason)
+        ledger.have(mine.patch, had, row, by)
+
+    def outstanding(self, mine: Mine) -> Mapping[str, int]:
+        """What still runs old code of a patch that is in."""
+        return self.engine.outstanding(mine.patch.id)
+
+    def say(self, sentence: str) -> None:
+        """Tell the log, and everyone who asks for the status."""
+        LOG.warning("%s", sentence)
+        if sentence not in self.notices:
+            self.notices.append(sentence)
+
+
+def become(mine: Mine, state: State, since: float, reason: str = "") -> State:
+    """Move `mine` in memory; what it was before."""
+    before, mine.state = mine.state, move(mine.state, state)
+    mine.since, mine.reason = since, reason
+    if state != "trial":
+        mine.until = mine.deadline = None
+    return before

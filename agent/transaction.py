@@ -1,0 +1,297 @@
+"""A patch comes in or goes out whole: intent on disk, one flip, outcome on disk.
+
+Killed before the flip, a restart finds the intent and does it; an undo is wanted from the moment
+its intent is on disk. A flip that fails leaves process and journal as they were.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zdpatch.agent import intake
+from zdpatch.agent.here import LOG, Mine, become
+from zdpatch.agent.ledger import SYSTEM
+from zdpatch.agent.protocol import ApplyResult, ConfirmResult, RevertResult
+from zdpatch.patcher.errors import OperatorError, ProcessError, Refused, ZdpatchError
+
+if TYPE_CHECKING:
+    from zdpatch.agent.audit import Actor
+    from zdpatch.agent.engine import Planned, Undone
+    from zdpatch.agent.here import Here
+    from zdpatch.agent.ledger import Ledger, Wanted
+    from zdpatch.agent.lifecycle import State
+    from zdpatch.agent.protocol import Apply, Confirm, Revert
+
+
+def apply(here: Here, header: Apply, by: Actor) -> ApplyResult:
+    """Bring a staged patch in; again, the same answer. Raises Refused, ProcessError, ZDP-301."""
+    mine = here.runs(header.digest)
+    if mine is None:
+        mine = _bring_in(here, header, by)
+    if header.confirm and mine.state == "trial":
+        _confirm(here, mine, by)
+    return _answer(here, mine)
+
+
+def confirm(here: Here, header: Confirm, by: Actor) -> ConfirmResult:
+    """End the trial of a patch that runs here. Raises ProcessError ZDP-212, ZDP-213, ZDP-303."""
+    with here.journal.read() as ledger:
+        patch = intake.find(ledger, header.patch)
+    mine = here.runs(patch.digest)
+    if mine is None:
+        raise ProcessError("ZDP-213", f"{patch.id} does not run here: it is {patch.state}")
+    if mine.state == "trial":
+        _confirm(here, mine, by)
+    return ConfirmResult(patch.digest, patch.id, mine.state)
+
+
+def revert(here: Here, header: Revert, by: Actor) -> RevertResult:
+    """Take a patch out, and want it out. Raises ProcessError ZDP-209, ZDP-212, nothing changed."""
+    with here.journal.read() as ledger:
+        patch = intake.find(ledger, header.patch)
+    mine = here.runs(patch.digest)
+    if mine is None:
+        return _want_out(here, patch, by)
+    undone = take_out(here, mine, by=by, verb="revert", reason="")
+    return RevertResult(
+        patch.digest, patch.id, mine.state, undone.flip_us, dict(undone.born_on_trial)
+    )
+
+
+def _bring_in(here: Here, header: Apply, by: Actor) -> Mine:
+    patch, bundle = intake.load(here, header.digest)
+    _check_allowed(here, patch)
+    try:
+        plan = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s)
+    except Refused as refusal:
+        _refuse(here, patch, refusal, by)
+        raise
+    until = here.clock.wall() + (header.trial_s or here.settings.trial_s)
+    mine = Mine(patch, "applying", here.clock.wall(), until, reason=header.reason)
+    with here.journal.write("apply.intent") as ledger:
+        _intend(here, ledger, mine, by)
+    return flip(here, mine, plan, by=by, verb="apply")
+
+
+def _refuse(here: Here, patch: Wanted, refusal: Refused, by: Actor) -> None:
+    """Keep the reason for status, unless the patch is wanted for other processes."""
+    with here.journal.write("apply.outcome") as ledger:
+        now = ledger.find(patch.digest)
+        if now is not None and now.state == "staged":
+            ledger.want(now, "refused", until=None, reason=refusal.cause, by=by)
+
+
+def _check_allowed(here: Here, patch: Wanted) -> None:
+    if here.no_apply:
+        raise ProcessError("ZDP-213", "this process was started with ZDPATCH=no-apply")
+    with here.journal.read() as ledger:
+        held = ledger.held()
+    if held is not None:
+        raise ProcessError(
+            "ZDP-213", f"applies are held by {held.by}: {held.reason}", next="zdpatch hold --off"
+        )
+    if patch.state == "quarantined":
+        raise ProcessError("ZDP-303", f"{patch.id}: {patch.reason}", next="zdpatch build")
+    if patch.id in here.active():
+        raise ProcessError(
+            "ZDP-204",
+            f"another bundle called {patch.id} is in",
+            next=f"zdpatch rollback {patch.id}",
+        )
+
+
+def _intend(here: Here, ledger: Ledger, mine: Mine, by: Actor) -> None:
+    """Where another process has the patch already, what is wanted stays wanted."""
+    now = ledger.find(mine.patch.digest)
+    assert now is not None
+    mine.patch = now
+    ledger.learn(now.digest, now.seq)
+    if now.state not in ("trial", "confirmed"):
+        ledger.take_place(now.digest)
+        ledger.want(now, "applying", until=mine.until, reason=mine.reason, by=by)
+    elif now.state == "trial":
+        until = max(now.until or 0, mine.until or 0)
+        ledger.want(now, "trial", until=until, reason=mine.reason, by=by)
+    here.write(ledger, mine, None, by)
+    ledger.note(by, "apply", "begun", patch=now, detail=mine.reason)
+
+
+def flip(
+    here: Here, mine: Mine, plan: Planned, *, by: Actor = SYSTEM, verb: str = "replay"
+) -> Mine:
+    """The point of no return, between intent and outcome. `verb` is "apply" or "replay"."""
+    try:
+        done = here.engine.apply(plan)
+    except Exception as error:
+        _give_up(here, mine, by, verb, error)
+        raise
+    here.gate(f"{verb}.flipped")
+    mine.flip_us, mine.functions, mine.notices = done.flip_us, done.functions, done.notices
+    try:
+        with here.journal.write(f"{verb}.outcome") as ledger:
+            _arrive(here, ledger, mine, by, verb)
+    except OperatorError as error:
+        raise _put_back(here, mine, error) from error
+    here.mine[mine.patch.digest] = mine
+    LOG.info("%s is in (%s), %d functions", mine.patch.id, mine.state, mine.functions)
+    return mine
+
+
+def _arrive(here: Here, ledger: Ledger, mine: Mine, by: Actor, verb: str) -> None:
+    now = ledger.find(mine.patch.digest)
+    assert now is not None
+    until = mine.until
+    had = become(mine, "confirmed" if until is None else "trial", ledger.now, mine.reason)
+    mine.until, mine.deadline = until, here.deadline_in(until)
+    if now.state == "applying":
+        ledger.want(now, "trial", until=until, reason=mine.reason, by=by)
+    here.write(ledger, mine, had, by)
+    ledger.note(by, verb, "ok", patch=now, detail=f"{mine.functions} functions")
+
+
+def _give_up(here: Here, mine: Mine, by: Actor, verb: str, error: Exception) -> None:
+    """The flip failed and changed nothing; the journal goes back to what it said before."""
+    code = error.code if isinstance(error, ZdpatchError) else "ZDP-901"
+    try:
+        with here.journal.write(f"{verb}.outcome") as ledger:
+            ledger.lose(mine.patch.digest)
+            if not ledger.others_have(mine.patch.digest):
+                ledger.restore(mine.patch)
+            ledger.log_move(mine.patch, "applying", mine.patch.state, str(error), by)
+            ledger.note(by, verb, code, patch=mine.patch, detail=str(error))
+    except OperatorError as failure:
+        LOG.error("the journal still says that %s is coming in: %s", mine.patch.id, failure)
+
+
+def _put_back(here: Here, mine: Mine, error: OperatorError) -> ZdpatchError:
+    """The outcome cannot be recorded, so the patch must not stay."""
+    mine.state = "applying"
+    try:
+        here.engine.revert(mine.patch.id)
+    except ZdpatchError as failure:
+        return OperatorError(
+            "ZDP-301",
+            error.cause,
+            state=f"{mine.patch.id} is in and could not be taken out: {failure.cause}",
+            next=error.next,
+        )
+    _give_up(here, mine, SYSTEM, "apply", error)
+    return OperatorError(
+        "ZDP-301", error.cause, state=f"{mine.patch.id} was taken out again.", next=error.next
+    )
+
+
+def _confirm(here: Here, mine: Mine, by: Actor) -> None:
+    with here.journal.write("confirm") as ledger:
+        now = ledger.find(mine.patch.digest)
+        assert now is not None
+        if now.state == "quarantined":
+            raise ProcessError("ZDP-303", f"{now.id}: {now.reason}", next="zdpatch build")
+        if now.state not in ("trial", "confirmed"):
+            raise ProcessError(
+                "ZDP-213", f"{now.id} was {now.state} for the application: {now.reason}"
+            )
+        ledger.want(now, "confirmed", until=None, reason=now.reason, by=by)
+        became = Mine(now, "confirmed", ledger.now, reason=mine.reason)
+        here.write(ledger, became, mine.state, by)
+        ledger.note(by, "confirm", "ok", patch=now)
+    become(mine, "confirmed", became.since, mine.reason)
+    LOG.info("%s is confirmed", mine.patch.id)
+
+
+def _want_out(here: Here, patch: Wanted, by: Actor) -> RevertResult:
+    """The patch does not run here; a process that starts later must not bring it back."""
+    if patch.state not in ("reverted", "staged"):
+        with here.journal.write("revert.intent") as ledger:
+            now = ledger.find(patch.digest)
+            assert now is not None
+            ledger.want(now, "reverted", until=None, reason="", by=by)
+            ledger.lose(patch.digest)
+            ledger.note(by, "revert", "ok", patch=now, detail="it did not run here")
+        here.mine.pop(patch.digest, None)
+    state = "staged" if patch.state == "staged" else "reverted"
+    return RevertResult(patch.digest, patch.id, state, 0.0, {})
+
+
+def take_out(here: Here, mine: Mine, *, by: Actor, verb: str, reason: str) -> Undone:
+    """Undo a patch that runs here. `verb` is "revert" or "expire". Raises ProcessError ZDP-209."""
+    with here.journal.write(f"{verb}.intent") as ledger:
+        before = ledger.find(mine.patch.digest)
+        assert before is not None
+        # at the end of one process's trial another one may have time left
+        late = before.until is None or before.until <= ledger.now + 1
+        if before.state in ("applying", "trial", "confirmed") and (verb == "revert" or late):
+            ledger.want(before, "reverted", until=None, reason=reason, by=by)
+        ledger.note(by, verb, "begun", patch=before, detail=reason)
+    try:
+        undone = here.engine.revert(mine.patch.id)
+    except Exception as error:
+        code = error.code if isinstance(error, ZdpatchError) else "ZDP-901"
+        with here.journal.write(f"{verb}.outcome") as ledger:
+            ledger.restore(before)
+            ledger.note(by, verb, code, patch=before, detail=str(error))
+        raise
+    here.gate(f"{verb}.flipped")
+    had = become(mine, "reverted", here.clock.wall(), reason)
+    LOG.info("%s is out", mine.patch.id)
+    _record_exit(here, mine, had, by, verb)
+    return undone
+
+
+def _record_exit(here: Here, mine: Mine, had: State, by: Actor, verb: str) -> None:
+    try:
+        with here.journal.write(f"{verb}.outcome") as ledger:
+            here.write(ledger, mine, had, by)
+            outcome = "ZDP-501" if verb == "expire" else "ok"
+            ledger.note(by, verb, outcome, patch=mine.patch, detail=mine.reason)
+    except OperatorError as error:
+        raise OperatorError(
+            error.code,
+            error.cause,
+            state=f"{mine.patch.id} is out of this process, and wanted out in the journal.",
+            next=error.next,
+        ) from error
+
+
+def expire(here: Here) -> None:
+    """Revert every trial whose time is over, unless it was confirmed for the application."""
+    for mine in list(here.mine.values()):
+        due = mine.deadline is not None and mine.deadline <= here.clock.steady()
+        if mine.state == "trial" and due:
+            _expire(here, mine)
+
+
+def _expire(here: Here, mine: Mine) -> None:
+    # set first: whatever fails below is tried again, not at once and not never
+    mine.deadline = here.clock.steady() + here.settings.trial_retry_s
+    with here.journal.read() as ledger:
+        now = ledger.find(mine.patch.digest)
+    if now is not None and now.state == "confirmed":
+        _confirm(here, mine, SYSTEM)
+        return
+    try:
+        take_out(here, mine, by=SYSTEM, verb="expire", reason="nobody confirmed it in time")
+    except ZdpatchError as error:
+        mine.reason = f"its trial is over and it cannot be taken out: {error.cause}"
+        here.say(f"{mine.patch.id}: {mine.reason}")
+        return
+    here.say(f"{mine.patch.id} was reverted: nobody confirmed it in time")
+
+
+def next_deadline(here: Here) -> float | None:
+    """When `expire` has something to do, on the steady clock."""
+    ends = [mine.deadline for mine in here.mine.values() if mine.deadline is not None]
+    return min(ends, default=None)
+
+
+def _answer(here: Here, mine: Mine) -> ApplyResult:
+    return ApplyResult(
+        digest=mine.patch.digest,
+        id=mine.patch.id,
+        state=mine.state,
+        until=mine.until,
+        flip_us=mine.flip_us,
+        functions=mine.functions,
+        outstanding=dict(here.outstanding(mine)),
+        notices=list(mine.notices),
+    )

@@ -1,0 +1,232 @@
+"""A patch comes in and goes out whole, and the journal says so before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from zdpatch.agent import transaction
+from zdpatch.patcher.errors import OperatorError, ProcessError, ZdpatchError
+
+
+def refused(code: str, call: Any, *args: Any, **kwargs: Any) -> ZdpatchError:  # noqa: ANN401
+    """The error of a call that must be refused with `code`."""
+    with pytest.raises(ZdpatchError) as caught:
+        call(*args, **kwargs)
+    assert caught.value.code == code
+    return caught.value
+
+
+def test_apply_then_silence_reverts(desk: Any) -> None:
+    """A patch that nobody confirms goes out at its deadline, for process and application."""
+    digest = desk.push(desk.fix(), trial_s=60)
+    assert (desk.vat, desk.state(digest), desk.wanted(digest)) == (b"VAT = 2\n", "trial", "trial")
+    desk.clock.tick(59)
+    transaction.expire(desk.here)
+    assert desk.state(digest) == "trial"
+    desk.clock.tick(1)
+    transaction.expire(desk.here)
+    assert (desk.vat, desk.state(digest)) == (b"VAT = 1\n", "reverted")
+    assert desk.wanted(digest) == "reverted"
+    assert transaction.next_deadline(desk.here) is None
+
+
+def test_confirm_ends_the_trial(desk: Any) -> None:
+    """A confirmed patch outlives its deadline."""
+    digest = desk.push(desk.fix())
+    assert desk.confirm("fix-1") == "confirmed"
+    assert desk.confirm(digest[:8]) == "confirmed"
+    desk.clock.tick(10_000)
+    transaction.expire(desk.here)
+    assert (desk.vat, desk.wanted(digest)) == (b"VAT = 2\n", "confirmed")
+
+
+def test_apply_and_confirm_at_once(desk: Any) -> None:
+    """Intent is always a trial: only what survived its flip is confirmed."""
+    digest = desk.stage(desk.fix())
+    seen: list[str] = []
+    desk.gate.at["apply.flipped"] = lambda: seen.append(desk.wanted(digest))
+    desk.apply(digest, confirm=True)
+    assert seen == ["applying"]
+    assert desk.wanted(digest) == "confirmed"
+
+
+def test_apply_again_is_the_same_answer(desk: Any) -> None:
+    """Applying an active digest again answers the same and flips nothing."""
+    digest = desk.stage(desk.fix())
+    first = desk.apply(digest)
+    desk.engine.fails = AssertionError("flipped twice")
+    assert desk.apply(digest) == first
+
+
+def test_revert_and_apply_again(desk: Any) -> None:
+    """A reverted patch can come in again, and going out twice is one answer."""
+    digest = desk.push(desk.fix(), confirm=True)
+    assert desk.revert("FIX-1") == "reverted"
+    assert desk.revert("FIX-1") == "reverted"
+    assert desk.vat == b"VAT = 1\n"
+    assert desk.apply(digest).state == "trial"
+    assert desk.vat == b"VAT = 2\n"
+
+
+def test_only_staged_digests(desk: Any) -> None:
+    """Nothing can be applied, confirmed or reverted that is not here."""
+    refused("ZDP-212", desk.apply, "0" * 64)
+    refused("ZDP-212", desk.confirm, "FIX-1")
+    refused("ZDP-212", desk.revert, "FIX-1")
+    desk.stage(desk.fix())
+    refused("ZDP-213", desk.confirm, "FIX-1")
+
+
+def test_failed_flip_leaves_everything(desk: Any) -> None:
+    """A flip that raises leaves the journal as it was."""
+    digest = desk.stage(desk.fix())
+    desk.engine.fails = ProcessError("ZDP-203", "a value was changed")
+    refused("ZDP-203", desk.apply, digest)
+    assert (desk.vat, desk.wanted(digest), desk.state(digest)) == (
+        b"VAT = 1\n",
+        "staged",
+        "nothing",
+    )
+
+
+def test_failed_undo_leaves_everything(desk: Any) -> None:
+    """An undo that raises leaves the patch wanted, as it was."""
+    digest = desk.push(desk.fix(), confirm=True)
+    desk.engine.fails = ProcessError("ZDP-209", "shop.cart:VAT is not ours")
+    refused("ZDP-209", desk.revert, digest)
+    assert (desk.wanted(digest), desk.state(digest)) == ("confirmed", "confirmed")
+
+
+def test_failed_undo_at_the_deadline_is_tried_again(desk: Any) -> None:
+    """A trial that cannot be taken out is said, and tried again later, not at once."""
+    digest = desk.push(desk.fix(), trial_s=60)
+    desk.engine.fails = ProcessError("ZDP-209", "shop.cart:VAT is not ours")
+    desk.clock.tick(60)
+    transaction.expire(desk.here)
+    assert desk.state(digest) == "trial"
+    assert "cannot be taken out" in desk.here.notices[-1]
+    desk.engine.fails = None
+    transaction.expire(desk.here)
+    assert desk.state(digest) == "trial"
+    desk.clock.tick(desk.here.settings.trial_retry_s)
+    transaction.expire(desk.here)
+    assert desk.state(digest) == "reverted"
+
+
+def test_refused_plan_is_kept_with_its_reason(desk: Any) -> None:
+    """What cannot go in is refused, and may be tried again after staging it again."""
+    raw = desk.fix(base=b"VAT = 0\n")
+    digest = desk.stage(raw)
+    refused("ZDP-201", desk.apply, digest)
+    assert desk.wanted(digest) == "refused"
+    desk.stage(raw)
+    assert desk.wanted(digest) == "staged"
+
+
+def test_hold_blocks_applies_only(desk: Any) -> None:
+    """While applies are held, a patch can go out, and none comes in."""
+    digest = desk.push(desk.fix())
+    with desk.here.journal.write("hold") as ledger:
+        ledger.hold(desk.here and transaction.SYSTEM, "freeze")
+    desk.revert(digest)
+    error = refused("ZDP-213", desk.apply, digest)
+    assert "freeze" in error.cause
+    with desk.here.journal.write("hold") as ledger:
+        ledger.lift()
+    desk.apply(digest)
+
+
+def test_no_apply(desk: Any) -> None:
+    """ZDPATCH=no-apply lets nothing in."""
+    desk.here.no_apply = True
+    refused("ZDP-213", desk.apply, desk.stage(desk.fix()))
+
+
+def test_sequence_floor(desk: Any) -> None:
+    """After a newer bundle ran, an older one that never did is refused; a known one may come."""
+    old = desk.fix(id="OLD", seq=3)
+    digest = desk.push(old)
+    desk.revert(digest)
+    desk.push(desk.fix(id="NEW", seq=9))
+    desk.revert("NEW")
+    desk.apply(digest)
+    desk.revert(digest)
+    refused("ZDP-111", desk.stage, desk.fix(id="OTHER", seq=8))
+
+
+def test_revoked_between_stage_and_apply(desk: Any) -> None:
+    """A bundle revoked after it was staged does not come in."""
+    digest = desk.stage(desk.fix())
+    trust = desk.home / "trust.json"
+    trust.write_bytes(__import__("msgspec").json.encode(desk.mint.policy(revoked=[digest])))
+    refused("ZDP-112", desk.apply, digest)
+
+
+def test_same_id_other_digest(desk: Any) -> None:
+    """A rebuilt bundle with the id of one that is in waits until that is out."""
+    desk.push(desk.fix())
+    other = desk.stage(desk.fix(b"VAT = 3\n", seq=8))
+    refused("ZDP-204", desk.apply, other)
+    desk.revert("FIX-1")
+    desk.apply(other)
+    assert desk.vat == b"VAT = 3\n"
+
+
+def test_a_second_process_shares_what_is_wanted(desk: Any) -> None:
+    """Confirmed in one process, the other's trial is confirmed when it ends."""
+    key = desk.here.identity.key
+    digest = desk.push(desk.fix(), trial_s=60)
+    two = desk.another(key=type(key)(key.pid, key.ticks + 0, key.boot + "x"), replayed=False)
+    with two.here.journal.write("enter") as ledger:
+        ledger.add_process()
+    two.apply(digest, trial_s=60)
+    desk.confirm(digest)
+    desk.clock.tick(60)
+    transaction.expire(two.here)
+    assert (two.vat, two.state(digest)) == (b"VAT = 2\n", "confirmed")
+
+
+def test_trials_of_two_processes_end_on_their_own(desk: Any) -> None:
+    """While another process has trial left, the application still wants the patch."""
+    key = desk.here.identity.key
+    digest = desk.push(desk.fix(), trial_s=60)
+    desk.clock.tick(30)
+    two = desk.another(key=type(key)(key.pid, key.ticks, key.boot + "x"), replayed=False)
+    two.apply(digest, trial_s=60)
+    desk.clock.tick(30)
+    transaction.expire(desk.here)
+    assert (desk.state(digest), desk.wanted(digest)) == ("reverted", "trial")
+    desk.clock.tick(30)
+    transaction.expire(two.here)
+    assert (two.state(digest), two.wanted(digest)) == ("reverted", "reverted")
+
+
+def test_unrecorded_outcome_takes_the_patch_out(desk: Any) -> None:
+    """When the outcome of a flip cannot be written, the patch does not stay."""
+    digest = desk.stage(desk.fix())
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    desk.gate.at["apply.outcome.written"] = full
+    error = refused("ZDP-301", desk.apply, digest)
+    assert "taken out again" in error.state
+    assert (desk.vat, desk.wanted(digest)) == (b"VAT = 1\n", "staged")
+
+
+@pytest.mark.parametrize("step", ["apply.intent.begin", "apply.intent.written"])
+def test_unwritten_intent_changes_nothing(desk: Any, step: str) -> None:
+    """When the intent cannot be written, nothing is flipped."""
+    digest = desk.stage(desk.fix())
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    desk.gate.at[step] = full
+    with pytest.raises(OperatorError, match="No space left"):
+        desk.apply(digest)
+    assert (desk.vat, desk.wanted(digest)) == (b"VAT = 1\n", "staged")
+    desk.apply(digest)
+    assert desk.vat == b"VAT = 2\n"
