@@ -1,14 +1,17 @@
-"""The mint: fixed keys, and bundles and trust policies made with them, the same in every run."""
+"""The mint makes keys, bundles and policies; the desk runs command lines in this process."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from zdpatch.cli.main import main
 from zdpatch.patcher import bundle, signing
 from zdpatch.patcher.errors import ZdpatchError
 from zdpatch.patcher.keyring import Key, Role, TrustPolicy
@@ -18,6 +21,7 @@ from zdpatch.patcher.trust import Identity, VerifiedBundle, reverify, verify
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
 
 DAY: Final = 86400
 CHANGES: Final = (
@@ -147,3 +151,54 @@ class Mint:
 def mint() -> Mint:
     """Keys, bundles and policies."""
     return Mint()
+
+
+class Desk:
+    """An operator's working directory and home; `run` is one command line."""
+
+    def __init__(self, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.work = work
+        self.trust_file = work / "home" / "trust.json"
+        self._capsys = capsys
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """Run one command, check its exit code, return what it printed (both streams)."""
+        found = main(words)
+        out, err = self._capsys.readouterr()
+        assert found == code, out + err
+        return out + err
+
+    def json(self, *words: str, code: int = 0) -> dict[str, Any]:
+        """Run one command with --json, return the object."""
+        parsed: dict[str, Any] = json.loads(self.run(*words, "--json", code=code))
+        return parsed
+
+    def error(self, *words: str, code: int = 2) -> dict[str, Any]:
+        """Run one command that fails, return its error."""
+        parsed: dict[str, Any] = self.json(*words, code=code)["error"]
+        return parsed
+
+    def keys(self, *names: str) -> None:
+        """Make unencrypted keys."""
+        for name in names:
+            self.run("keygen", f"{name}.key", "--no-passphrase")
+
+    def bundle(self, mint: Mint, **fields: object) -> Path:
+        """An unsigned bundle, good from now."""
+        now = int(time.time())
+        claim = mint.manifest(**{"created": now, "not_after": now + 9999, **fields})
+        path = self.work / "fix.zdp"
+        path.write_bytes(mint.made(claim))
+        return path
+
+
+@pytest.fixture
+def desk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Desk:
+    """A fresh home and working directory, and no terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZDPATCH_HOME", str(tmp_path / "home"))
+    for name in ("ZDPATCH_TRUST", "ZDPATCH_PASSPHRASE"):
+        monkeypatch.delenv(name, raising=False)
+    return Desk(tmp_path, capsys)
