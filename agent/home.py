@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
-import shutil
 import stat
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 _PRIVATE: Final = 0o700
 _LISTED: Final = 0o750
 _PASSED: Final = 0o710
+_PARTIAL: Final = "agent.json.part"
 
 
 class AgentFile(msgspec.Struct, frozen=True):
@@ -108,7 +107,9 @@ class Home:
         runtime = os.environ.get("XDG_RUNTIME_DIR")
         # an operators' group cannot pass a private runtime directory
         usable = runtime and self.gid is None and len(os.fsencode(runtime)) < self._path_bytes - 24
-        return Path(tempfile.mkdtemp(prefix="zdpatch-", dir=runtime if usable else "/tmp"))  # noqa: S108 - mkdtemp makes it private and unguessable
+        place = Path(runtime if usable else "/tmp") / f"zdpatch-{os.urandom(8).hex()}"  # noqa: S108 - new, private and unguessable
+        place.mkdir(mode=_PRIVATE)
+        return place
 
     def sweep(self, here: ProcessKey) -> None:
         """Remove what agents of dead processes of this user left behind."""
@@ -151,7 +152,7 @@ class Door:
             )
         )
         self.socket.chmod(0o600 if self.gid is None else 0o660)
-        partial = self.listing / "agent.json.part"
+        partial = self.listing / _PARTIAL
         partial.write_bytes(content)
         partial.chmod(0o600 if self.gid is None else 0o640)
         if self.gid is not None:
@@ -161,9 +162,14 @@ class Door:
 
     def close(self) -> None:
         """Remove socket, agent.json and the directories made for them."""
-        shutil.rmtree(self.listing, ignore_errors=True)
-        if self.socket.parent != self.listing and self.socket.parent.name.startswith("zdpatch-"):
-            shutil.rmtree(self.socket.parent, ignore_errors=True)
+        # exactly these: a path out of a file must not lead to the removal of anything else
+        files = (self.socket, *(self.listing / name for name in ("agent.json", _PARTIAL)))
+        for path in files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        for directory in (self.listing, self.socket.parent):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
 
 
 def read_agents(root: Path) -> list[AgentFile]:

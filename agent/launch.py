@@ -47,9 +47,9 @@ def active() -> tuple[str, ...]:
 
 
 def _engine() -> Engine:
-    from zdpatch.patcher.engine import Engine as Real  # noqa: PLC0415 - tests bring their own
+    from zdpatch.agent import local  # noqa: PLC0415 - tests bring their own engine
 
-    return Real()
+    return local.engine()
 
 
 def _no_gate(step: str) -> None:

@@ -272,6 +272,13 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     error: ErrorBody | None = None
 
 
+class _WireReply(msgspec.Struct, frozen=True):
+    # an optional Raw cannot be decoded, an empty one can
+    agent: AgentInfo
+    result: msgspec.Raw = msgspec.Raw()
+    error: ErrorBody | None = None
+
+
 class Request(msgspec.Struct, frozen=True):
     """One request that passed every check on its frames."""
 
@@ -290,7 +297,7 @@ class MalformedError(OperatorError):
 
 
 _encoder: Final = msgspec.json.Encoder()
-_reply_decoder: Final = msgspec.json.Decoder(Reply)
+_reply_decoder: Final = msgspec.json.Decoder(_WireReply)
 _decoders: Final = {name: msgspec.json.Decoder(kind) for name, kind in VERBS.items()}
 
 
@@ -344,14 +351,13 @@ def parse_reply(frames: Sequence[bytes], msgid: bytes) -> Reply:
     if len(frames) != 3 or frames[0] not in (b"ok", b"error") or frames[1] != msgid:
         raise OperatorError("ZDP-404", "the answer is not a reply to this request")
     try:
-        reply = _reply_decoder.decode(frames[2])
+        wire = _reply_decoder.decode(frames[2])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise OperatorError("ZDP-404", f"the answer cannot be read: {error}") from None
-    if (reply.result is None) == (reply.error is None) or (frames[0] == b"ok") != (
-        reply.error is None
-    ):
+    result = wire.result if bytes(wire.result) else None
+    if (result is None) == (wire.error is None) or (frames[0] == b"ok") != (wire.error is None):
         raise OperatorError("ZDP-404", "the answer is neither a result nor an error")
-    return reply
+    return Reply(wire.agent, result, wire.error)
 
 
 def error_body(error: ZdpatchError) -> ErrorBody:
