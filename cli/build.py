@@ -17,7 +17,7 @@ from zdpatch.cli.output import Command, Output, clean, count, pass_output
 from zdpatch.cli.sign import add_signatures, load_keys
 from zdpatch.cli.sources import SOURCE_KINDS, narrowed, read_source
 from zdpatch.patcher import bundle as bundles
-from zdpatch.patcher import safety
+from zdpatch.patcher import check as offline
 from zdpatch.patcher.errors import AuthorError
 from zdpatch.patcher.manifest import Manifest, Origin, Target, describe
 from zdpatch.patcher.source import Patch
@@ -153,7 +153,7 @@ def build(  # noqa: PLR0913 - one per option
         for spec in (base_spec, new_spec)
     )
     patch = compare(wish, base, new)
-    found = safety.check(patch)
+    found = offline.check(patch)
     for line in verdicts.verdict_lines(output, found):
         output.progress(line)
     if verdicts.unsafe(found) and not allow_unsafe:
@@ -168,9 +168,10 @@ def build(  # noqa: PLR0913 - one per option
 
 def compare(wish: Wish, base: Source, new: Source) -> Patch:
     """The patch between two sources. Raises ZDP-003 (no difference), ZDP-211 (a data file)."""
-    first = make_patch("NEW", tree_from_files(base.files), tree_from_files(new.files))
-    if not first.changes:
+    old_tree, new_tree = tree_from_files(base.files), tree_from_files(new.files)
+    if old_tree == new_tree:
         raise AuthorError("ZDP-003", f"nothing differs between {base.origin} and {new.origin}")
+    first = make_patch("NEW", old_tree, new_tree)
     _, blobs = describe(first.changes)
     content = hashlib.sha256("".join(sorted(blobs)).encode()).hexdigest()
     name = wish.id or builder.default_id(wish.app, base.origin, new.origin, content)

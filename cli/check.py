@@ -11,7 +11,7 @@ import click
 from zdpatch.cli import errors, verdicts
 from zdpatch.cli.bundlefile import BundleFile, read_bundle, write_atomically
 from zdpatch.cli.output import Command, Output, pass_output
-from zdpatch.patcher import safety
+from zdpatch.patcher import check as offline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ def check(
     word. Exit 4: some of it cannot.
     """
     file = read_bundle(bundle)
-    found = safety.check(file.patch())
+    found = offline.check(file.patch())
     paths = _paths(file, prefix)
     if sarif_path is not None:
         text = json.dumps(verdicts.sarif(found, paths), indent=2, ensure_ascii=False)

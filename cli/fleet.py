@@ -98,9 +98,9 @@ def prepare(
     plans = client.ask(going, Plan(digest), PlanResult, timeout_s=timeout_s)
     by_agent = {answer.ref.agent: answer for answer in plans}
     for i, target in enumerate(targets):
-        if answer := by_agent.get(target.ref.agent):
-            outcome = "planned" if answer.error is None else "refused"
-            targets[i] = replace(target, outcome=outcome, plan=answer.result, error=answer.error)
+        if plan := by_agent.get(target.ref.agent):
+            outcome = "planned" if plan.error is None else "refused"
+            targets[i] = replace(target, outcome=outcome, plan=plan.result, error=plan.error)
     return targets
 
 

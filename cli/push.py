@@ -202,13 +202,14 @@ class Push:
         if self.wish.wait and any(target.state == "trial" for target in targets):
             limit = self.wish.timeout_s or 10 * MAX_TRIAL_S
             try:
-                targets = fleet.follow(
-                    self.client,
-                    self.file.digest,
-                    targets,
-                    deadline=self.begun + limit,
-                    changed=lambda target: self.output.progress(report.state_line(target)),
-                )
+                with terminated_like_interrupted():
+                    targets = fleet.follow(
+                        self.client,
+                        self.file.digest,
+                        targets,
+                        deadline=self.begun + limit,
+                        changed=lambda target: self.output.progress(report.state_line(target)),
+                    )
             except KeyboardInterrupt:
                 self.output.progress("Detached; the trial goes on.")
                 code = errors.DETACHED
@@ -244,3 +245,13 @@ def uninterrupted() -> Generator[None]:
             signal.signal(one, action)
     if came:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def terminated_like_interrupted() -> Generator[None]:
+    """A cancelled CI job sends SIGTERM: it detaches as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -6,8 +6,15 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
 
 from zdpatch.cli.import_root import Budget, Source, SourceError, is_left_out
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_ASIDE: Final = frozenset({"tests", "test", "docs", "doc", "examples", "benchmarks"})
+_BUILD_FILES: Final = frozenset({"setup.py", "conftest.py", "noxfile.py", "tasks.py"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +27,19 @@ class _Entry:
 def read_git(revision: str, *, root: str | None, repository: Path) -> Source:
     """Read a revision of the repository around `repository`, without touching its work tree.
 
-    Without `root` the import root is `src` if that holds Python, else the top of the tree.
+    Without `root` the import root is `src` if that holds Python, else the packages and modules at
+    the top of the tree, without tests, docs and the files of the build (`root="."` takes all).
     """
     commit = _git(
         repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
     )
     sha = commit.decode("ascii").strip()
     entries = _tree(repository, sha)
-    found = _root_of(entries) if root is None else PurePosixPath(root).as_posix().strip("/")
-    prefix = "" if found in {"", "."} else f"{found}/"
     wanted = _resolve_links(repository, entries)
+    found = PurePosixPath(root or _root_of(entries)).as_posix().strip("/")
+    if root is None and found == ".":
+        wanted = {path: entry for path, entry in wanted.items() if _is_product(path, wanted)}
+    prefix = "" if found in {"", "."} else f"{found}/"
     inside = {
         path.removeprefix(prefix): entry
         for path, entry in wanted.items()
@@ -47,6 +57,14 @@ def read_git(revision: str, *, root: str | None, repository: Path) -> Source:
 def _root_of(entries: dict[str, _Entry]) -> str:
     in_src = any(path.startswith("src/") and path.endswith(".py") for path in entries)
     return "src" if in_src else "."
+
+
+def _is_product(path: str, entries: Collection[str]) -> bool:
+    """Whether a path of a flat layout is part of what gets imported by the application."""
+    top, below, _ = path.partition("/")
+    if below:
+        return f"{top}/__init__.py" in entries and top not in _ASIDE
+    return path.endswith(".py") and path not in _BUILD_FILES
 
 
 def _tree(repository: Path, sha: str) -> dict[str, _Entry]:

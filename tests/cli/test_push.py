@@ -1,0 +1,342 @@
+"""A push ends with every target on the new code, or as it was, or says which are not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zdpatch.patcher.errors import ProcessError, Refused, Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Cli, FakeAgent, Fleet
+    from tests.conftest import Mint
+    from zdpatch.agent.protocol import Request
+
+UNSAFE = Verdict("shop.cart:Cart", 9, "header", "R", "its base classes change", "replace it")
+
+
+@pytest.fixture
+def bundle(mint: Mint, tmp_path: Path) -> Path:
+    """A signed bundle for `shop`."""
+    path = tmp_path / "fix.zdp"
+    path.write_bytes(mint.bundle("ci"))
+    return path
+
+
+def refuse(agent: FakeAgent, verb: str, error: Exception) -> None:
+    """Let the agent answer `verb` with `error`."""
+    assert isinstance(error, ProcessError | Refused)
+    agent.script[verb] = lambda _request: error
+
+
+def test_push_applies_everywhere(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """All targets are staged, planned, then all apply, and all are on trial at the end."""
+    agents = [fleet.add(), fleet.add()]
+    ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 0
+    assert [agent.heard for agent in agents] == [["stage", "plan", "apply"]] * 2
+    assert [agent.states for agent in agents] == [["trial"]] * 2
+    assert ran.json["schema"] == "zdpatch.push/v1"
+    assert ran.json["state"] == "applied"
+    assert {target["outcome"] for target in ran.json["targets"]} == {"applied"}
+    assert ran.err == ""
+
+
+def test_push_in_words(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """The plan goes to stderr, the outcome with the next commands to stdout."""
+    fleet.add()
+    ran = cli("push", bundle, "--yes")
+    assert ran.code == 0
+    assert "shop.cart:price" in ran.err
+    assert "1 function flips at one instant" in ran.err
+    assert "applied   1/1" in ran.out
+    assert "zdpatch confirm FIX-1" in ran.out
+    assert "\x1b" not in ran.out + ran.err
+
+
+def test_one_refusal_stops_all(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """If one target refuses, none applies, and the error has the reasons and the exit code 4."""
+    willing, unwilling = fleet.add(), fleet.add()
+    refuse(unwilling, "plan", Refused("ZDP-202", "1 edit is not safe", (UNSAFE,)))
+    ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 4
+    assert "apply" not in willing.heard
+    assert ran.error["code"] == "ZDP-202"
+    assert ran.error["verdicts"][0]["reason"] == "its base classes change"
+    assert {target["outcome"] for target in ran.error["targets"]} == {"planned", "refused"}
+
+
+def test_refusal_in_words(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """The error text has id, who refused, the edit and its line, the remedy and what is next."""
+    fleet.add()
+    refuse(fleet.add(), "plan", Refused("ZDP-202", "1 edit is not safe", (UNSAFE,)))
+    err = cli("push", bundle, "--yes").err
+    assert "error ZDP-202: edit is not safe in place" in err
+    assert "1 of 2: shop pid" in err
+    assert "R  shop.cart:Cart:9  header: its base classes change" in err
+    assert "replace it" in err
+    assert "Nothing was changed. 1 of 2 would take it." in err
+    assert "--partial" in err
+
+
+def test_partial(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """With --partial those that can take it do, and exit 9 says that not all are the same."""
+    willing, unwilling = fleet.add(), fleet.add()
+    refuse(unwilling, "plan", ProcessError("ZDP-201", "shop.cart:price differs"))
+    ran = cli("push", bundle, "--yes", "--partial", "--json")
+    assert ran.code == 9
+    assert ran.json["state"] == "partial"
+    assert willing.states == ["trial"]
+    assert unwilling.states == ["staged"]
+
+
+def test_partial_where_nobody_can(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """--partial does not turn a refusal by everyone into a success."""
+    refuse(fleet.add(), "stage", ProcessError("ZDP-107", "for another application"))
+    assert cli("push", bundle, "--yes", "--partial").code == 3
+
+
+def test_failed_apply_is_undone_elsewhere(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """If an apply fails, those which applied are reverted, and exit 6 says old code everywhere."""
+    good, bad = fleet.add(), fleet.add()
+    refuse(bad, "apply", ProcessError("ZDP-201", "changed since the plan"))
+    ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 6
+    assert ran.error["code"] == "ZDP-502"
+    assert "old code everywhere" in ran.error["state"]
+    assert good.states == ["reverted"]
+
+
+def test_failed_apply_alone_changes_nothing(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """If the only target fails to apply, its own error is the error."""
+    refuse(fleet.add(), "apply", ProcessError("ZDP-204", "another patch is in the way"))
+    ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 4
+    assert ran.error["code"] == "ZDP-204"
+
+
+def test_failed_undo_is_degraded(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """If the undo fails too, exit 9 names the process that must be looked at."""
+    good, bad = fleet.add(), fleet.add()
+    refuse(bad, "apply", ProcessError("ZDP-201", "changed since the plan"))
+    refuse(good, "revert", ProcessError("ZDP-209", "somebody set shop.cart.price"))
+    ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 9
+    assert ran.error["code"] == "ZDP-305"
+    assert "must be looked at" in ran.error["state"]
+    assert "ZDP-209" in ran.error["cause"]
+
+
+def test_lost_answer_is_looked_up(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """An apply whose answer never came, but which happened, counts as applied."""
+    agent = fleet.add()
+
+    def apply_and_say_nothing(request: Request) -> bytes:
+        agent.on_apply(request)
+        return b""
+
+    agent.script["apply"] = apply_and_say_nothing
+    ran = cli("push", bundle, "--yes", "--timeout", "0.5s", "--json")
+    assert ran.code == 0
+    assert ran.json["targets"][0]["outcome"] == "applied"
+    assert ran.json["targets"][0]["patch_state"] == "trial"
+
+
+def test_silent_agent(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """An agent that says nothing is not reached: exit 5, and the others stay as they were."""
+    other, silent = fleet.add(), fleet.add()
+    silent.script["stage"] = lambda _request: b""
+    ran = cli("push", bundle, "--yes", "--timeout", "0.5s", "--json")
+    assert ran.code == 5
+    assert ran.error["code"] == "ZDP-402"
+    assert "apply" not in other.heard
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"[]", b"\xff", b"null", b'{"agent": 1, "result": {}}', b"[" * 100_000],
+)
+def test_malformed_answer(cli: Cli, fleet: Fleet, bundle: Path, body: bytes) -> None:
+    """An answer that cannot be read is an error of that agent, never a crash."""
+    fleet.add().script["stage"] = lambda _request: body
+    ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 5
+    assert ran.error["code"] == "ZDP-404"
+
+
+def test_dead_process_is_skipped_and_swept(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """What a dead process left is no target, and is removed."""
+    fleet.add()
+    folder = fleet.add_dead()
+    ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 0
+    assert len(ran.json["targets"]) == 1
+    assert not folder.exists()
+
+
+def test_plan_only(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """--plan changes nothing and exits 10; once the patch is in, it exits 0."""
+    agent = fleet.add()
+    ran = cli("push", bundle, "--plan", "--json")
+    assert ran.code == 10
+    assert ran.json["state"] == "planned"
+    assert agent.heard == ["stage", "plan"]
+    assert cli("push", bundle, "--yes").code == 0
+    assert cli("push", bundle, "--plan").code == 0
+
+
+def test_push_again_is_done_already(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """A second push of the same bundle changes nothing and is a success."""
+    agent = fleet.add()
+    cli("push", bundle, "--yes")
+    ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 0
+    assert ran.json["state"] == "already"
+    assert agent.heard.count("apply") == 1
+
+
+def test_push_again_with_confirm(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """A second push with --confirm keeps what is on trial."""
+    agent = fleet.add()
+    cli("push", bundle, "--yes")
+    assert cli("push", bundle, "--yes", "--confirm").code == 0
+    assert agent.states == ["confirmed"]
+
+
+def test_confirm_at_once(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """--confirm applies without a trial."""
+    agent = fleet.add()
+    assert cli("push", bundle, "--yes", "--confirm", "-m", "approved").code == 0
+    assert agent.states == ["confirmed"]
+
+
+def test_no_terminal_needs_yes(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """Without a terminal and without --yes nothing is asked and nothing is done: exit 2."""
+    agent = fleet.add()
+    ran = cli.process("push", bundle)
+    assert ran.code == 2
+    assert "error ZDP-001" in ran.err
+    assert agent.heard == []
+
+
+def test_no_target(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """Agents of other applications are no targets: exit 5."""
+    fleet.add(app="billing")
+    ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 5
+    assert ran.error["code"] == "ZDP-401"
+
+
+def test_selector(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """--to limits the targets by label."""
+    one, two = fleet.add(zone="a"), fleet.add(zone="b")
+    assert cli("push", bundle, "--yes", "--to", "zone=b").code == 0
+    assert (one.states, two.states) == ([], ["trial"])
+
+
+def test_damaged_bundle(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """A damaged bundle is refused before anybody is asked: exit 3."""
+    agent = fleet.add()
+    bundle.write_bytes(bundle.read_bytes()[:-5])
+    assert cli("push", bundle, "--yes").code == 3
+    assert agent.heard == []
+
+
+def test_wait_until_confirmed(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """--wait ends with 0 when somebody confirms."""
+    agent = fleet.add()
+    asked = threading.Event()
+
+    def status(request: Request) -> object:
+        if asked.is_set():
+            agent.put(next(iter(agent.patches)), "confirmed")
+        asked.set()
+        return agent.on_status(request)
+
+    agent.script["status"] = status  # type: ignore[assignment]
+    ran = cli("push", bundle, "--yes", "--wait", "--json")
+    assert ran.code == 0
+    assert ran.json["targets"][0]["patch_state"] == "confirmed"
+
+
+def test_wait_sees_the_revert(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """--wait ends with 6 when the trial ran out."""
+    agent = fleet.add()
+
+    def status(request: Request) -> object:
+        agent.put(next(iter(agent.patches)), "reverted")
+        return agent.on_status(request)
+
+    agent.script["status"] = status  # type: ignore[assignment]
+    ran = cli("push", bundle, "--yes", "--wait", "--json")
+    assert ran.code == 6
+    assert ran.error["code"] == "ZDP-501"
+
+
+def test_wait_runs_out_of_time(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """--wait with --timeout ends with 8 while the trial goes on."""
+    fleet.add()
+    ran = cli("push", bundle, "--yes", "--wait", "--timeout", "0.5s", "--json")
+    assert ran.code == 8
+    assert ran.json["targets"][0]["patch_state"] == "trial"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_detaches(cli: Cli, fleet: Fleet, bundle: Path, number: signal.Signals) -> None:
+    """Ctrl-C or SIGTERM while waiting detaches: exit 130, the trial goes on."""
+    agent = fleet.add()
+    waiting = threading.Event()
+
+    def status(request: Request) -> object:
+        waiting.set()
+        return agent.on_status(request)
+
+    agent.script["status"] = status  # type: ignore[assignment]
+    command = [sys.executable, "-m", "zdpatch.cli.main", "push", str(bundle), "--yes", "--wait"]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "ZDPATCH_HOME": str(cli.home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert waiting.wait(20)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Detached" in err
+    assert "zdpatch confirm FIX-1" in out
+    assert agent.states == ["trial"]
+
+
+def test_interrupt_waits_for_the_apply(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """Ctrl-C while the targets apply does not leave some with and some without."""
+    quick, slow = fleet.add(), fleet.add()
+    begun = threading.Event()
+    go_on = threading.Event()
+
+    def apply(request: Request) -> object:
+        begun.set()
+        go_on.wait(20)
+        return slow.on_apply(request)
+
+    slow.script["apply"] = apply  # type: ignore[assignment]
+    command = [sys.executable, "-m", "zdpatch.cli.main", "push", str(bundle), "--yes"]
+    env = {**os.environ, "ZDPATCH_HOME": str(cli.home)}
+    with subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert begun.wait(20)
+        process.send_signal(signal.SIGINT)
+        go_on.set()
+        process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert (quick.states, slow.states) == (["trial"], ["trial"])
