@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE = Path(zdpatch.__file__).parent
+DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("agent", "cli", "patcher")
 
 IMPORT_ALL = """
@@ -89,6 +90,13 @@ def test_import_stays_light(module: str, heavy: tuple[str, ...]) -> None:
     """Importing a part loads nothing that only a later step needs."""
     printed = run(f"import sys, {module}\nprint(sorted(set({heavy!r}) & set(sys.modules)))")
     assert printed == ["[]"]
+
+
+def test_the_architecture_page_names_every_module() -> None:
+    """Each module has its place in the tables of `docs/architecture.md`."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    missing = [path.stem for path in sources() if f"`{path.stem}`" not in page]
+    assert [name for name in missing if name != "__init__"] == []
 
 
 def used_ids() -> dict[str, set[str]]:
