@@ -29,3 +29,8 @@ class Patch:
 
     id: str
     changes: tuple[ModuleChange, ...]
+
+
+def file_name(patch_id: str, path: str) -> str:
+    """The `co_filename` of patched code: a traceback names the patch, and no file on disk can shadow it."""
+    return f"<zdpatch {patch_id} {path}>"

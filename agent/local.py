@@ -1,0 +1,76 @@
+"""The engine on this very interpreter, without transport or signature: for people who test their patches.
+
+It is a Python API only; the agent never offers it over the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from zdpatch.patcher.engine import Applied, Engine, Reverted
+from zdpatch.patcher.errors import Verdict
+from zdpatch.patcher.plan import Plan
+from zdpatch.patcher.check import check as _check
+from zdpatch.patcher.source import Patch
+from zdpatch.patcher.tree import make_patch as _make_patch
+from zdpatch.patcher.tree import tree_from_files
+
+Tree = Path | str | Mapping[str, bytes] | Mapping[str, str]
+_engine: Engine | None = None
+
+
+def engine() -> Engine:
+    """The one engine of this interpreter, which a running agent uses too."""
+    global _engine  # noqa: PLW0603 - a process has one engine, made when first needed
+    if _engine is None:
+        _engine = Engine()
+    return _engine
+
+
+def make_patch(base: Tree, new: Tree, *, id: str = "LOCAL") -> Patch:  # noqa: A002
+    """A patch from two import roots, each a directory or a mapping of "/"-separated path to source.
+
+    Raises AuthorError: ZDP-211 for changed data files, ZDP-206 for what does not parse, ZDP-001 when
+    nothing differs.
+    """
+    return _make_patch(id, tree_from_files(_files(base)), tree_from_files(_files(new)))
+
+
+def check(patch: Patch) -> list[Verdict]:
+    """Verdicts from the text alone; `plan` is the authority."""
+    return _check(patch)
+
+
+def plan(patch: Patch, *, drain_s: float = 1.0) -> Plan:
+    """Decide a patch for this interpreter; nothing is touched. Raises Refused with `verdicts`."""
+    return engine().plan(patch, drain_s=drain_s)
+
+
+def apply(plan: Plan) -> Applied:
+    """Apply a plan. Raises Refused or ProcessError, and then nothing was changed."""
+    return engine().apply(plan)
+
+
+def revert(patch_id: str) -> Reverted:
+    """Put back the very objects that were there. Raises ProcessError, and then nothing was changed."""
+    return engine().revert(patch_id)
+
+
+def _files(tree: Tree) -> dict[str, bytes]:
+    if isinstance(tree, Mapping):
+        return {
+            path: text if isinstance(text, bytes) else text.encode() for path, text in tree.items()
+        }
+    root = Path(tree)
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not _skipped(path.relative_to(root))
+    }
+
+
+def _skipped(path: Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+    packaging = path.parts[0].endswith((".dist-info", ".egg-info"))
+    return hidden or packaging or path.suffix in {".pyc", ".pyo"}

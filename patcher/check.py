@@ -1,0 +1,49 @@
+"""Offline verdicts: what the text of a patch alone decides. The plan of a running agent is the authority."""
+
+from __future__ import annotations
+
+from zdpatch.patcher.attributes import unfit
+from zdpatch.patcher.diff import diff, read
+from zdpatch.patcher.errors import Verdict
+from zdpatch.patcher.safety import decide
+from zdpatch.patcher.source import Patch
+from zdpatch.patcher.spread import Name, stale_calls, stale_reads
+
+
+def check(patch: Patch) -> list[Verdict]:
+    """A verdict for every edit of the patch, refusals first.
+
+    Names that change are taken to change their value; an import which only moved is not.
+    Raises Refused (ZDP-206) for a source that does not compile.
+    """
+    versions = {change.name: read(change, patch.id) for change in patch.changes}
+    edits = [edit for each in versions.values() for edit in diff(each)]
+    edits += unfit(versions, edits)
+    edits += stale_calls(versions, edits)
+    changed: dict[Name, str] = {}
+    fresh = edits
+    while fresh:
+        changed |= {
+            (edit.module, edit.qualname): edit.cause or edit.path
+            for edit in fresh
+            if edit.kind == "value" and not (edit.new[-1].kind == "import" and not edit.cause)
+        }
+        fresh = stale_reads(versions, changed, edits)
+        edits = [*edits, *fresh]
+    decisions = [decide(edit, versions) for edit in edits]
+    decisions.sort(key=lambda each: each.row == "A")
+    verdicts = [each.verdict for each in decisions]
+    added = [v for v in versions.values() if v.base is None]
+    removed = [v for v in versions.values() if v.new is None]
+    verdicts += [Verdict(f"{v.name}:", 0, "added module", "A", "new module") for v in added]
+    verdicts += [
+        Verdict(
+            f"{v.name}:",
+            0,
+            "removed module",
+            "A",
+            "module removed (checked in the process: nobody uses it)",
+        )
+        for v in removed
+    ]
+    return verdicts

@@ -1,0 +1,180 @@
+"""What the text could not know about an edit is looked up in the process: instances, closures, subclasses, readers of metadata."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import gc
+from collections.abc import Iterator, Mapping
+from types import CodeType, ModuleType
+
+from zdpatch.patcher import codes, inventory, reach
+from zdpatch.patcher.consumers import reads_metadata, watched_class
+from zdpatch.patcher.diff import ANNOTATIONS, DEFAULTS, SIGNATURE, Edit, ModuleVersions
+from zdpatch.patcher.inventory import Inventory
+from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.outline import Item
+from zdpatch.patcher.safety import Decision
+
+_HAVE_GC = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
+
+
+class Conditions:
+    """Checks the needs of decisions against the live process. `heap_scan` becomes true when it had to look at the heap."""
+
+    def __init__(
+        self,
+        versions: Mapping[str, ModuleVersions],
+        inventories: dict[str, Inventory],
+        edits: list[Edit],
+    ) -> None:
+        self.versions = versions
+        self.inventories = inventories
+        self.heap_scan = False
+        for name in {edit.module for edit in edits if edit.kind == "nested"}:
+            self._heap(name)
+        for edit in edits:
+            if edit.kind == "function" and not self.inventories[edit.module].functions.get(
+                edit.qualname
+            ):
+                self._heap(edit.module)
+
+    def _heap(self, name: str) -> Inventory:
+        taken = self.inventories[name]
+        if not taken.heap:
+            taken = self.inventories[name] = inventory.take(taken.module, heap=True)
+        return taken
+
+    def unmet(self, decision: Decision) -> Iterator[str]:
+        """Why a decision does not hold here; nothing when it does."""
+        checks = {
+            "unconsumed": self._unconsumed,
+            "plain class": self._plain_class,
+            "no instances": self._no_instances,
+            "no closures": self._no_closures,
+            "no subclasses": self._no_subclasses,
+        }
+        for need in decision.needs:
+            if why := checks[need](decision.edit):
+                yield why
+
+    # ------------------------------------------------------------ classes
+
+    def _class(self, edit: Edit, scope: str) -> type | str:
+        found = self.inventories[edit.module].classes.get(scope, [])
+        if len(found) == 1:
+            return found[0]
+        return f"there are {len(found)} live classes of this name"
+
+    def _plain_class(self, edit: Edit) -> str:
+        cls = self._class(edit, edit.scope)
+        if isinstance(cls, str):
+            return cls
+        item = (edit.new or edit.old)[-1]
+        value = item.kind in {"value", "field", "import"}
+        if why := watched_class(cls, values=value):
+            return f"read when the class was made: {why}"
+        annotated = isinstance(item.node, ast.AnnAssign)
+        if annotated and "__dataclass_fields__" in reach.class_dict(cls):
+            return "a dataclass made fields of its annotated attributes"
+        return self._decorated(edit, value=value)
+
+    def _decorated(self, edit: Edit, *, value: bool) -> str:
+        each = self.versions[edit.module].base
+        assert each is not None
+        node = next(
+            (
+                i.node
+                for i in each.outline.every()
+                if i.kind == "class" and i.qualname == edit.scope
+            ),
+            None,
+        )
+        quiet = {"dataclass", "dataclasses.dataclass", "total_ordering", "functools.total_ordering",
+                 "final", "typing.final", "t.final", "runtime_checkable", "typing.runtime_checkable",
+                 "unique", "enum.unique"}  # fmt: skip
+        for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else []:
+            name = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
+            if name not in quiet:
+                return f"the class decorator {name} may have read it"
+        del value
+        return ""
+
+    def _no_instances(self, edit: Edit) -> str:
+        scope = (
+            edit.qualname
+            if edit.kind in {"unfit", "removed"} and edit.old[-1].kind == "class"
+            else edit.scope
+        )
+        scope = edit.qualname if edit.kind == "unfit" else scope
+        cls = self._class(edit, scope)
+        if isinstance(cls, str):
+            return "" if not self.inventories[edit.module].classes.get(scope) else cls
+        self.heap_scan = True
+        if gc.get_freeze_count() or not cls.__flags__ & _HAVE_GC:
+            return "live instances cannot be counted here"
+        count = sum(1 for each in gc.get_objects() if issubclass(type(each), cls))
+        return f"there are {count} live instances" if count else ""
+
+    def _no_subclasses(self, edit: Edit) -> str:
+        cls = self._class(edit, edit.qualname)
+        if isinstance(cls, str):
+            return ""
+        names = [each.__qualname__ for each in type.__subclasses__(cls)]
+        return f"live subclasses: {', '.join(sorted(names))}" if names else ""
+
+    # ------------------------------------------------------------ functions
+
+    def _no_closures(self, edit: Edit) -> str:
+        old, _ = edit.codes
+        assert old is not None
+        taken = self._heap(edit.module)
+        wanted = codes.digest(old)
+        live = [f for f in taken.functions.get(edit.qualname, []) if codes.digest(f.code) == wanted]
+        return f"{len(live)} live closures run it ({live[0].where})" if live else ""
+
+    def _unconsumed(self, edit: Edit) -> str:
+        item = edit.new[-1]
+        node = item.node
+        assert isinstance(node, FunctionNode)
+        module = self.inventories[edit.module].module
+        if reader := reads_metadata(node.decorator_list, lambda name: _resolve(module, name)):
+            return f"the decorator {reader} may have read it"
+        if edit.facets & {ANNOTATIONS, DEFAULTS, SIGNATURE}:
+            return self._read_by_class(edit, item) if item.scope else self._handed_over(edit, item)
+        return ""
+
+    def _read_by_class(self, edit: Edit, item: Item) -> str:
+        cls = self._class(edit, item.scope)
+        if isinstance(cls, str):
+            return cls
+        why = watched_class(cls, values=False)
+        return f"read when the class was made: {why}" if why else self._decorated(edit, value=False)
+
+    def _handed_over(self, edit: Edit, item: Item) -> str:
+        if not edit.facets & {ANNOTATIONS}:
+            return ""
+        each = self.versions[edit.module].base
+        assert each is not None
+        for other in each.outline.every():
+            if item.qualname in other.passed:
+                return f"line {other.line} handed the function to a call that may have read it"
+        return ""
+
+
+def _resolve(module: ModuleType, name: str) -> object:
+    """A dotted name as the live module has it, looked up without running any code of the application."""
+    root, *rest = name.split(".")
+    space = reach.namespace(module)
+    value: object = space.get(root, vars(builtins).get(root))
+    for attribute in rest:
+        if isinstance(value, ModuleType):
+            value = reach.namespace(value).get(attribute)
+        elif reach.is_a(value, type):
+            value = reach.class_dict(value).get(attribute)  # type: ignore[arg-type]
+        else:
+            return None
+    return value
+
+
+__all__ = ["CodeType", "Conditions"]

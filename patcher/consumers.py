@@ -1,0 +1,109 @@
+"""Metadata is harmless only when nothing read it at definition: decorators and metaclasses are examined as they live here."""
+
+from __future__ import annotations
+
+import abc
+import ast
+import dis
+import enum
+import inspect
+import functools
+import types
+import typing
+from collections.abc import Callable, Iterable
+from types import CodeType, FunctionType
+from typing import Final
+
+from zdpatch.patcher.evaluate import class_namespace
+from zdpatch.patcher.names import dotted
+
+Resolve = Callable[[str], object]  # a dotted name as the live module sees it, or None
+
+_METADATA: Final = frozenset(
+    {
+        "__annotations__", "__doc__", "__defaults__", "__kwdefaults__", "__code__", "__signature__",
+        "__type_params__", "signature", "getfullargspec", "getargspec", "get_type_hints", "get_annotations",
+        "getdoc", "cleandoc",
+    }
+)  # fmt: skip
+# Callables that a decorator may hand the function to: they read nothing that a patch of metadata changes.
+_HARMLESS: Final[tuple[object, ...]] = (
+    functools.wraps, functools.update_wrapper, functools.partial, functools.lru_cache, functools.cache,
+    isinstance, issubclass, callable, getattr, setattr, hasattr, type, len, str, repr, id, property,
+    staticmethod, classmethod, typing.cast, inspect.iscoroutinefunction, inspect.isfunction,
+    inspect.isasyncgenfunction, inspect.isgeneratorfunction, inspect.isclass, TypeError, ValueError,
+    AttributeError, RuntimeError,
+)  # fmt: skip
+_METACLASSES: Final = (type, abc.ABCMeta, enum.EnumMeta, type(typing.Protocol))
+
+
+def reads_metadata(decorators: Iterable[ast.expr], resolve: Resolve) -> str:
+    """The decorator that may have read signature, annotations or docstring; "" when none can have."""
+    for node in decorators:
+        call = node.func if isinstance(node, ast.Call) else node
+        name = dotted(call)
+        if name is None:
+            return ast.unparse(node)
+        if name.rpartition(".")[2] in {"setter", "getter", "deleter"}:
+            continue
+        value = resolve(name)
+        if any(value is each for each in (*_HARMLESS, *_KNOWN)):
+            continue
+        if type(value) is not FunctionType or not _quiet(value, factory=call is not node):
+            return ast.unparse(node)
+    return ""
+
+
+_KNOWN: Final[tuple[object, ...]] = (
+    abc.abstractmethod, typing.final, typing.no_type_check, functools.cached_property,
+    functools.total_ordering, types.coroutine, enum.unique,
+    *(each for each in (getattr(typing, "override", None),) if each is not None),
+)  # fmt: skip
+
+
+def _quiet(decorator: FunctionType, *, factory: bool) -> bool:
+    """True when running the decorator cannot have read metadata, judged from its own code.
+
+    The function it makes is run at each call, and reads what is true then: only the code that runs at
+    definition counts (of a factory, also the decorator that it makes). What it calls must be known.
+    """
+    running = [decorator.__code__]
+    if factory:
+        running += [each for each in decorator.__code__.co_consts if isinstance(each, CodeType)]
+    return all(_quiet_code(code, decorator.__globals__) for code in running)
+
+
+def _quiet_code(code: CodeType, globals_: dict[str, object]) -> bool:
+    builtins = globals_.get("__builtins__")
+    fallback = builtins if isinstance(builtins, dict) else vars(builtins) if builtins else {}
+    for instruction in dis.get_instructions(code):
+        name = instruction.argval
+        if name in _METADATA and instruction.opname.startswith(("LOAD_", "IMPORT_")):
+            return False
+        if instruction.opname not in {"LOAD_GLOBAL", "LOAD_NAME"}:
+            continue
+        value = globals_.get(name, fallback.get(name))
+        known = any(value is each for each in (*_HARMLESS, *_KNOWN))
+        if callable(value) and not known and not isinstance(value, enum.EnumMeta):
+            return False
+    return True
+
+
+def watched_class(cls: type, *, values: bool) -> str:
+    """What of a class may have read its body when it was made; "" when nothing did.
+
+    `values`: whether a value (and not a method) is at stake: an Enum turns values into members.
+    """
+    if not any(type(cls) is each for each in _METACLASSES):
+        return f"metaclass {type(cls).__qualname__}"
+    if values and isinstance(cls, enum.EnumMeta):
+        return "an Enum made members of its values"
+    for base in cls.__mro__[1:]:
+        if "__init_subclass__" in class_namespace(base) and base.__module__ not in {
+            "builtins",
+            "typing",
+        }:
+            return f"{base.__qualname__}.__init_subclass__"
+    if values and issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return "a named tuple made fields of its values"
+    return ""

@@ -1,0 +1,77 @@
+"""A frame that outlives the drain runs old code for ever: a patch of its function would not take effect."""
+
+from __future__ import annotations
+
+import dis
+import time
+from types import CodeType
+
+from zdpatch.patcher import codes, inventory
+from zdpatch.patcher.errors import Refused, Verdict
+from zdpatch.patcher.inventory import InFlight
+from zdpatch.patcher.plan import Plan
+
+_POLL_S = 0.02
+# What a `for`, an `async for` or an `await` jumps back to: they end when what they iterate over ends.
+_BOUNDED = frozenset({"FOR_ITER", "GET_ANEXT", "SEND", "RESUME"})
+
+
+def drain(plan: Plan, seconds: float) -> None:
+    """Wait up to `seconds` for the frames there are now (later ones belong to later calls, which come and go).
+
+    Raises Refused (ZDP-205) naming the frames that stay: of threads, and of coroutines and generators
+    which are in a `while` loop. Other suspended ones end with what they wait for, and are reported only.
+    """
+    remaining = {each.frame_id: each for each in in_flight(plan) if _may_stay(each, plan)}
+    deadline = time.monotonic() + seconds
+    while remaining and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        now = {each.frame_id: each for each in in_flight(plan)}
+        remaining = {
+            key: now[key]
+            for key, was in remaining.items()
+            if key in now and now[key].path == was.path
+        }
+    if remaining:
+        raise _blocked(list(remaining.values()), seconds)
+
+
+def in_flight(plan: Plan) -> list[InFlight]:
+    """Frames that run code the plan replaces: of threads, and suspended ones where a loop could keep them."""
+    every = [code for group in plan.watched.values() for code in group]
+    suspended = any(codes.kind(code) != "function" and codes.loops(code) for code in every)
+    return inventory.in_flight(every, heap=suspended)
+
+
+def _may_stay(frame: InFlight, plan: Plan) -> bool:
+    return frame.kind == "thread" or any(map(_endless, plan.watched.get(frame.path, ())))
+
+
+def _endless(code: CodeType) -> bool:
+    """Whether it has a `while` loop: a jump back to something that no iterator ends."""
+    names = {each.offset: each.opname for each in dis.get_instructions(code)}
+    return any(
+        "JUMP_BACKWARD" in each.opname
+        and "NO_INTERRUPT" not in each.opname
+        and names.get(each.argval) not in _BOUNDED
+        for each in dis.get_instructions(code)
+    )
+
+
+def _blocked(stuck: list[InFlight], seconds: float) -> Refused:
+    verdicts = tuple(
+        Verdict(
+            each.path,
+            each.line,
+            "in flight",
+            "R",
+            f"{each.kind} {each.name} is in it and did not leave within {seconds:g} s",
+            "replace the worker",
+        )
+        for each in stuck
+    )
+    first = stuck[0]
+    cause = (
+        f"{first.path} runs in {first.kind} {first.name}, at line {first.line}, and does not return"
+    )
+    return Refused("ZDP-205", cause, verdicts, next="replace the worker, or allow a longer drain")

@@ -1,0 +1,196 @@
+"""One process's patches: planned without effect, applied at one instant, taken back exactly.
+
+The engine does no I/O. Everything it did is in `applied`; whoever owns the engine decides when.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from types import CodeType, ModuleType
+
+import msgspec
+
+from zdpatch.patcher import codes, inventory, overlay, selftest
+from zdpatch.patcher.drain import drain, in_flight
+from zdpatch.patcher.errors import ProcessError
+from zdpatch.patcher.plan import Plan, make_plan
+from zdpatch.patcher.standing import standing
+from zdpatch.patcher.source import Patch
+from zdpatch.patcher.swap import Step, Undo, commit
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A patch went in. `flip_us`: microseconds of the flip; `outstanding`: frames on old code by path."""
+
+    patch: str
+    flip_us: float
+    functions: int
+    steps: int
+    outstanding: dict[str, int]
+    notices: list[str]
+
+
+class Reverted(msgspec.Struct, frozen=True):
+    """A patch was taken out. `born_on_trial`: what was made by the new code and stays, by path."""
+
+    patch: str
+    flip_us: float
+    born_on_trial: dict[str, int]
+
+
+@dataclass(eq=False)
+class _Active:
+    plan: Plan
+    undo: Undo
+    late: list[Undo] = field(default_factory=list[Undo])
+
+
+class Engine:
+    """Plans and applies patches to the interpreter it lives in. Safe to call from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._active: dict[str, _Active] = {}
+        self._failed = tuple(selftest.run())
+
+    # ------------------------------------------------------------ planning
+
+    def plan(self, patch: Patch, *, drain_s: float = 1.0) -> Plan:
+        """Decide `patch`; nothing is touched.
+
+        Waits up to `drain_s` seconds for frames of functions that change to return: one that does not
+        would run old code for ever. Raises Refused (ZDP-2xx, with verdicts) and ProcessError (ZDP-210).
+        """
+        with self._lock:
+            self._check_self()
+            plan = make_plan(patch, self._known())
+            drain(plan, drain_s)
+            return plan
+
+    def _check_self(self) -> None:
+        if self._failed:
+            cause = "; ".join(self._failed)
+            raise ProcessError(
+                "ZDP-210", cause, next="replace the worker: this Python cannot be patched in place"
+            )
+
+    def _known(self) -> tuple[CodeType, ...]:
+        return tuple(code for each in self._active.values() for code in each.plan.explained)
+
+    # ------------------------------------------------------------ applying
+
+    def apply(self, plan: Plan) -> Applied:
+        """Flip. Raises Refused or ProcessError with the process as it was before."""
+        with self._lock:
+            if plan.patch.id in self._active:
+                raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
+            fresh = make_plan(plan.patch, self._known()) if plan.heap_scan else plan
+            overlay.install()
+            for name, source in fresh.linecache.items():
+                overlay.remember(name, source)
+            undo = commit(fresh.steps)
+            active = self._active[plan.patch.id] = _Active(fresh, undo)
+            active.late = self._catch_up(fresh)
+            for clear in fresh.caches:
+                clear()
+            return Applied(
+                plan.patch.id, undo.flip_us, fresh.functions, len(fresh.steps), self.outstanding(plan.patch.id), list(fresh.notices),
+            )  # fmt: skip
+
+    def _catch_up(self, plan: Plan) -> list[Undo]:
+        """Closures that calls in flight made between the scan and the flip, or still make: bring them to the new code."""
+        done: list[Undo] = []
+        for module, old, new in plan.renewed:
+            steps = _closure_steps(module, old, new)
+            if steps:
+                done.append(commit(steps))
+        return done
+
+    # ------------------------------------------------------------ taking back
+
+    def revert(self, patch_id: str) -> Reverted:
+        """Put back the very objects that were there, in one flip.
+
+        Raises ProcessError with nothing changed: ZDP-212 when the patch is not active, ZDP-204 when a
+        later patch stands on it, ZDP-209 when somebody changed what the patch had set.
+        """
+        with self._lock:
+            active = self._active.get(patch_id)
+            if active is None:
+                raise ProcessError("ZDP-212", f"patch {patch_id} is not active in this process")
+            self._check_top(patch_id, active.plan)
+            self._check_imported(active.plan)
+            took = active.undo.revert()
+            for late in active.late:
+                late.revert()
+            for module, old, new in active.plan.renewed:
+                steps = _closure_steps(module, new, old)
+                if steps:
+                    commit(steps)
+            for clear in active.plan.caches:
+                clear()
+            del self._active[patch_id]
+            return Reverted(patch_id, took, _born(active.plan))
+
+    def _check_top(self, patch_id: str, plan: Plan) -> None:
+        mine = {change.name for change in plan.patch.changes}
+        later = list(self._active)[list(self._active).index(patch_id) + 1 :]
+        for other in later:
+            if mine & {change.name for change in self._active[other].plan.patch.changes}:
+                raise ProcessError(
+                    "ZDP-204",
+                    f"patch {other} was built on top of {patch_id}",
+                    next=f"zdpatch rollback {other}",
+                )
+
+    def _check_imported(self, plan: Plan) -> None:
+        imported = [name for name in plan.deferred if overlay.served(name)]
+        if imported:
+            raise ProcessError(
+                "ZDP-209",
+                f"{', '.join(imported)} was imported with the patched source; its old source was never loaded here",
+                next="replace the worker to take this patch out",
+            )
+
+    # ------------------------------------------------------------ looking
+
+    def active(self) -> tuple[str, ...]:
+        """Ids of active patches, in order of application."""
+        return tuple(self._active)
+
+    def outstanding(self, patch_id: str) -> dict[str, int]:
+        """Frames, generators and coroutines that still run code which the patch replaced, by path."""
+        active = self._active.get(patch_id)
+        counts: dict[str, int] = {}
+        for each in in_flight(active.plan) if active else []:
+            counts[each.path] = counts.get(each.path, 0) + 1
+        return counts
+
+    def standing(self, patch: Patch) -> str:
+        """How this process stands to a patch: "base", "absorbed" or "superseded"."""
+        with self._lock:
+            return standing(patch, self._known())
+
+
+def _closure_steps(module: ModuleType, old: CodeType, new: CodeType) -> list[Step]:
+    taken = inventory.take(module, heap=True)
+    wanted = codes.digest(old)
+    return [
+        Step("function", each.function, "__code__", new, each.code, f"{each.where}.__code__")
+        for each in taken.functions.get(old.co_qualname, [])
+        if codes.digest(each.code) == wanted
+    ]
+
+
+def _born(plan: Plan) -> dict[str, int]:
+    """Live functions with code of the patch that its undo could not take back."""
+    found: dict[str, int] = {}
+    for module in {id(m): m for m, _, _ in plan.renewed}.values():
+        for group in inventory.take(module, heap=True).functions.values():
+            for each in group:
+                new = each.code.co_filename.startswith(f"<zdpatch {plan.patch.id} ")
+                if new and "<locals>" in each.qualname:
+                    path = f"{module.__name__}:{each.qualname}"
+                    found[path] = found.get(path, 0) + 1
+    return found

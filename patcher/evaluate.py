@@ -1,0 +1,353 @@
+"""Import-time statements run again in place: names they bind come back in a dict, nothing live is written.
+
+A statement is compiled alone, in the class nesting it stands in, and executed with the live module's
+globals, so that functions and classes it makes belong to the live module. Names which the patch gives
+a new value are put into the compiled constants, because the live module still has the old ones.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import copy
+import importlib
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import CellType, CodeType, ModuleType
+from typing import Final, cast
+
+from zdpatch.patcher.names import FunctionNode, dotted
+from zdpatch.patcher.outline import Item, bound_names
+from zdpatch.patcher.purity import KNOWN_CALLS
+from zdpatch.patcher.swap import MISSING
+
+_MARK: Final = "\0zdpatch:"
+_PLAIN_TYPES: Final = frozenset(
+    {
+        int, str, bytes, float, bool, complex, type(None), type(Ellipsis), tuple, frozenset, list, dict, set,
+        range, slice, re.Pattern, ModuleType, type, types.BuiltinFunctionType, types.GenericAlias,
+        types.UnionType, types.MethodDescriptorType,
+    }
+)  # fmt: skip
+
+
+class Unevaluable(Exception):
+    """A statement cannot be run again without reaching code of the application. `args[0]` says why."""
+
+
+Find = Callable[[str, str], object]  # (module, dotted name read there) -> new value, or MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a statement stands: the live module, its file name and future flags, and the class, if any."""
+
+    module: ModuleType
+    filename: str
+    flags: int = 0
+    scope: str = ""
+    live_class: type | None = None
+    class_names: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+def run(items: Iterable[Item], place: Place, find: Find) -> dict[str, object]:
+    """Run binding statements of one scope, in order; the names they bind.
+
+    `find` gives the new value of what the patch changes, MISSING for everything else. Functions made
+    in a class get the live class as `__class__`. Raises what the statements raise.
+    """
+    bound: dict[str, object] = {}
+    if place.live_class is not None:
+        bound = _ClassNames(place.live_class, place.class_names)
+    for item in items:
+        if item.kind == "import":
+            bound[item.name] = _import(item, place.module.__name__, find)
+            continue
+        code = _compile(_Fill(place, item, bound, find), item.node, place)
+        exec(code, vars(place.module), bound)  # noqa: S102 - verified source of the patch
+    cell = bound.pop("__classcell__", None)
+    if isinstance(cell, CellType):
+        cell.cell_contents = place.live_class
+    return dict(bound)
+
+
+class _ClassNames(dict[str, object]):
+    """Names of a class body that runs again: what it binds now, then new values, then the live class."""
+
+    def __init__(self, live: type, new: Mapping[str, object]) -> None:
+        super().__init__()
+        self.live = live
+        self.new = new
+
+    def __missing__(self, name: str) -> object:
+        if name in {"__name__", "__module__", "__qualname__", "__classcell__", "__annotations__"}:
+            raise KeyError(name)
+        return self.new[name] if name in self.new else class_namespace(self.live)[name]
+
+
+def class_namespace(cls: type) -> Mapping[str, object]:
+    """The own `__dict__` of a class, whatever its metaclass says about that attribute."""
+    return cast("Mapping[str, object]", type.__dict__["__dict__"].__get__(cls))
+
+
+def _import(item: Item, module: str, find: Find) -> object:
+    """The object an import statement binds, staged ones first."""
+    staged = find("", item.source)
+    if staged is not MISSING:
+        return staged
+    if isinstance(item.node, ast.Import):
+        loaded = importlib.import_module(item.node.names[0].name)
+        return loaded if item.node.names[0].asname else sys.modules[item.source]
+    owner, _, name = item.source.rpartition(".")
+    loaded = importlib.import_module(owner)
+    try:
+        return getattr(loaded, name)
+    except AttributeError:
+        try:
+            return importlib.import_module(item.source)
+        except ImportError as error:
+            reason = f"{module}: cannot import name {name!r} from {owner!r}"
+            raise ImportError(reason) from error
+
+
+def live_import(item: Item) -> object:
+    """What an import bound when it ran, looked up without importing; MISSING when it is not to be found."""
+    node = item.node
+    if isinstance(node, ast.Import):
+        return sys.modules.get(item.source, MISSING)
+    owner, _, name = item.source.rpartition(".")
+    module = sys.modules.get(owner)
+    if module is not None and name in vars(module):
+        return vars(module)[name]
+    return sys.modules.get(item.source, MISSING)
+
+
+def _compile(fill: _Fill, node: ast.stmt, place: Place) -> CodeType:
+    filled = cast(ast.stmt, fill.visit(copy.deepcopy(node)))
+    names = place.scope.split(".") if place.scope else []
+    for name in reversed(names):
+        filled = ast.ClassDef(name=name, bases=[], keywords=[], body=[filled], decorator_list=[])
+        if sys.version_info >= (3, 12):
+            filled.type_params = []
+        ast.copy_location(filled, node)
+    tree = ast.fix_missing_locations(ast.Module([filled], []))
+    code = compile(tree, place.filename, "exec", flags=place.flags, dont_inherit=True)
+    for _ in names:
+        code = next(each for each in code.co_consts if isinstance(each, CodeType))
+    return _with_values(code, fill.values)
+
+
+def _with_values(code: CodeType, values: list[object]) -> CodeType:
+    if not values:
+        return code
+
+    def real(constant: object) -> object:
+        if isinstance(constant, CodeType):
+            return _with_values(constant, values)
+        if isinstance(constant, str) and constant.startswith(_MARK):
+            return values[int(constant.removeprefix(_MARK))]
+        return constant
+
+    return code.replace(co_consts=tuple(map(real, code.co_consts)))
+
+
+class _Fill(ast.NodeTransformer):
+    """Puts a marked constant in place of each staged name which the statement reads when it runs."""
+
+    def __init__(self, place: Place, item: Item, bound: Mapping[str, object], find: Find) -> None:
+        self.module = place.module.__name__
+        self.local = set(bound_names(item.node)) | set(bound.keys())
+        if place.live_class is not None:
+            self.local |= set(class_namespace(place.live_class)) | set(place.class_names)
+        self.find = find
+        self.values: list[object] = []
+
+    def _constant(self, node: ast.expr, value: object) -> ast.expr:
+        # `x if 1 else 0` keeps the compiler from folding the placeholder into its surroundings
+        self.values.append(value)
+        mark = ast.Constant(f"{_MARK}{len(self.values) - 1}")
+        filled = ast.IfExp(ast.Constant(value=True), mark, ast.Constant(value=0))
+        return ast.fix_missing_locations(ast.copy_location(filled, node))
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+        return self._chain(node, node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:  # noqa: N802
+        name = dotted(node)
+        filled = self._chain(node, name) if name is not None else node
+        return cast(ast.expr, self.generic_visit(node)) if filled is node else filled
+
+    def _chain(self, node: ast.Name | ast.Attribute, name: str) -> ast.expr:
+        if not isinstance(node.ctx, ast.Load) or name.partition(".")[0] in self.local:
+            return node
+        value = self.find(self.module, name)
+        return node if value is MISSING else self._constant(node, value)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:  # noqa: N802
+        for part in ("decorator_list", "bases", "keywords"):
+            setattr(node, part, [self.visit(each) for each in getattr(node, part)])
+        node.body = self._inside({n for each in node.body for n in bound_names(each)}, node.body)
+        return node
+
+    def _inside(self, names: set[str], body: list[ast.stmt]) -> list[ast.stmt]:
+        outer = self.local
+        self.local = outer | names
+        try:
+            return [self.visit(each) for each in body]
+        finally:
+            self.local = outer
+
+    def _comprehension(self, node: ast.expr) -> ast.expr:
+        outer = self.local
+        self.local = outer | _inner_targets(node)
+        try:
+            return cast(ast.expr, self.generic_visit(node))
+        finally:
+            self.local = outer
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:  # noqa: N802
+        node.args = self.visit(node.args)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:  # noqa: N802
+        return self._function(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:  # noqa: N802
+        return self._function(node)
+
+    def _function(self, node: FunctionNode) -> ast.stmt:
+        node.decorator_list = [self.visit(each) for each in node.decorator_list]
+        node.args = self.visit(node.args)
+        if node.returns is not None:
+            node.returns = self.visit(node.returns)
+        return node
+
+
+# ---------------------------------------------------------------- values
+
+
+def guard(items: Iterable[Item], lookup: Callable[[str], object]) -> None:
+    """Raise Unevaluable unless running `items` again reaches only plain values.
+
+    `lookup(name)` gives the present value of a plain name, or `MISSING`.
+    """
+    for item in items:
+        if item.kind == "import" or _moves_only(item.node):
+            continue
+        local = set(bound_names(item.node)) | _inner_targets(item.node)
+        for node in _chains(item.node):
+            name = dotted(node) or ""
+            if name.partition(".")[0] not in local:
+                _plain(name, lookup)
+
+
+def _moves_only(node: ast.stmt) -> bool:
+    """True when the value is only looked up and put together: no operator runs on it."""
+    value = getattr(node, "value", None)
+    if not isinstance(value, ast.expr):
+        return False
+    quiet = (ast.Name, ast.Tuple, ast.List, ast.Dict, ast.Constant, ast.expr_context)
+    return all(isinstance(part, quiet) for part in ast.walk(value))
+
+
+def _inner_targets(node: ast.AST) -> set[str]:
+    return {
+        part.id
+        for part in ast.walk(node)
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+    }
+
+
+def _chains(node: ast.AST) -> Iterable[ast.expr]:
+    pending: list[ast.AST] = [node]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, ast.Lambda):
+            continue
+        if isinstance(part, ast.Name | ast.Attribute) and dotted(part) is not None:
+            if not isinstance(part.ctx, ast.Store):
+                yield part
+            continue
+        if isinstance(part, ast.AnnAssign):
+            pending += [part.value] if part.value else []
+            continue
+        pending.extend(ast.iter_child_nodes(part))
+
+
+def _plain(name: str, lookup: Callable[[str], object]) -> None:
+    root, *rest = name.split(".")
+    value = lookup(root)
+    if value is MISSING:
+        value = getattr(builtins, root, MISSING)
+    for attribute in rest:
+        value = _static(value, attribute, name)
+    kind = type(value)
+    if value is MISSING:
+        raise Unevaluable(f"{name} has no value here")
+    if kind is types.FunctionType and _known_function(cast(types.FunctionType, value)):
+        return
+    if (
+        kind not in _PLAIN_TYPES
+        and not isinstance(value, type)
+        and kind.__module__ != typing.__name__
+    ):
+        raise Unevaluable(f"{name} is a {kind.__qualname__}, not a plain value")
+
+
+def _known_function(function: types.FunctionType) -> bool:
+    return f"{function.__module__}.{function.__qualname__}" in KNOWN_CALLS
+
+
+def _static(value: object, attribute: str, name: str) -> object:
+    if isinstance(value, ModuleType):
+        found = vars(value).get(attribute, MISSING)
+        return (
+            found
+            if found is not MISSING
+            else sys.modules.get(f"{value.__name__}.{attribute}", MISSING)
+        )
+    if isinstance(value, type):
+        for each in type.__dict__["__mro__"].__get__(value):
+            names = class_namespace(each)
+            if attribute in names:
+                return names[attribute]
+        return MISSING
+    if type(value) in _PLAIN_TYPES:
+        return getattr(value, attribute, MISSING)
+    raise Unevaluable(f"{name} reads an attribute of a {type(value).__qualname__}")
+
+
+def same(a: object, b: object) -> bool:
+    """Equal by type and value for plain values, by identity for everything else; no code of the application runs."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, tuple | list) and type(a) in {tuple, list}:
+        other = cast(tuple[object, ...], b)
+        mine = cast(tuple[object, ...], a)
+        return len(mine) == len(other) and all(map(same, mine, other))
+    if type(a) in {frozenset, set}:
+        return _same_set(cast(frozenset[object], a), cast(frozenset[object], b))
+    if type(a) is dict:
+        mine_d, other_d = cast(dict[object, object], a), cast(dict[object, object], b)
+        pairs = zip(mine_d.items(), other_d.items(), strict=True)
+        return len(mine_d) == len(other_d) and all(
+            same(k, j) and same(v, w) for (k, v), (j, w) in pairs
+        )
+    if type(a) in {float, complex}:
+        return repr(a) == repr(b)  # tells 0.0 from -0.0, and nan equals nan
+    if type(a) in {int, str, bytes, bool, range, re.Pattern, types.GenericAlias, types.UnionType}:
+        return bool(a == b)
+    return type(a).__module__ == "typing" and bool(a == b)
+
+
+def _same_set(a: frozenset[object], b: frozenset[object]) -> bool:
+    plain = all(type(each) in {int, str, bytes, bool, type(None)} for each in (*a, *b))
+    return plain and a == b

@@ -1,0 +1,117 @@
+"""Which names a statement reads and calls at the moment it runs: what is deferred (function bodies, lambdas) does not count.
+
+A dotted name is the longest attribute chain on a plain name ("re.compile"); its root is the name looked up.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import Final
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+# Callables which keep the function they are given as it is, and read nothing of it.
+_KEEPERS: Final = frozenset(
+    {"property", "staticmethod", "classmethod", "partial", "partialmethod", "wraps", "update_wrapper",
+     "cast", "isinstance", "callable", "register_at_fork", "map", "filter", "sorted", "min", "max"}
+)  # fmt: skip
+
+
+def dotted(node: ast.expr) -> str | None:
+    """`a.b.c` as "a.b.c"; None for anything which is not a plain attribute chain."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    return ".".join([node.id, *reversed(parts)])
+
+
+@dataclass(slots=True)
+class Uses:
+    """Dotted names read, called and handed over as arguments when the visited code runs."""
+
+    reads: set[str] = field(default_factory=set[str])
+    calls: set[str] = field(default_factory=set[str])
+    passed: set[str] = field(default_factory=set[str])
+
+
+class _Visitor(ast.NodeVisitor):
+    def __init__(self, uses: Uses, *, lazy_annotations: bool) -> None:
+        self.uses = uses
+        self.lazy_annotations = lazy_annotations
+
+    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802
+        self.uses.reads.add(node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
+        name = dotted(node)
+        if name is None:
+            self.visit(node.value)
+        else:
+            self.uses.reads.add(name)
+            self.uses.reads.add(name.partition(".")[0])
+
+    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802
+        if (name := dotted(node.func)) is not None:
+            self.uses.calls.add(name)
+        if name is None or name.rpartition(".")[2] not in _KEEPERS:
+            for argument in [*node.args, *(word.value for word in node.keywords)]:
+                if (given := dotted(argument)) is not None:
+                    self.uses.passed.add(given)
+        self.generic_visit(node)
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:  # noqa: N802
+        self._arguments(node.args)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802
+        self._function(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:  # noqa: N802
+        self._function(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802
+        if not self.lazy_annotations:
+            self.visit(node.annotation)
+        if node.value is not None:
+            self.visit(node.value)
+
+    def _function(self, node: FunctionNode) -> None:
+        for decorator in node.decorator_list:
+            self.decorator(decorator)
+        self._arguments(node.args)
+        if not self.lazy_annotations:
+            for annotation in annotations(node).values():
+                self.visit(annotation)
+
+    def decorator(self, decorator: ast.expr) -> None:
+        """A decorator is a call: of what it names, or of what its own call gives back."""
+        if (name := dotted(decorator)) is not None:
+            self.uses.calls.add(name)
+        self.visit(decorator)
+
+    def _arguments(self, arguments: ast.arguments) -> None:
+        for default in [*arguments.defaults, *arguments.kw_defaults]:
+            if default is not None:
+                self.visit(default)
+
+
+def annotations(node: FunctionNode) -> dict[str, ast.expr]:
+    """The annotations of a definition by parameter name, "return" for the result."""
+    arguments = node.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    every += [extra for extra in (arguments.vararg, arguments.kwarg) if extra is not None]
+    found = {arg.arg: arg.annotation for arg in every if arg.annotation is not None}
+    if node.returns is not None:
+        found["return"] = node.returns
+    return found
+
+
+def uses(*nodes: ast.AST, lazy_annotations: bool = False) -> Uses:
+    """What running `nodes` (statements or expressions) reads, calls and passes on."""
+    found = Uses()
+    visitor = _Visitor(found, lazy_annotations=lazy_annotations)
+    for node in nodes:
+        visitor.visit(node)
+    return found

@@ -1,0 +1,370 @@
+"""The outline of a module is the list of statements that run when it is imported, scope by scope, each under its definition path.
+
+Branches decided by the text alone (`TYPE_CHECKING`, `__name__ == "__main__"`, `sys.version_info`) are
+resolved here, so that everything later sees one straight list.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, cast
+
+from zdpatch.patcher.names import FunctionNode, dotted, uses
+from zdpatch.patcher.purity import is_pure
+
+Kind = Literal["function", "class", "value", "import", "field", "star", "effect"]
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One import-time statement of a scope.
+
+    `scope` is "" or the qualified name of a class; `names` are what it binds; `role` tells apart the
+    definitions of one name which belong together ("setter", "overload", ...).
+    """
+
+    kind: Kind
+    scope: str
+    names: tuple[str, ...]
+    node: ast.stmt
+    role: str = ""
+    source: str = ""  # imports: dotted origin of the bound name
+    lazy_annotations: bool = False
+    children: tuple[Item, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.names[0] if self.names else ""
+
+    @property
+    def qualname(self) -> str:
+        return f"{self.scope}.{self.name}" if self.scope else self.name
+
+    @property
+    def line(self) -> int:
+        return self.node.lineno
+
+    @cached_property
+    def shape(self) -> str:
+        """What the statement says, without positions: equal shapes are the same statement."""
+        return (
+            ast.dump(_without_bodies(self.node)) if self.kind == "effect" else ast.dump(self.node)
+        )
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        return frozenset(self._uses.reads)
+
+    @cached_property
+    def calls(self) -> frozenset[str]:
+        return frozenset(self._uses.calls)
+
+    @cached_property
+    def passed(self) -> frozenset[str]:
+        return frozenset(self._uses.passed)
+
+    @cached_property
+    def _uses(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        if isinstance(self.node, ast.ClassDef):
+            header = [*self.node.bases, *(word.value for word in self.node.keywords)]
+            found = uses(*header)
+            for decorator in self.node.decorator_list:
+                found.calls.update(uses(ast.Call(decorator, [], [])).calls)
+                found.reads.update(uses(decorator).reads)
+            return found
+        return uses(self.node, lazy_annotations=self.lazy_annotations)
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """One version of one module: its items, what it imports, and its definitions by path."""
+
+    name: str
+    package: bool
+    source: bytes
+    tree: ast.Module
+    items: tuple[Item, ...]
+    lazy_annotations: bool
+    imports: dict[str, str] = field(default_factory=dict[str, str])
+
+    @cached_property
+    def scopes(self) -> dict[str, tuple[Item, ...]]:
+        """Items by scope: "" for the module, then every class by qualified name."""
+        found: dict[str, tuple[Item, ...]] = {"": self.items}
+        for item in self.every():
+            if item.kind == "class":
+                found[item.qualname] = item.children
+        return found
+
+    def every(self) -> Iterator[Item]:
+        """All items, outer before inner."""
+        pending = list(reversed(self.items))
+        while pending:
+            item = pending.pop()
+            yield item
+            pending.extend(reversed(item.children))
+
+    def binders(self, scope: str, name: str) -> list[Item]:
+        """The items of `scope` that bind `name`, in order."""
+        return [item for item in self.scopes.get(scope, ()) if name in item.names]
+
+
+def outline(name: str, source: bytes, *, package: bool) -> Outline:
+    """Parse one module. Raises SyntaxError or UnicodeDecodeError (as SyntaxError) for what does not parse."""
+    try:
+        tree = ast.parse(importlib.util.decode_source(source))
+    except (UnicodeDecodeError, ValueError) as error:
+        raise SyntaxError(str(error)) from error
+    lazy = any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "__future__"
+        and any(alias.name == "annotations" for alias in node.names)
+        for node in tree.body
+    )
+    imports: dict[str, str] = {}
+    reader = _Reader(name, package=package, lazy=lazy, imports=imports)
+    items = tuple(reader.scope(tree.body, ""))
+    return Outline(name, package, source, tree, items, lazy, imports)
+
+
+class _Reader:
+    def __init__(self, module: str, *, package: bool, lazy: bool, imports: dict[str, str]) -> None:
+        self.module = module
+        self.package = package
+        self.lazy = lazy
+        self.imports = imports
+
+    def scope(self, body: list[ast.stmt], scope: str) -> Iterator[Item]:
+        first = body[0] if body else None
+        if isinstance(first, ast.Expr) and _is_text(first.value):
+            yield Item("value", scope, ("__doc__",), first)
+        for node in body:
+            yield from self._statement(node, scope)
+
+    def _statement(self, node: ast.stmt, scope: str) -> Iterator[Item]:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield Item(
+                    "function", scope, (node.name,), node, _role(node), lazy_annotations=self.lazy
+                )
+            case ast.ClassDef():
+                inner = f"{scope}.{node.name}" if scope else node.name
+                children = tuple(self.scope(node.body, inner))
+                yield Item("class", scope, (node.name,), node, children=children)
+            case ast.Import() | ast.ImportFrom():
+                yield from self._imports(node, scope)
+            case ast.If() if (taken := _decided(node)) is not None:
+                for inner_node in taken:
+                    yield from self._statement(inner_node, scope)
+            case ast.AnnAssign(value=None, target=ast.Name(id=name)):
+                yield Item("field", scope, (name,), node, lazy_annotations=self.lazy)
+            case ast.Pass() | ast.Expr(value=ast.Constant()):
+                return
+            case _:
+                yield self._other(node, scope)
+
+    def _other(self, node: ast.stmt, scope: str) -> Item:
+        names = bound_names(node)
+        if names and is_value(node, self.imports):
+            return Item("value", scope, names, node, lazy_annotations=self.lazy)
+        children: list[Item] = []
+        for inner in ast.iter_child_nodes(node):
+            if isinstance(inner, ast.stmt):
+                children += self._nested(inner, scope)
+            elif isinstance(inner, ast.ExceptHandler | ast.match_case):
+                for part in inner.body:
+                    children += self._nested(part, scope)
+        return Item(
+            "effect", scope, names, node, children=tuple(children), lazy_annotations=self.lazy
+        )
+
+    def _nested(self, node: ast.stmt, scope: str) -> list[Item]:
+        """Definitions under a branch that only the running process has decided: found by their code, never by name."""
+        return [
+            item
+            for item in self._statement(node, scope)
+            if item.kind in {"function", "class", "effect"}
+        ]
+
+    def _imports(self, node: ast.Import | ast.ImportFrom, scope: str) -> Iterator[Item]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                single = ast.copy_location(ast.Import([alias]), node)
+                name = alias.asname or alias.name.partition(".")[0]
+                source = alias.name if alias.asname else name
+                self.imports[name] = source
+                # `import a.b` and `import a.c` both bind `a`: the role keeps them apart
+                role = "" if alias.asname else alias.name
+                yield Item("import", scope, (name,), single, role, source)
+            return
+        if node.module == "__future__":
+            return
+        base = self.absolute(node)
+        for alias in node.names:
+            single = ast.copy_location(ast.ImportFrom(node.module, [alias], node.level), node)
+            if alias.name == "*":
+                yield Item("star", scope, (), single, source=base)
+                continue
+            name = alias.asname or alias.name
+            self.imports[name] = f"{base}.{alias.name}"
+            yield Item("import", scope, (name,), single, source=f"{base}.{alias.name}")
+
+    def absolute(self, node: ast.ImportFrom) -> str:
+        """The absolute name of the module that `from ... import` names."""
+        if not node.level:
+            return node.module or ""
+        parts = self.module.split(".")
+        parts = parts[: len(parts) - node.level + (1 if self.package else 0)]
+        return ".".join([*parts, node.module] if node.module else parts)
+
+
+def _role(node: FunctionNode) -> str:
+    """Tells `@x.setter def x` from `@property def x`, and `@overload` from the real one."""
+    for decorator in node.decorator_list:
+        name = dotted(decorator) or ""
+        last = name.rpartition(".")[2]
+        if last == "overload":
+            return "overload"
+        if "." in name and last in {"setter", "getter", "deleter", "register"}:
+            return name
+    return ""
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def bound_names(node: ast.AST) -> tuple[str, ...]:
+    """Names a statement binds in its own scope, in order of appearance, branches included."""
+    found: dict[str, None] = {}
+    pending: list[ast.AST] = [node]
+    while pending:
+        part = pending.pop(0)
+        match part:
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
+                found[name] = None
+                continue
+            case ast.Name(id=name, ctx=ast.Store()):
+                found[name] = None
+            case ast.alias(name=name, asname=asname):
+                found[asname or name.partition(".")[0]] = None
+            case (
+                ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp()
+            ):
+                continue
+            case _:
+                pass
+        pending.extend(ast.iter_child_nodes(part))
+    return tuple(found)
+
+
+def is_value(node: ast.stmt, imports: dict[str, str]) -> bool:
+    """True for statements that do nothing but bind names to values (branches of such statements included)."""
+
+    def every(body: list[ast.stmt]) -> bool:
+        return all(is_value(part, imports) for part in body)
+
+    match node:
+        case ast.Pass() | ast.Import():
+            return True
+        case ast.Expr(value=ast.Constant()):
+            return True
+        case ast.ImportFrom():
+            return all(alias.name != "*" for alias in node.names)
+        case ast.Assign(targets=targets):
+            return all(_plain_target(target) for target in targets)
+        case ast.AnnAssign(target=target):
+            return isinstance(target, ast.Name)
+        case ast.AugAssign(target=target):
+            return isinstance(target, ast.Name)
+        case ast.If():
+            return is_pure(node.test, imports) and every(node.body) and every(node.orelse)
+        case ast.Try():
+            handlers = all(every(handler.body) for handler in node.handlers)
+            return every(node.body) and handlers and every(node.orelse) and every(node.finalbody)
+        case _:
+            return type(node).__name__ == "TypeAlias"
+
+
+def _plain_target(node: ast.expr) -> bool:
+    if isinstance(node, ast.Tuple | ast.List):
+        return all(_plain_target(element) for element in node.elts)
+    return isinstance(node, ast.Name)
+
+
+def _decided(node: ast.If) -> list[ast.stmt] | None:
+    """The branch of an `if` that the text and the running Python decide; None when only the process knows."""
+    value = _static(node.test)
+    if value is None:
+        return None
+    return node.body if value else node.orelse
+
+
+def _static(test: ast.expr) -> bool | None:
+    if dotted(test) is not None and cast(str, dotted(test)).rpartition(".")[2] == "TYPE_CHECKING":
+        return False
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        inner = _static(test.operand)
+        return None if inner is None else not inner
+    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+        return None
+    left, right = test.left, test.comparators[0]
+    if isinstance(left, ast.Name) and left.id == "__name__" and _is_text(right):
+        return False
+    if (dotted(left) or "").endswith("version_info") and isinstance(right, ast.Tuple):
+        return _version(test.ops[0], right)
+    return None
+
+
+def _version(operator: ast.cmpop, right: ast.Tuple) -> bool | None:
+    try:
+        bound = ast.literal_eval(right)
+    except ValueError:
+        return None
+    version = tuple(sys.version_info)[: max(2, len(bound))]
+    match operator:
+        case ast.GtE():
+            return version >= bound
+        case ast.Gt():
+            return tuple(sys.version_info) > bound
+        case ast.Lt():
+            return version < bound
+        case ast.LtE():
+            return tuple(sys.version_info) <= bound
+        case _:
+            return None
+
+
+class _Bodies(ast.NodeTransformer):
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+        blank = ast.FunctionDef(**{**dict(ast.iter_fields(node)), "body": []})
+        return ast.copy_location(blank, node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802
+        blank = ast.AsyncFunctionDef(**{**dict(ast.iter_fields(node)), "body": []})
+        return ast.copy_location(blank, node)
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        fields: dict[str, object] = {}
+        for name, value in ast.iter_fields(node):
+            if isinstance(value, list):
+                parts = cast(list[object], value)
+                fields[name] = [self.visit(v) if isinstance(v, ast.AST) else v for v in parts]
+            else:
+                fields[name] = self.visit(value) if isinstance(value, ast.AST) else value
+        return type(node)(**fields)
+
+
+def _without_bodies(node: ast.stmt) -> ast.AST:
+    """A copy in which function bodies are blank: they are compared by their code, not here."""
+    return cast(ast.AST, _Bodies().visit(node))

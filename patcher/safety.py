@@ -1,0 +1,414 @@
+"""Every edit gets one row of the published table, with its reason and the remedy, from the text alone.
+
+Rows: A in place, Q needs the consistency rule, M needs a migration hook, R worker replacement, X refuse.
+What the text cannot know (live instances, closures, a metaclass) becomes a condition of a row A, which
+the plan checks in the process before anything is touched.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from zdpatch.patcher.diff import (
+    ANNOTATIONS, BODY, DECORATORS, DEFAULTS, DOCSTRING, KIND, SIGNATURE, Edit, ModuleVersions, changed_defaults, defaults,
+)  # fmt: skip
+from zdpatch.patcher.errors import Verdict
+from zdpatch.patcher.names import FunctionNode, dotted
+from zdpatch.patcher.outline import Item
+from zdpatch.patcher.purity import is_pure, is_typing, makes_state, origin
+from zdpatch.patcher.signature import breaks
+
+Need = Literal["unconsumed", "plain class", "no instances", "no closures", "no subclasses"]
+_REPLACE: Final = "replace the worker: zdpatch cannot do this in place"
+_MIGRATE: Final = "needs a migration of live state; until then replace the worker"
+IDENTITY: Final = frozenset(
+    {"__hash__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"}
+)
+_CREATION: Final = frozenset(
+    {"__init_subclass__", "__prepare__", "__set_name__", "__instancecheck__"}
+)
+# Decorators whose result depends on nothing but the function, and which have no effect elsewhere.
+PURE_DECORATORS: Final = frozenset(
+    {
+        "property", "staticmethod", "classmethod", "functools.lru_cache", "functools.cache",
+        "functools.cached_property", "functools.wraps", "functools.singledispatch",
+        "functools.singledispatchmethod", "functools.total_ordering", "contextlib.contextmanager",
+        "contextlib.asynccontextmanager", "abc.abstractmethod", "typing.overload", "typing.final",
+        "typing.override", "typing.no_type_check", "typing.runtime_checkable", "typing_extensions.final",
+        "typing_extensions.override", "typing_extensions.deprecated", "warnings.deprecated",
+        "dataclasses.dataclass", "enum.unique", "types.coroutine",
+    }
+)  # fmt: skip
+# Of these, the ones which keep no annotation and no signature of the function.
+UNREADING: Final = PURE_DECORATORS - {
+    "functools.singledispatch", "functools.singledispatchmethod", "dataclasses.dataclass",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The row of one edit; a row A holds only while every need is met in the process."""
+
+    edit: Edit
+    row: str
+    reason: str
+    remedy: str = ""
+    needs: tuple[Need, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        reason = self.reason
+        if self.row == "A" and self.needs:
+            reason += f" (checked in the process: {', '.join(self.needs)})"
+        return Verdict(
+            self.edit.path, self.edit.line, self.edit.kind, self.row, reason, self.remedy
+        )
+
+
+def decide(edit: Edit, versions: Mapping[str, ModuleVersions]) -> Decision:
+    """The row of `edit`, from the text of both versions."""
+    each = versions[edit.module]
+    imports = each.new.outline.imports if each.new else {}
+    judge = _Judge(edit, imports, _passed(each))
+    return getattr(judge, edit.kind)()  # type: ignore[no-any-return]
+
+
+def _passed(each: ModuleVersions) -> frozenset[str]:
+    """Names that import-time code hands to a call: what receives a function may keep what it read from it."""
+    if each.new is None:
+        return frozenset()
+    found: set[str] = set()
+    for item in each.new.outline.every():
+        found.update(item.passed)
+    return frozenset(found)
+
+
+class _Judge:
+    """One method a kind of edit."""
+
+    def __init__(self, edit: Edit, imports: Mapping[str, str], passed: frozenset[str]) -> None:
+        self.edit = edit
+        self.imports = imports
+        self.passed = passed
+        self.in_class = bool(edit.new or edit.old) and bool(edit.scope)
+
+    def say(self, row: str, reason: str, remedy: str = "", *needs: Need) -> Decision:
+        return Decision(self.edit, row, reason, remedy, needs)
+
+    # ------------------------------------------------------------ functions
+
+    def function(self) -> Decision:
+        edit, facets = self.edit, self.edit.facets
+        if KIND in facets:
+            return self.say(
+                "X", "plain function, generator and coroutine are called differently", _REPLACE
+            )
+        if DECORATORS in facets:
+            return self._decorators()
+        if SIGNATURE in facets and (why := breaks(_def(edit.old[0]), _def(edit.new[0]))):
+            remedy = (
+                "keep old calls valid (new parameters last, with a default), or replace the worker"
+            )
+            return self.say(
+                "X", f"callers and stored callbacks use the old signature: {why}", remedy
+            )
+        if DEFAULTS in facets and (bad := self._impure_default()):
+            return self.say(
+                "M", f"default of {bad!r} cannot be evaluated again without effect", _MIGRATE
+            )
+        return self._body()
+
+    def _body(self) -> Decision:
+        edit, name = self.edit, self.edit.new[0].name
+        needs: list[Need] = []
+        if self.in_class and name in _CREATION and BODY in edit.facets:
+            return self.say("R", f"{name} ran already for classes that exist", _REPLACE)
+        if self.in_class and name in IDENTITY and BODY in edit.facets:
+            needs.append("no instances")
+        if self._reads_metadata():
+            needs.append("unconsumed")
+        what = ", ".join(sorted(edit.facets))
+        return self.say("A", f"{what}; the function keeps its identity", "", *needs)
+
+    def _reads_metadata(self) -> bool:
+        """True when something may have read what changes here, so that only the process can tell."""
+        facets, item = self.edit.facets, self.edit.new[0]
+        node = _def(item)
+        names = (dotted(_callee(each)) for each in node.decorator_list)
+        known = all(
+            name is not None
+            and (
+                origin(name, self.imports) in UNREADING
+                or name.rpartition(".")[2] in {"setter", "getter", "deleter"}
+            )
+            for name in names
+        )
+        if facets & {ANNOTATIONS, DEFAULTS, SIGNATURE}:
+            return not known or self.in_class or item.qualname in self.passed
+        return DOCSTRING in facets and not known
+
+    def _decorators(self) -> Decision:
+        if self.edit.cause:
+            reason = f"a decorator got its argument from {self.edit.cause}, which changed"
+            return self.say("R", reason, _REPLACE)
+        names = {
+            (dotted(_callee(each)) or "").rpartition(".")[2]
+            for item in (*self.edit.old, *self.edit.new)
+            for each in _def(item).decorator_list
+        }
+        row = (
+            "Q"
+            if names <= {"property", "staticmethod", "classmethod", "cached_property", "setter"}
+            else "R"
+        )
+        return self.say(
+            row, "decorators changed: what they made of the function is already in use", _REPLACE
+        )
+
+    def _impure_default(self) -> str:
+        before = defaults(_def(self.edit.old[0]))
+        changed = changed_defaults(self.edit)
+        for name, value in defaults(_def(self.edit.new[0])).items():
+            if name in changed and not is_pure(value, self.imports, fresh=name not in before):
+                return name
+        return ""
+
+    def nested(self) -> Decision:
+        facets = self.edit.facets
+        if facets == {BODY}:
+            return self.say("A", "body of an inner function with the same free variables")
+        if facets == {"removed"}:
+            return self.say("A", "inner function is gone", _REPLACE, "no closures")
+        what = ", ".join(sorted(facets - {BODY}))
+        reason = f"{what} of an inner function changed: closures that exist cannot follow"
+        return self.say("A", reason, _REPLACE, "no closures")
+
+    # ------------------------------------------------------------ definitions that come and go
+
+    def added(self) -> Decision:
+        item = self.edit.new[-1]
+        match item.kind:
+            case "function":
+                return self._added_function(item)
+            case "class":
+                return self._added_class(item)
+            case "field":
+                return self.fields()
+            case "import":
+                return self.say("A", "new import", "", *self._class_needs())
+            case _:
+                return self._added_value()
+
+    def _class_needs(self) -> tuple[Need, ...]:
+        return ("plain class",) if self.in_class else ()
+
+    def _added_function(self, item: Item) -> Decision:
+        node = _def(item)
+        if bad := _unknown_decorator(node.decorator_list, self.imports):
+            return self.say(
+                "R", f"decorator {bad!r} may register the new function somewhere", _REPLACE
+            )
+        for value in defaults(node).values():
+            if not is_pure(value, self.imports, fresh=True):
+                return self.say(
+                    "M", "a default of the new function has effects when evaluated", _MIGRATE
+                )
+        if self.in_class and item.name in _CREATION:
+            return self.say("R", f"{item.name} did not run for classes that exist", _REPLACE)
+        if self.in_class and _is_abstract(node):
+            return self.say(
+                "Q", "abstract methods changed: live subclasses may lack the new one", _REPLACE
+            )
+        needs: tuple[Need, ...] = (*self._class_needs(),)
+        if self.in_class and item.name in IDENTITY:
+            needs = (*needs, "no instances")
+        return self.say("A", "new method" if self.in_class else "new function", "", *needs)
+
+    def _added_class(self, item: Item) -> Decision:
+        node = item.node
+        assert isinstance(node, ast.ClassDef)
+        if bad := _unknown_decorator(node.decorator_list, self.imports):
+            return self.say(
+                "R", f"decorator {bad!r} may register the new class somewhere", _REPLACE
+            )
+        if self.in_class:
+            return self.say("R", "new class inside a class that exists", _REPLACE)
+        if why := _class_effects(item, self.imports):
+            return self.say("R", f"the body of the new class {why}", _REPLACE)
+        return self.say("A", "new class")
+
+    def _added_value(self) -> Decision:
+        name = self.edit.new[-1].name
+        for item in self.edit.new:
+            if not all(is_pure(value, self.imports, fresh=True) for value in _values(item.node)):
+                return self._effect("new statement")
+        if self.in_class and name == "__slots__":
+            return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
+        return self.say("A", "new name", "", *self._class_needs())
+
+    def removed(self) -> Decision:
+        item = self.edit.old[-1]
+        if item.kind == "class":
+            return self.say(
+                "A",
+                "class removed",
+                "replace the worker, or keep the class",
+                "no instances",
+                "no subclasses",
+            )
+        if item.kind == "field":
+            return self.fields()
+        if self.in_class and item.name == "__slots__":
+            return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
+        needs = self._class_needs()
+        if self.in_class and item.kind == "function":
+            if _is_abstract(_def(item)):
+                return self.say("Q", "abstract methods changed", _REPLACE)
+            if item.name in _CREATION:
+                return self.say("R", f"{item.name} ran already for classes that exist", _REPLACE)
+            if item.name in IDENTITY:
+                needs = (*needs, "no instances")
+        return self.say("A", f"{item.kind} removed; who holds it keeps it", "", *needs)
+
+    def rebound(self) -> Decision:
+        kinds = sorted({item.kind for item in (*self.edit.old, *self.edit.new)})
+        reason = f"the name stands for another kind of object, or is defined another number of times ({', '.join(kinds)})"
+        return self.say("R", reason, _REPLACE)
+
+    # ------------------------------------------------------------ values
+
+    def value(self) -> Decision:
+        name = self.edit.new[-1].name
+        if name == "__doc__":
+            return self.say("A", "docstring")
+        if self.in_class and name == "__slots__":
+            return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
+        both = (*self.edit.old, *self.edit.new)
+        values = [value for item in both for value in _values(item.node)]
+        if all(item.kind == "import" for item in both):
+            return self.say("A", self._why("import"), "", *self._class_needs())
+        if not all(is_pure(value, self.imports) for value in values):
+            return self._effect("changed statement")
+        state = any(makes_state(value, self.imports) for value in values)
+        if state and name not in {"__all__", "__match_args__"}:
+            reason = (
+                self._why("table")
+                + ": who holds the old object, or a copy, would not see the new one"
+            )
+            return self.say("M", reason, _MIGRATE)
+        return self.say("A", self._why("constant"), "", *self._class_needs())
+
+    def _why(self, what: str) -> str:
+        return (
+            f"{what} depends on {self.edit.cause}, which changed"
+            if self.edit.cause
+            else f"{what} changed"
+        )
+
+    def _effect(self, what: str) -> Decision:
+        because = f" (it depends on {self.edit.cause}, which changed)" if self.edit.cause else ""
+        return self.say("M", f"{what} may have effects when it runs{because}", _MIGRATE)
+
+    def fields(self) -> Decision:
+        if not self.in_class:
+            return self.say("A", "annotation only")
+        return self.say("A", "annotation of a class attribute", _REPLACE, "plain class")
+
+    # ------------------------------------------------------------ statements
+
+    def header(self) -> Decision:
+        reason = (
+            f"it depends on {self.edit.cause}, which changed"
+            if self.edit.cause
+            else "bases, keywords or decorators changed"
+        )
+        return self.say(
+            "R", f"class statement: {reason}; a second class object is never made", _REPLACE
+        )
+
+    def effect(self) -> Decision:
+        items = self.edit.new or self.edit.old
+        if items[-1].kind == "star":
+            return self.say("R", "a star import changed", _REPLACE)
+        if self.edit.old:
+            return self.say("M", "a statement is gone whose effect is already there", _MIGRATE)
+        return self._effect("new or changed statement")
+
+    def stale(self) -> Decision:
+        verb = "called" if self.edit.detail == "call" else "read"
+        reason = f"this statement {verb} {self.edit.cause} when it ran; its effect is the old one"
+        return self.say("R", reason, _REPLACE)
+
+    def unfit(self) -> Decision:
+        """Methods read an attribute that only the new `__init__` sets."""
+        return self.say("A", self.edit.detail, _MIGRATE, "no instances")
+
+
+def _def(item: Item) -> FunctionNode:
+    assert isinstance(item.node, FunctionNode)
+    return item.node
+
+
+def _callee(node: ast.expr) -> ast.expr:
+    return node.func if isinstance(node, ast.Call) else node
+
+
+def _unknown_decorator(nodes: Iterable[ast.expr], imports: Mapping[str, str]) -> str:
+    """The first decorator which is not known to have no effect; "" when all are."""
+    for node in nodes:
+        name = dotted(_callee(node))
+        last = (name or "").rpartition(".")[2]
+        pure = name is not None and origin(name, imports) in PURE_DECORATORS
+        if not pure and last not in {"setter", "getter", "deleter"}:
+            return ast.unparse(_callee(node))
+        if isinstance(node, ast.Call) and not all(
+            is_pure(arg, imports) for arg in [*node.args, *(k.value for k in node.keywords)]
+        ):
+            return ast.unparse(node)
+    return ""
+
+
+def _is_abstract(node: FunctionNode) -> bool:
+    return any(
+        (dotted(each) or "").startswith(("abc.abstract", "abstract"))
+        for each in node.decorator_list
+    )
+
+
+def _values(node: ast.stmt) -> Iterator[ast.expr]:
+    """The expressions a value statement evaluates."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            if not isinstance(getattr(child, "ctx", None), ast.Store):
+                yield child
+        elif isinstance(child, ast.stmt):
+            yield from _values(child)
+        elif isinstance(child, ast.ExceptHandler):
+            for part in child.body:
+                yield from _values(part)
+
+
+def _class_effects(item: Item, imports: Mapping[str, str]) -> str:
+    """Why executing the body of a new class would do more than make the class; "" when it does not."""
+    for child in item.children:
+        if child.kind in {"effect", "star"}:
+            return "runs a statement with effects"
+        if child.kind == "class" and (why := _class_effects(child, imports)):
+            return why
+        if child.kind == "function":
+            node = _def(child)
+            if bad := _unknown_decorator(node.decorator_list, imports):
+                return f"uses the decorator {bad!r}"
+            if not all(is_pure(value, imports, fresh=True) for value in defaults(node).values()):
+                return "has a default with effects"
+        if child.kind == "value" and not all(
+            is_pure(v, imports, fresh=True) for v in _values(child.node)
+        ):
+            return "evaluates something with effects"
+    return ""
+
+
+__all__ = ["IDENTITY", "PURE_DECORATORS", "UNREADING", "Decision", "Need", "decide", "is_typing"]

@@ -1,0 +1,229 @@
+"""What a patch meets in this process: which of its modules are loaded, and that these run the patch's base.
+
+The disk is never evidence for a loaded module; for one that is not loaded it is what would run next.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from types import CodeType, ModuleType
+
+from zdpatch.patcher import codes, inventory, overlay
+from zdpatch.patcher.diff import Edit, ModuleVersions, read
+from zdpatch.patcher.errors import Refused, Verdict
+from zdpatch.patcher.evaluate import run, same
+from zdpatch.patcher.inventory import Drift, Inventory
+from zdpatch.patcher.names import uses
+from zdpatch.patcher.outline import Item
+from zdpatch.patcher.source import ModuleChange, Patch, file_name
+from zdpatch.patcher.spread import Name, meanings
+from zdpatch.patcher.stage import Stage, Value
+from zdpatch.patcher.swap import MISSING
+
+
+@dataclass(eq=False)
+class Situation:
+    """The modules of one patch as this process has them.
+
+    `inventories`: loaded modules that both sides have. `deferred`: modules to be served patched when
+    they are imported. `added` and `removed`: modules that only one side has. `specs`: how to make
+    deferred and added modules.
+    """
+
+    patch: Patch
+    known: tuple[CodeType, ...]
+    versions: dict[str, ModuleVersions] = field(default_factory=dict[str, ModuleVersions])
+    inventories: dict[str, Inventory] = field(default_factory=dict[str, Inventory])
+    deferred: list[str] = field(default_factory=list[str])
+    added: list[str] = field(default_factory=list[str])
+    removed: list[str] = field(default_factory=list[str])
+    specs: dict[str, ModuleSpec] = field(default_factory=dict[str, ModuleSpec])
+
+    @classmethod
+    def of(cls, patch: Patch, known: tuple[CodeType, ...] = ()) -> Situation:
+        """Look at this process. Raises Refused for syntax errors, drift, or when nothing of the patch is here."""
+        found = cls(patch, known)
+        found.versions = {change.name: read(change, patch.id) for change in patch.changes}
+        for change in patch.changes:
+            found._place(change)
+        if not found.inventories and not found.deferred and not found.removed:
+            names = ", ".join(change.name for change in patch.changes)
+            raise Refused("ZDP-215", f"this process neither runs nor can import {names}")
+        found._check_drift()
+        return found
+
+    @property
+    def filenames(self) -> dict[str, str]:
+        return {change.name: file_name(self.patch.id, change.path) for change in self.patch.changes}
+
+    def linecache(self) -> dict[str, bytes]:
+        """Sources to keep by file name: the new ones, and the base under the name live code has."""
+        found: dict[str, bytes] = {}
+        for change in self.patch.changes:
+            if change.new is not None:
+                found[file_name(self.patch.id, change.path)] = change.new
+        for name, taken in self.inventories.items():
+            base = self.versions[name].change.base
+            for group in taken.functions.values():
+                for live in group:
+                    own = live.code.co_filename
+                    if (
+                        base is not None
+                        and not own.startswith("<")
+                        and own == taken.namespace.get("__file__")
+                    ):
+                        found[own] = base
+        return found
+
+    def live_versions(self) -> list[ModuleVersions]:
+        return [self.versions[name] for name in self.inventories]
+
+    @staticmethod
+    def classes(inventories: Mapping[str, Inventory]) -> dict[Name, type]:
+        """The live class of each path that has exactly one."""
+        return {
+            (name, qualname): group[0]
+            for name, taken in inventories.items()
+            for qualname, group in taken.classes.items()
+            if len(group) == 1
+        }
+
+    # ------------------------------------------------------------ where each module stands
+
+    def _place(self, change: ModuleChange) -> None:
+        module = sys.modules.get(change.name)
+        _not_as_main(change, module)
+        if change.base is None:
+            self._place_added(change, module)
+        elif module is not None:
+            if change.new is None:
+                self.removed.append(change.name)
+            self.inventories[change.name] = inventory.take(module, heap=False)
+        else:
+            self._place_unloaded(change)
+
+    def _place_added(self, change: ModuleChange, module: ModuleType | None) -> None:
+        if module is not None or overlay.locate(change.name) is not None:
+            raise _drifted(change.name, "the patch adds this module, but it exists here already")
+        self.added.append(change.name)
+        self._specify(change)
+
+    def _specify(self, change: ModuleChange) -> None:
+        assert change.new is not None
+        filename = file_name(self.patch.id, change.path)
+        entry = overlay.Source(change.name, change.new, filename, change.package)
+        self.specs[change.name] = overlay.make_spec(entry)
+
+    def _place_unloaded(self, change: ModuleChange) -> None:
+        located = overlay.locate(change.name)
+        if located is None:
+            raise Refused("ZDP-215", f"{change.name} is neither loaded nor to be found here")
+        base = self.versions[change.name].base
+        assert base is not None
+        if located.code is None or codes.digest(located.code) != codes.digest(base.code):
+            raise _drifted(change.name, "what would be imported here is not the base of the patch")
+        if change.new is None:
+            self.removed.append(change.name)
+        else:
+            self.deferred.append(change.name)
+            self._specify(change)
+
+    def _check_drift(self) -> None:
+        found = [
+            (name, each)
+            for name, taken in self.inventories.items()
+            for each in drift_of(taken, self.versions[name], self.known)
+        ]
+        if not found:
+            return
+        verdicts = tuple(
+            Verdict(
+                each.path,
+                each.line,
+                "drift",
+                "X",
+                each.what,
+                "build the patch from what really runs",
+            )
+            for _, each in found
+        )
+        first = verdicts[0]
+        cause = f"{first.path}: {first.reason}"
+        if len(found) > 1:
+            cause += f"; and {len(found) - 1} more"
+        raise Refused("ZDP-201", cause, verdicts)
+
+    # ------------------------------------------------------------ live values
+
+    def conflict(self, edit: Edit, value: Value, stage: Stage) -> str:
+        """Why the live value of a name stands against the edit; "" when it is what the base gives."""
+        live = stage.present(edit)
+        if edit.kind == "removed" or same(live, value.old) or same(live, value.new):
+            return ""
+        if edit.kind == "added":
+            return "the name is bound here already, to something the base does not explain"
+        return f"the live value ({brief(live)}) is not what the base gives ({brief(value.old)})"
+
+    def same_test(self, edit: Edit, stage: Stage, changed: Mapping[Name, str]) -> bool:
+        """Whether an unchanged `if` decides as before, and only its test reads a name of `changed`."""
+        item = edit.new[-1]
+        node = item.node
+        each = self.versions.get(edit.module) or stage.versions[edit.module]
+        if not isinstance(node, ast.If) or each.new is None:
+            return False
+        for read in uses(*node.body, *node.orelse).reads:
+            if any(
+                name in changed
+                for name in meanings(each.new.outline, item.scope, read, stage.versions)
+            ):
+                return False
+        target = ast.copy_location(ast.Name("zdpatch_test", ast.Store()), node)
+        twin = Item(
+            "value",
+            item.scope,
+            ("zdpatch_test",),
+            ast.copy_location(ast.Assign([target], node.test), node),
+        )
+        try:
+            stage.guard(edit, [twin])
+            before = run([twin], stage.place(edit, new=False), lambda _module, _name: MISSING)
+            after = run([twin], stage.place(edit), stage.find)
+        except Exception:  # noqa: BLE001 - a test that cannot be run again decides nothing
+            return False
+        return bool(before["zdpatch_test"]) == bool(after["zdpatch_test"])
+
+
+def brief(value: object) -> str:
+    """A value for people, short, without running code of the application."""
+    if type(value) in {int, str, bytes, float, bool, complex, type(None)}:
+        text = repr(value)
+        return text if len(text) <= 60 else text[:57] + "..."
+    return "nothing" if value is MISSING else f"a {type(value).__qualname__}"
+
+
+def drift_of(taken: Inventory, each: ModuleVersions, known: Iterable[CodeType]) -> list[Drift]:
+    """Live code of a module which the base of the patch does not explain."""
+    assert each.base is not None
+    return inventory.drift(taken, each.base.code, tuple(known))
+
+
+def _drifted(name: str, why: str) -> Refused:
+    verdict = Verdict(
+        f"{name}:", 0, "drift", "X", why, "build the patch from what this process runs"
+    )
+    return Refused("ZDP-201", f"{name}: {why}", (verdict,))
+
+
+def _not_as_main(change: ModuleChange, module: ModuleType | None) -> None:
+    """Code that was started as `python -m name` lives in `__main__`; under its own name it would be a second copy."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if module is None and spec is not None and spec.name == change.name:
+        verdict = Verdict(
+            f"{change.name}:", 0, "main", "R", "it runs as __main__", "replace the worker"
+        )
+        raise Refused("ZDP-202", f"{change.name} runs as __main__ here", (verdict,))

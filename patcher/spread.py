@@ -1,0 +1,264 @@
+"""Changed is transitive: an unchanged statement which read a changed name when it ran is itself changed.
+
+Names are (module, qualified name) pairs. Reads are followed through imports, attribute chains and class
+scopes; calls through the functions that a changed function is called by. (DESIGN of the classification:
+`MAX` from 5 to 6 changes `UA = f"lib/{MAX}"` and `def f(n=MAX)`, which nobody edited.)
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from types import CodeType
+
+from zdpatch.patcher import codes
+from zdpatch.patcher.diff import BODY, DECORATORS, DEFAULTS, Edit, ModuleVersions, Version, defaults
+from zdpatch.patcher.names import FunctionNode, uses
+from zdpatch.patcher.outline import Item, Outline
+from zdpatch.patcher.purity import origin
+
+Name = tuple[str, str]
+
+
+def meanings(outline: Outline, scope: str, name: str, modules: Iterable[str]) -> Iterator[Name]:
+    """Every (module, qualname) that a dotted `name` read in `scope` may stand for."""
+    root = name.partition(".")[0]
+    if scope and outline.binders(scope, root):
+        yield outline.name, f"{scope}.{name}"
+        return
+    yield outline.name, name
+    yield outline.name, root
+    if root in outline.imports:
+        yield from split(origin(name, outline.imports), modules)
+
+
+def split(full: str, modules: Iterable[str]) -> Iterator[Name]:
+    """A full dotted name as (module, rest) for each of `modules` it can start with."""
+    known = frozenset(modules)
+    head, _, last = full.rpartition(".")
+    rest = last
+    while head:
+        if head in known:
+            yield head, rest
+        head, _, last = head.rpartition(".")
+        rest = f"{last}.{rest}"
+
+
+def stale_reads(
+    versions: Mapping[str, ModuleVersions], changed: Mapping[Name, str], done: Iterable[Edit]
+) -> list[Edit]:
+    """Edits of the statements that read a name of `changed` (name to the path that caused it).
+
+    Statements which `done` already edits are left out; the caller repeats until nothing is new.
+    """
+    edited = {_key(edit) for edit in done}
+    found: list[Edit] = []
+    for each in versions.values():
+        if each.new is None or each.base is None:
+            continue
+        for item in each.new.outline.every():
+            if (cause := _cause(each.new, item, versions, changed)) is None:
+                continue
+            edit = _stale(each, item, cause, versions, changed)
+            if edit is not None and _key(edit) not in edited:
+                found.append(edit)
+                edited.add(_key(edit))
+    return found
+
+
+def _key(edit: Edit) -> tuple[object, ...]:
+    """A function may be edited and read a changed name besides; everything else has one edit."""
+    role = edit.new[-1].role if edit.new else ""
+    return (
+        edit.module,
+        edit.kind,
+        edit.qualname,
+        role,
+        edit.stale,
+        edit.kind == "function" and bool(edit.cause),
+    )
+
+
+def _cause(
+    version: Version,
+    item: Item,
+    versions: Mapping[str, ModuleVersions],
+    changed: Mapping[Name, str],
+) -> str | None:
+    if item.kind == "field":
+        return None
+    if item.kind in {"import", "star"}:
+        names = split(item.source, versions) if item.kind == "import" else _starred(item, changed)
+        return next((changed[name] for name in names if name in changed), None)
+    for read in sorted(item.reads):
+        for name in meanings(version.outline, item.scope, read, versions):
+            if name in changed and name != (version.outline.name, item.qualname):
+                return changed[name]
+            if name in changed and item.kind == "value":
+                return changed[name]
+    return None
+
+
+def _starred(item: Item, changed: Mapping[Name, str]) -> Iterator[Name]:
+    for module, qualname in changed:
+        if module == item.source and "." not in qualname and not qualname.startswith("_"):
+            yield module, qualname
+
+
+def _stale(
+    each: ModuleVersions,
+    item: Item,
+    cause: str,
+    versions: Mapping[str, ModuleVersions],
+    changed: Mapping[Name, str],
+) -> Edit | None:
+    assert each.base is not None
+    assert each.new is not None
+    if item.kind in {"effect", "star"}:
+        if not _was_there(each.base, item):
+            return None
+        qualname = f"{item.scope}:{item.line}" if item.scope else f":{item.line}"
+        return Edit(each.name, qualname, "stale", (item,), (item,), cause=cause)
+    old = tuple(each.base.outline.binders(item.scope, item.name))
+    if not old:
+        return None  # it is new itself, and will be made from the new values
+    if item.kind in {"value", "import"}:
+        new = tuple(each.new.outline.binders(item.scope, item.name))
+        return Edit(each.name, item.qualname, "value", old, new, cause=cause)
+    if item.kind == "class":
+        return Edit(each.name, item.qualname, "header", old, (item,), cause=cause)
+    return _stale_function(each, item, cause, versions, changed)
+
+
+def _stale_function(
+    each: ModuleVersions,
+    item: Item,
+    cause: str,
+    versions: Mapping[str, ModuleVersions],
+    changed: Mapping[Name, str],
+) -> Edit | None:
+    assert each.new is not None
+    assert each.base is not None
+    node = item.node
+    assert isinstance(node, FunctionNode)
+    outline = each.new.outline
+
+    def reads(*nodes: ast.expr) -> bool:
+        used = uses(*nodes).reads
+        every = (name for read in used for name in meanings(outline, item.scope, read, versions))
+        return any(name in changed for name in every)
+
+    facets: set[str] = set()
+    stale = frozenset(name for name, value in defaults(node).items() if reads(value))
+    if stale:
+        facets.add(DEFAULTS)
+    if reads(*node.decorator_list):
+        facets.add(DECORATORS)
+    if not facets:
+        return None
+    old = next(
+        (i for i in each.base.outline.binders(item.scope, item.name) if i.role == item.role), None
+    )
+    if old is None or old.kind != "function":
+        return None
+    pair = (each.base.code_of(old), each.new.code_of(item))
+    return Edit(
+        each.name, item.qualname, "function", (old,), (item,), frozenset(facets), pair,
+        cause=cause, stale=stale,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- calls at import time
+
+
+def stale_calls(versions: Mapping[str, ModuleVersions], edits: Iterable[Edit]) -> list[Edit]:
+    """Statements that called, when they ran, a function whose code is another one now."""
+    reached = _callers(versions, _changed_functions(edits))
+    found: list[Edit] = []
+    for each in versions.values():
+        if each.new is None or each.base is None:
+            continue
+        for item in each.new.outline.every():
+            names = (
+                name
+                for call in sorted(item.calls)
+                for name in meanings(each.new.outline, item.scope, call, versions)
+            )
+            cause = next((reached[name] for name in names if name in reached), None)
+            if cause is not None and _was_there(each.base, item):
+                found.append(_stale_call(each.name, item, cause))
+    return found
+
+
+def _stale_call(module: str, item: Item, cause: str) -> Edit:
+    qualname = item.qualname if item.names else f"{item.scope}:{item.line}"
+    return Edit(module, qualname, "stale", (item,), (item,), cause=cause, detail="call")
+
+
+def _was_there(base: Version, item: Item) -> bool:
+    """False for a statement that is new: it calls the new function, once, when it is evaluated."""
+    return any(each.shape == item.shape for each in base.outline.scopes.get(item.scope, ()))
+
+
+def _changed_functions(edits: Iterable[Edit]) -> dict[Name, str]:
+    found: dict[Name, str] = {}
+    for edit in edits:
+        old, new = edit.codes
+        if (
+            edit.kind == "function"
+            and BODY in edit.facets
+            and old
+            and new
+            and _outer_differs(old, new)
+        ):
+            found[edit.module, edit.qualname] = edit.path
+    return found
+
+
+def _outer_differs(old: CodeType, new: CodeType) -> bool:
+    """False when only functions made by the call differ (a decorator's wrapper): these are patched where they live."""
+    return codes.digest(_alone(old)) != codes.digest(_alone(new))
+
+
+def _alone(code: CodeType) -> CodeType:
+    constants = (None if isinstance(each, CodeType) else each for each in code.co_consts)
+    return code.replace(co_consts=tuple(constants))
+
+
+def _callers(versions: Mapping[str, ModuleVersions], changed: dict[Name, str]) -> dict[Name, str]:
+    """`changed` and every function of these modules that may reach one of them by name."""
+    reached = dict(changed)
+    pending = list(changed)
+    callers = _call_graph(versions)
+    while pending:
+        name = pending.pop()
+        for caller in callers.get(name, ()):
+            if caller not in reached:
+                reached[caller] = reached[name]
+                pending.append(caller)
+    return reached
+
+
+def _call_graph(versions: Mapping[str, ModuleVersions]) -> dict[Name, list[Name]]:
+    """Callers by callee, over module-level functions: every global name a function's code loads counts as called."""
+    found: dict[Name, list[Name]] = {}
+    for each in versions.values():
+        if each.new is None:
+            continue
+        for item in each.new.outline.items:
+            code = each.new.code_of(item) if item.kind == "function" else None
+            if code is None:
+                continue
+            for read in _globals(code):
+                for name in meanings(each.new.outline, "", read, versions):
+                    found.setdefault(name, []).append((each.name, item.qualname))
+    return found
+
+
+def _globals(code: CodeType) -> set[str]:
+    pending, found = [code], set[str]()
+    while pending:
+        each = pending.pop()
+        found.update(each.co_names)
+        pending += [const for const in each.co_consts if isinstance(const, CodeType)]
+    return found

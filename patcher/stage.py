@@ -1,0 +1,273 @@
+"""New values and definitions are made here, ahead of the flip, each once and in the order they need each other; nothing live is written."""
+
+from __future__ import annotations
+
+import __future__
+import ast
+import copy
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
+from types import FunctionType, ModuleType
+from typing import Final, cast
+
+from zdpatch.patcher.diff import ANNOTATIONS, Edit, ModuleVersions, changed_defaults
+from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run, same
+from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.outline import Item, Outline
+from zdpatch.patcher.purity import is_typing
+from zdpatch.patcher.spread import Name, meanings, split
+from zdpatch.patcher.swap import MISSING
+
+_LAZY: Final = __future__.annotations.compiler_flag
+_HOLDER: Final = "zdpatch_default"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a name was by the base, and is by the new source. `MISSING`: not bound on that side."""
+
+    old: object
+    new: object
+
+    @property
+    def changed(self) -> bool:
+        return not same(self.old, self.new)
+
+
+@dataclass(eq=False)
+class Stage:
+    """The workspace of one plan.
+
+    `live`: the loaded modules the patch changes. `classes`: live classes by (module, qualname).
+    `specs`: how to make the modules that are not loaded yet; each is executed when first needed.
+    """
+
+    versions: Mapping[str, ModuleVersions]
+    live: Mapping[str, ModuleType]
+    classes: Mapping[Name, type]
+    specs: Mapping[str, ModuleSpec]
+    filenames: Mapping[str, str]
+    values: dict[Name, Value] = field(default_factory=dict[Name, Value])
+    modules: dict[str, ModuleType] = field(default_factory=dict[str, ModuleType])
+    _pending: dict[Name, Edit] = field(default_factory=dict[Name, Edit])
+
+    def expect(self, edits: Iterable[Edit]) -> None:
+        """Announce the edits which give names a new value, so that any of them finds the others."""
+        for edit in edits:
+            if edit.kind in {"value", "added", "removed"} and edit.module in self.live:
+                self._pending.setdefault((edit.module, edit.qualname), edit)
+
+    def value(self, name: Name) -> Value | None:
+        """The value of a name the patch changes, made now if need be; None for every other name.
+
+        Raises Unevaluable, and whatever the statements of the new source raise.
+        """
+        edit = self._pending.pop(name, None)
+        if edit is not None:
+            self.values[name] = self._make(edit)
+        return self.values.get(name)
+
+    # ------------------------------------------------------------ lookup
+
+    def find(self, module: str, name: str) -> object:
+        """The new value behind a dotted name read in `module` ("" for an import's full name); MISSING if unchanged."""
+        if not module:
+            return self._imported(name)
+        each = self.versions.get(module)
+        if each is None or each.new is None:
+            return MISSING
+        for candidate in meanings(each.new.outline, "", name, self.versions):
+            if (value := self._exact(candidate, name)) is not MISSING:
+                return value
+        return MISSING
+
+    def _exact(self, candidate: Name, read: str) -> object:
+        if not read.endswith(candidate[1]) or candidate not in self._pending | self.values:
+            return MISSING
+        value = self.value(candidate)
+        return MISSING if value is None else value.new
+
+    def _imported(self, full: str) -> object:
+        if full in self.specs:
+            return self.load(full)
+        for candidate in split(full, [*self.versions]):
+            module, name = candidate
+            if module in self.specs:
+                return vars(self.load(module)).get(name, MISSING)
+            if (value := self.value(candidate)) is not None:
+                return value.new
+        return MISSING
+
+    # ------------------------------------------------------------ modules
+
+    def load(self, name: str) -> ModuleType:
+        """A module of the patch which is not loaded yet, executed from its new source. Raises what it raises."""
+        if name in self.modules:
+            return self.modules[name]
+        each = self.versions[name]
+        assert each.new is not None
+        module = self.modules[name] = module_from_spec(self.specs[name])
+        outline = each.new.outline
+        flags = future_flags(outline)
+        for index, node in enumerate(outline.tree.body):
+            if index and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                continue  # alone it would be taken for the docstring
+            self._statement(module, outline, node, flags)
+        return module
+
+    def _statement(self, module: ModuleType, outline: Outline, node: ast.stmt, flags: int) -> None:
+        names = vars(module)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            items = [i for i in outline.items if i.kind == "import" and i.line == node.lineno]
+            if items and any(self._imported(item.source) is not MISSING for item in items):
+                names.update(run(items, Place(module, self.filenames[outline.name]), self.find))
+                return
+        code = compile(
+            ast.Module([node], []),
+            self.filenames[outline.name],
+            "exec",
+            flags=flags,
+            dont_inherit=True,
+        )
+        exec(code, names)  # noqa: S102 - verified source of the patch
+
+    # ------------------------------------------------------------ names
+
+    def _make(self, edit: Edit) -> Value:
+        return Value(self._old(edit), self._new(edit))
+
+    def _new(self, edit: Edit) -> object:
+        if not edit.new:
+            return MISSING
+        if edit.kind == "value":
+            self.guard(edit, edit.new)
+        bound = run(edit.new, self.place(edit), self.find)
+        name = (
+            edit.new[-1].names[0]
+            if len(edit.new[-1].names) == 1
+            else edit.qualname.rpartition(".")[2]
+        )
+        return bound.get(name, MISSING)
+
+    def _old(self, edit: Edit) -> object:
+        """What the base gives the name. For what has no value to compare (functions, state), what is live."""
+        if not edit.old:
+            return MISSING
+        live = self.present(edit)
+        item = edit.old[-1]
+        if edit.kind == "removed" or item.kind in {"function", "class", "field"}:
+            return live
+        if item.kind == "import" and len(edit.old) == 1:
+            found = live_import(item)
+            return live if found is MISSING else found
+        if _is_typing(edit, self.versions[edit.module]):
+            return live
+        self.guard(edit, edit.old)
+        return run(edit.old, self.place(edit, new=False), _nothing_new).get(_last(edit), MISSING)
+
+    def present(self, edit: Edit) -> object:
+        """What the name is bound to right now; MISSING when it is not."""
+        return self._namespace(edit).get(_last(edit), MISSING)
+
+    def _namespace(self, edit: Edit) -> Mapping[str, object]:
+        if not edit.scope:
+            return vars(self.live[edit.module])
+        cls = self.classes[edit.module, edit.scope]
+        return cast("Mapping[str, object]", type.__dict__["__dict__"].__get__(cls))
+
+    def place(self, edit: Edit, *, new: bool = True) -> Place:
+        """Where the statements of an edit run; with `new`, in a class with the new values staged so far."""
+        each = self.versions[edit.module]
+        assert each.new is not None
+        outline = each.new.outline
+        flags = future_flags(outline)
+        module = self.live[edit.module]
+        filename = self.filenames[edit.module]
+        if not edit.scope:
+            return Place(module, filename, flags)
+        names = {
+            qualname.rpartition(".")[2]: value.new
+            for (owner, qualname), value in self.values.items()
+            if new and owner == edit.module and qualname.rpartition(".")[0] == edit.scope
+        }
+        cls = self.classes[edit.module, edit.scope]
+        return Place(module, filename, flags, edit.scope, cls, names)
+
+    def guard(self, edit: Edit, items: Iterable[Item]) -> None:
+        namespace, globals_ = self._namespace(edit), vars(self.live[edit.module])
+
+        def lookup(name: str) -> object:
+            value = self.find(edit.module, name)
+            return (
+                value if value is not MISSING else namespace.get(name, globals_.get(name, MISSING))
+            )
+
+        guard(items, lookup)
+
+    # ------------------------------------------------------------ functions
+
+    def remade(self, edit: Edit, *, new: bool) -> FunctionType:
+        """The function of an edit made again without its decorators, to read defaults and annotations from.
+
+        Only default expressions which the edit changes are evaluated; the others are None in it.
+        """
+        item = (edit.new if new else edit.old)[-1]
+        node = copy.deepcopy(cast(FunctionNode, item.node))
+        node.decorator_list = []
+        changed = changed_defaults(edit)
+        _blank(node.args, changed)
+        if ANNOTATIONS not in edit.facets or not new:
+            _strip_annotations(node)
+        twin = Item("function", item.scope, item.names, node)
+        finder = self.find if new else _nothing_new
+        made = run([twin], self.place(edit, new=new), finder)[item.name]
+        assert isinstance(made, FunctionType)
+        return made
+
+
+def future_flags(outline: Outline) -> int:
+    """Flags for `compile` that the module's own `from __future__` imports would give."""
+    return _LAZY if outline.lazy_annotations else 0
+
+
+def _blank(arguments: ast.arguments, keep: frozenset[str]) -> None:
+    positional = [each.arg for each in [*arguments.posonlyargs, *arguments.args]]
+    named = positional[len(positional) - len(arguments.defaults) :]
+    blank = ast.Constant(None)
+    arguments.defaults = [
+        value if name in keep else ast.copy_location(copy.copy(blank), value)
+        for name, value in zip(named, arguments.defaults, strict=True)
+    ]
+    arguments.kw_defaults = [
+        value if value is None or each.arg in keep else ast.copy_location(copy.copy(blank), value)
+        for each, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    ]
+
+
+def _strip_annotations(node: FunctionNode) -> None:
+    for part in ast.walk(node.args):
+        if isinstance(part, ast.arg):
+            part.annotation = None
+    node.returns = None
+    if sys.version_info >= (3, 12):
+        node.type_params = []
+
+
+def _nothing_new(module: str, name: str) -> object:
+    del module, name
+    return MISSING
+
+
+def _last(edit: Edit) -> str:
+    return edit.qualname.rpartition(".")[2]
+
+
+def _is_typing(edit: Edit, each: ModuleVersions) -> bool:
+    assert each.base is not None
+    values = [getattr(item.node, "value", None) for item in edit.old]
+    return all(
+        value is not None and is_typing(value, each.base.outline.imports) for value in values
+    )

@@ -1,0 +1,385 @@
+"""Allowed edits become steps on live objects: one slot each, with the value it has and the value it gets."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, cast
+
+from zdpatch.patcher import codes, inventory, overlay, reach
+from zdpatch.patcher.compiler import padded
+from zdpatch.patcher.diff import (
+    changed_defaults,
+    ANNOTATIONS,
+    BODY,
+    DEFAULTS,
+    DOCSTRING,
+    SIGNATURE,
+    Edit,
+    ModuleVersions,
+    defaults,
+)
+from zdpatch.patcher.errors import Verdict
+from zdpatch.patcher.evaluate import same
+from zdpatch.patcher.inventory import Binding, Inventory, LiveFunction
+from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.situation import Situation
+from zdpatch.patcher.spread import Name
+from zdpatch.patcher.stage import Stage
+from zdpatch.patcher.swap import MISSING, Step
+
+_CACHED = type(functools.lru_cache(len))
+
+
+class Builder:
+    """Collects the steps of one plan. What turns out impossible is added to `refusals`."""
+
+    def __init__(
+        self,
+        situation: Situation,
+        versions: dict[str, ModuleVersions],
+        inventories: dict[str, Inventory],
+        stage: Stage,
+    ) -> None:
+        self.situation = situation
+        self.versions = versions
+        self.inventories = inventories
+        self.stage = stage
+        self.steps: list[Step] = []
+        self.refusals: list[Verdict] = []
+        self.notices: list[str] = []
+        self.functions = 0
+        self.heap_scan = any(each.heap for each in inventories.values())
+        self.caches: list[Callable[[], object]] = []
+        self.watched: dict[str, tuple[CodeType, ...]] = {}
+        self.renewed: list[tuple[ModuleType, CodeType, CodeType]] = []
+        self.explained: list[CodeType] = []
+        self._matches: dict[str, dict[tuple[str, int], list[LiveFunction]]] = {}
+
+    def build(self, edits: Iterable[Edit], rebinds: Iterable[tuple[Name, Binding]]) -> None:
+        """Add the steps of the allowed edits, and of names elsewhere that hold a changed value."""
+        for edit in _merged(edits):
+            self._add(edit)
+        for name, binding in rebinds:
+            space, value = reach.namespace(binding.module), self.stage.values[name]
+            what = f"{binding.module.__name__}:{binding.name}"
+            if not any(step.target is space and step.name == binding.name for step in self.steps):
+                self.steps.append(Step("item", space, binding.name, value.new, value.old, what))
+        self._modules()
+
+    def _add(self, edit: Edit) -> None:
+        if edit.kind in {"function", "nested"}:
+            self._function(edit)
+        elif edit.kind in {"value", "added", "removed"}:
+            self._name(edit)
+        elif edit.kind == "fields" and edit.scope:
+            self._fields(edit)
+
+    def _refuse(self, edit: Edit, row: str, reason: str) -> None:
+        verdict = Verdict(edit.path, edit.line, edit.kind, row, reason, "replace the worker")
+        self.refusals.append(verdict)
+
+    # ------------------------------------------------------------ functions
+
+    def _live(self, edit: Edit) -> list[LiveFunction]:
+        """Live functions that run the old code of the edit."""
+        base = self.versions[edit.module].base
+        old = edit.codes[0]
+        if base is None or old is None:
+            return []
+        taken = self.inventories[edit.module]
+        if edit.module not in self._matches:
+            self._matches[edit.module] = inventory.match(taken, base.code)
+        if edit.qualname in inventory.ambiguous(taken, base.code):
+            self._refuse(edit, "R", "several definitions of this path run equal code here")
+            return []
+        group = codes.flatten(base.code).get(edit.qualname, [])
+        ordinal = next((i for i, code in enumerate(group) if code is old), None)
+        return self._matches[edit.module].get((edit.qualname, ordinal or 0), [])
+
+    def _function(self, edit: Edit) -> None:
+        live = self._live(edit)
+        if not live:
+            return
+        old, new = edit.codes
+        if BODY in edit.facets and new is not None:
+            if edit.kind == "nested" and edit.facets != {BODY}:
+                return  # allowed because no closure of it is alive
+            self.functions += 1
+            self.watched[edit.path] = tuple({id(f.code): f.code for f in live}.values())
+            self._swap_code(edit, live, new)
+        if edit.kind == "function":
+            self._metadata(edit, live)
+        self._empty_caches(edit, live)
+        if edit.kind == "nested" and old is not None and new is not None:
+            self.renewed.append((self.inventories[edit.module].module, old, new))
+
+    def _swap_code(self, edit: Edit, live: Iterable[LiveFunction], new: CodeType) -> None:
+        for each in live:
+            code = codes.like_live(new, each.code)
+            if code.co_freevars != each.code.co_freevars:
+                adapted = padded(
+                    self.versions[edit.module],
+                    edit,
+                    each.code.co_freevars,
+                    self.stage.filenames[edit.module],
+                )
+                if adapted is None:
+                    held, wanted = each.code.co_freevars, code.co_freevars
+                    self._refuse(
+                        edit,
+                        "R",
+                        f"the live function closes over {held}, the new code over {wanted}",
+                    )
+                    return
+                code = codes.like_live(adapted, each.code)
+                self.explained.append(code)
+            self._set(each.function, "__code__", code, each.code, f"{edit.path}.__code__")
+
+    def _set(
+        self, function: FunctionType, name: str, value: object, expected: object, what: str
+    ) -> None:
+        self.steps.append(Step("function", function, name, value, expected, what))
+
+    def _metadata(self, edit: Edit, live: list[LiveFunction]) -> None:
+        facets = edit.facets
+        if not facets & {DEFAULTS, SIGNATURE, ANNOTATIONS, DOCSTRING}:
+            return
+        try:
+            made = self.stage.remade(edit, new=True)
+        except Exception as error:  # noqa: BLE001 - expressions of the patch may raise anything
+            self._refuse(edit, "X", f"making it raises {type(error).__name__}: {error}")
+            return
+        for each in live:
+            if facets & {DEFAULTS, SIGNATURE}:
+                self._defaults(edit, each.function, made)
+            if DOCSTRING in facets:
+                self._copied(edit, each.function, "__doc__", made.__doc__)
+            if ANNOTATIONS in facets:
+                self._copied(edit, each.function, "__annotations__", made.__annotations__)
+
+    def _copied(self, edit: Edit, function: FunctionType, name: str, value: object) -> None:
+        """Set metadata on a function, and on the wrappers that took the very same object from it."""
+        old = getattr(function, name)
+        self._set(function, name, value, old, f"{edit.path}.{name}")
+        for wrapper in self._wrappers(edit, function):
+            if getattr(wrapper, name) is old:
+                self._set(wrapper, name, value, old, f"{edit.path}.{name} (wrapper)")
+
+    def _wrappers(self, edit: Edit, function: FunctionType) -> Iterator[FunctionType]:
+        space = self._namespace(edit)
+        for value in reach.inner_functions(space.get(edit.qualname.rpartition(".")[2])):
+            chain: list[FunctionType] = []
+            each: object = value
+            while type(each) is FunctionType and each is not function and len(chain) < 20:
+                chain.append(each)
+                each = vars(each).get("__wrapped__")
+            if each is function:
+                yield from chain
+
+    def _defaults(self, edit: Edit, function: FunctionType, made: FunctionType) -> None:
+        old_node, new_node = (cast("FunctionNode", i[-1].node) for i in (edit.old, edit.new))
+        present = default_values(old_node, function)
+        if present is None:
+            self._refuse(edit, "X", "its defaults were changed at run time")
+            return
+        fresh = default_values(new_node, made) or {}
+        changed = changed_defaults(edit)
+        if why := self._default_conflict(edit, present, changed):
+            self._refuse(edit, "X", why)
+            return
+        values = {
+            n: fresh[n] if n in changed or n not in present else present[n]
+            for n in defaults(new_node)
+        }
+        positional, keyword = _arranged(new_node, values)
+        what = f"{edit.path}.__defaults__"
+        if positional != () or function.__defaults__:
+            self._set(function, "__defaults__", positional or None, function.__defaults__, what)
+        if keyword or function.__kwdefaults__:
+            kwdefaults = cast("object", function.__kwdefaults__)
+            self._set(
+                function,
+                "__kwdefaults__",
+                keyword or None,
+                kwdefaults,
+                f"{edit.path}.__kwdefaults__",
+            )
+
+    def _default_conflict(
+        self, edit: Edit, present: dict[str, object], changed: frozenset[str]
+    ) -> str:
+        compared = changed & set(present)
+        if not compared:
+            return ""
+        try:
+            old = self.stage.remade(edit, new=False)
+        except Exception:  # noqa: BLE001 - an old default that cannot be made again cannot be compared
+            return ""
+        before = default_values(cast("FunctionNode", edit.old[-1].node), old) or {}
+        for name in sorted(compared):
+            if not same(present[name], before.get(name)):
+                return f"the default of {name!r} was changed at run time"
+        return ""
+
+    def _empty_caches(self, edit: Edit, live: list[LiveFunction]) -> None:
+        """A cache round a changed function holds answers of the old code."""
+        functions = {id(each.function) for each in live}
+        space = self._namespace(edit)
+        for value in list(space.values()):
+            inner = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+            if type(inner) is _CACHED and _wraps_one_of(inner, functions):
+                self.caches.append(cast("Any", inner).cache_clear)
+
+    def _namespace(self, edit: Edit) -> dict[str, object]:
+        taken = self.inventories[edit.module]
+        if edit.kind != "nested" and edit.scope:
+            group = taken.classes.get(edit.scope, [])
+            return dict(reach.class_dict(group[0])) if group else {}
+        return taken.namespace
+
+    # ------------------------------------------------------------ names
+
+    def _name(self, edit: Edit) -> None:
+        value = self.stage.values.get((edit.module, edit.qualname))
+        if value is None or edit.module not in self.inventories:
+            return
+        present = self.stage.present(edit)
+        if present is value.new or (edit.kind == "value" and not value.changed):
+            return
+        name, what = edit.qualname.rpartition(".")[2], edit.path
+        if edit.scope:
+            cls = self.stage.classes[edit.module, edit.scope]
+            new = None if name == "__doc__" and value.new is MISSING else value.new
+            self.steps.append(Step("class", cls, _mangled(edit.scope, name), new, present, what))
+        else:
+            space = self.inventories[edit.module].namespace
+            self.steps.append(Step("item", space, name, value.new, present, what))
+
+    def _fields(self, edit: Edit) -> None:
+        """Annotations of class attributes: entries of the class's own `__annotations__`."""
+        cls = self.stage.classes[edit.module, edit.scope]
+        table = reach.class_dict(cls).get("__annotations__")
+        if type(table) is not dict:
+            return
+        item = edit.new[-1] if edit.new else None
+        name = edit.qualname.rpartition(".")[2]
+        value: object = MISSING
+        if item is not None and isinstance(item.node, ast.AnnAssign):
+            if not item.lazy_annotations:
+                self.notices.append(
+                    f"{edit.path}: its annotation stays as it was until the next start"
+                )
+                return
+            value = ast.unparse(item.node.annotation)
+        present = cast("dict[str, object]", table).get(name, MISSING)
+        if present is not value:
+            self.steps.append(
+                Step(
+                    "item", cast("object", table), name, value, present, f"{edit.path} (annotation)"
+                )
+            )
+
+    # ------------------------------------------------------------ modules
+
+    def _modules(self) -> None:
+        """Steps for modules which are added, removed, or imported later."""
+        for name in self.situation.added:
+            parent = name.rpartition(".")[0]
+            if not parent or parent in sys.modules or parent in self.stage.modules:
+                self.stage.load(name)
+        for name in [*self.situation.added, *self.situation.deferred]:
+            self._overlay(name, overlay.source_of(self.situation.specs[name]))
+        for name, module in self.stage.modules.items():
+            self._module(name, module, MISSING)
+        for name in self.situation.removed:
+            self._overlay(name, overlay.REMOVED)
+            if name in sys.modules:
+                self._module(name, MISSING, sys.modules[name])
+
+    def _overlay(self, name: str, value: object) -> None:
+        table = overlay.TABLE
+        expected = table.get(name, MISSING)
+        self.steps.append(Step("item", table, name, value, expected, f"source of {name}"))
+
+    def _module(self, name: str, value: object, expected: object) -> None:
+        self.steps.append(
+            Step("item", sys.modules, name, value, expected, f"sys.modules[{name!r}]")
+        )
+        parent, _, last = name.rpartition(".")
+        owner = sys.modules.get(parent) if parent else None
+        if owner is not None:
+            space = reach.namespace(owner)
+            present = space.get(last, MISSING)
+            taken = any(step.target is space and step.name == last for step in self.steps)
+            if not taken and (present is MISSING or present is expected):
+                self.steps.append(Step("item", space, last, value, present, f"{parent}.{last}"))
+
+
+def _merged(edits: Iterable[Edit]) -> list[Edit]:
+    """One edit a function: what its text changed, and what it reads that changed."""
+    found: dict[tuple[object, ...], Edit] = {}
+    for edit in edits:
+        own = edit.kind == "function"
+        key = (
+            (edit.module, edit.qualname, id(edit.codes[0]))
+            if own and edit.codes[0]
+            else (id(edit),)
+        )
+        if key in found:
+            was = found[key]
+            edit = replace(was, facets=was.facets | edit.facets, stale=was.stale | edit.stale)  # noqa: PLW2901
+        found[key] = edit
+    return list(found.values())
+
+
+def default_values(node: FunctionNode, function: FunctionType) -> dict[str, object] | None:
+    """The default objects of a function by parameter name; None when they do not fit the definition."""
+    args = node.args
+    positional = [each.arg for each in [*args.posonlyargs, *args.args]]
+    named = positional[len(positional) - len(args.defaults) :]
+    held = function.__defaults__ or ()
+    keyword = dict(cast("dict[str, object]", function.__kwdefaults__ or {}))
+    wanted = {
+        a.arg for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True) if d is not None
+    }
+    if len(held) != len(named) or set(keyword) != wanted:
+        return None
+    return dict(zip(named, held, strict=True)) | keyword
+
+
+def _arranged(
+    node: FunctionNode, values: dict[str, object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    args = node.args
+    positional = [each.arg for each in [*args.posonlyargs, *args.args]]
+    named = positional[len(positional) - len(args.defaults) :]
+    keyword = {
+        a.arg: values[a.arg]
+        for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True)
+        if d is not None
+    }
+    return tuple(values[name] for name in named), keyword
+
+
+def _wraps_one_of(wrapper: object, functions: set[int]) -> bool:
+    each: object = wrapper
+    for _ in range(20):
+        each = vars(each).get("__wrapped__") if hasattr(each, "__dict__") else None
+        if each is None:
+            return False
+        if id(each) in functions:
+            return True
+    return False
+
+
+def _mangled(scope: str, name: str) -> str:
+    """A private name as it stands in the class (Python language reference, 6.2.1)."""
+    if not name.startswith("__") or name.endswith("__"):
+        return name
+    owner = scope.rpartition(".")[2].lstrip("_")
+    return f"_{owner}{name}" if owner else name

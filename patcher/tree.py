@@ -1,0 +1,137 @@
+"""A source tree is the Python modules of one import root and the digests of everything else in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from zdpatch.patcher.diff import diff, read
+from zdpatch.patcher.errors import AuthorError
+from zdpatch.patcher.source import ModuleChange, Patch
+from zdpatch.patcher.spread import Name, stale_reads
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSource:
+    """One module of a tree: `path` relative to the import root, source as bytes."""
+
+    name: str
+    path: str
+    package: bool
+    source: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTree:
+    """`modules` by dotted name; `data`: sha256 (hex) of every other file by path."""
+
+    modules: Mapping[str, ModuleSource]
+    data: Mapping[str, str]
+
+
+def tree_from_files(files: Mapping[str, bytes]) -> SourceTree:
+    """Sort the files of an import root, by "/"-separated path, into modules and data.
+
+    Stubs (`.pyi`, `py.typed`) are neither: no running process reads them.
+    """
+    modules: dict[str, ModuleSource] = {}
+    data: dict[str, str] = {}
+    for path, content in files.items():
+        name = _module_name(path)
+        if name is not None:
+            package = path.endswith("/__init__.py")
+            modules[name] = ModuleSource(name, path, package, content)
+        elif not path.endswith((".pyi", "/py.typed")):
+            data[path] = hashlib.sha256(content).hexdigest()
+    return SourceTree(modules, data)
+
+
+def _module_name(path: str) -> str | None:
+    pure = PurePosixPath(path)
+    if pure.suffix != ".py":
+        return None
+    parts = [*pure.parent.parts, pure.stem]
+    if parts[-1] == "__init__":
+        parts = parts[:-1]
+    return ".".join(parts) if parts and all(part.isidentifier() for part in parts) else None
+
+
+def make_patch(id: str, base: SourceTree, new: SourceTree) -> Patch:  # noqa: A002
+    """The patch that brings `base` to `new`: every module whose source differs, and every module of
+    the tree which took a changed value from one of these when it was imported (base equal to new).
+
+    Raises AuthorError ZDP-211 for changed data files, Refused ZDP-206 for a source that does not parse,
+    AuthorError ZDP-001 when nothing differs.
+    """
+    _same_data(base, new)
+    changes = {
+        name: _change(base.modules.get(name), new.modules.get(name))
+        for name in sorted({*base.modules, *new.modules})
+        if base.modules.get(name) != new.modules.get(name)
+    }
+    if not changes:
+        raise AuthorError(
+            "ZDP-001", "the two trees have the same modules: there is nothing to patch"
+        )
+    for name in _dependents(id, changes, base, new):
+        changes[name] = _change(base.modules[name], new.modules[name])
+    return Patch(id, tuple(changes[name] for name in sorted(changes)))
+
+
+def _change(base: ModuleSource | None, new: ModuleSource | None) -> ModuleChange:
+    present = new or base
+    assert present is not None
+    return ModuleChange(
+        present.name, present.path, present.package, base and base.source, new and new.source
+    )
+
+
+def _same_data(base: SourceTree, new: SourceTree) -> None:
+    every = sorted({*base.data, *new.data})
+    changed = [path for path in every if base.data.get(path) != new.data.get(path)]
+    if changed:
+        shown = ", ".join(changed[:5]) + (
+            f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        )
+        raise AuthorError(
+            "ZDP-211",
+            f"files which are not Python modules differ: {shown}",
+            next="leave them out of both trees, or deploy them with a release",
+        )
+
+
+def _dependents(
+    id: str,
+    changes: Mapping[str, ModuleChange],
+    base: SourceTree,
+    new: SourceTree,  # noqa: A002
+) -> list[str]:
+    """Unchanged modules of the tree with import-time statements which read a name that changes."""
+    unchanged = {
+        name: _change(module, module)
+        for name, module in base.modules.items()
+        if name not in changes and new.modules.get(name) == module
+    }
+    versions = {name: read(change, id) for name, change in changes.items()}
+    edits = [edit for each in versions.values() for edit in diff(each)]
+    changed: dict[Name, str] = {
+        (edit.module, edit.qualname): edit.path for edit in edits if edit.kind == "value"
+    }
+    if not changed:
+        return []
+    words = {name.rpartition(".")[2].encode() for name in changes}
+    versions |= {
+        name: read(change, id)
+        for name, change in unchanged.items()
+        if any(word in (change.new or b"") for word in words)
+    }
+    found: set[str] = set()
+    fresh = stale_reads(versions, changed, edits)
+    while fresh:
+        edits += fresh
+        found.update(edit.module for edit in fresh)
+        changed |= {(e.module, e.qualname): e.cause for e in fresh if e.kind == "value"}
+        fresh = stale_reads(versions, changed, edits)
+    return sorted(found - set(changes))
