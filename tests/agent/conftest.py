@@ -232,13 +232,12 @@ class Desk:
 
     def restart(self, modules: Mapping[str, bytes] | None = None, release: str = "1.4") -> Desk:
         """This process is killed, and starts again."""
-        here = self.here
-        dead = replace(here.identity.key, pid=here.identity.key.pid, ticks=1)
+        here, key = self.here, self.here.identity.key
         with here.journal.write("leave") as ledger:
             # the row becomes that of a process that is gone
             db: Any = ledger.__dict__["_db"]
             for table in ("processes", "applied"):
-                db.execute(f"UPDATE {table} SET ticks = ?", (dead.ticks,))
+                db.execute(f"UPDATE {table} SET ticks = 1 WHERE ticks = ?", (key.ticks,))
         here.journal.close()
         return self.another(modules, release=release)
 

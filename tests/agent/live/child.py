@@ -1,0 +1,72 @@
+"""One process of the application "shop": runs the lines it reads, prints what they are.
+
+A line is a Python expression (its value is printed as JSON) or statement. Run by `Processes` in conftest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+SPEC: dict[str, Any] = json.loads(sys.argv[1])
+sys.path.insert(0, SPEC["tree"])
+
+from shop import cart  # noqa: E402 - the tree is known only now
+
+from zdpatch.agent.config import configure  # noqa: E402
+from zdpatch.agent.handle import Handle  # noqa: E402
+from zdpatch.agent.launch import launch  # noqa: E402
+
+
+def gate(step: str) -> None:
+    """Die at the named step, as from outside."""
+    if step == SPEC.get("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start(**more: Any) -> Handle:
+    """The agent of this process."""
+    config = configure(
+        "shop", {"zone": "a"}, SPEC["release"], SPEC["home"], now=SPEC["now"], environ=os.environ
+    )
+    return launch(config, gate=gate, **more)
+
+
+def tell() -> None:
+    """For ever write what this process sees where the test can read it."""
+    out = Path(SPEC["tree"]) / f"sees-{os.getpid()}"
+    while True:
+        partial = out.with_suffix(".part")
+        partial.write_text(str(cart.vat()))
+        partial.rename(out)
+        time.sleep(0.02)
+
+
+def fork() -> int:
+    """A child that tells what it sees; its pid."""
+    pid = os.fork()
+    if pid == 0:
+        tell()
+    return pid
+
+
+def main() -> None:
+    """Serve lines until there are no more."""
+    scope: dict[str, Any] = {**globals(), "old": cart.vat}
+    scope["handle"] = start()
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        try:
+            value = eval(line, scope)
+        except SyntaxError:
+            value = exec(line, scope)
+        print(json.dumps(value), flush=True)
+
+
+if __name__ == "__main__":
+    main()

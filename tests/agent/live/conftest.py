@@ -1,0 +1,227 @@
+"""Real processes with real agents, and an operator at their sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+import zmq
+
+from zdpatch.agent import protocol
+from zdpatch.agent.home import AgentFile, read_agents
+from zdpatch.agent.identity import start_ticks
+from zdpatch.agent.protocol import AgentInfo, Header
+from zdpatch.patcher import bundle
+from zdpatch.patcher.source import ModuleChange
+
+T = TypeVar("T")
+CHILD = Path(__file__).parent / "child.py"
+DAY = 86400
+
+
+def shop_source(vat: int) -> bytes:
+    """The application's module, with a function that returns `vat`."""
+    return f"def vat():\n    return {vat}\n".encode()
+
+
+class Answer(msgspec.Struct):
+    """A reply, taken apart; `code` is "ok" or an error id."""
+
+    agent: AgentInfo
+    result: dict[str, Any]
+    code: str
+    cause: str
+
+
+class Operator:
+    """A person at the socket of one agent."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self._context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(endpoint)
+
+    def ask(self, header: Header, blob: bytes | None = None, timeout_s: float = 20) -> Answer:
+        """One request, one answer."""
+        msgid = os.urandom(16)
+        return self.raw(protocol.encode_request(header, msgid, blob), msgid, timeout_s)
+
+    def raw(self, frames: list[bytes], msgid: bytes, timeout_s: float = 20) -> Answer:
+        """Any frames, one answer."""
+        self.socket.send_multipart(frames)
+        if not self.socket.poll(int(timeout_s * 1000)):
+            raise TimeoutError("no answer")
+        reply = protocol.parse_reply(self.socket.recv_multipart(), msgid)
+        result = {} if reply.result is None else msgspec.json.decode(reply.result)
+        if reply.error is None:
+            return Answer(reply.agent, result, "ok", "")
+        return Answer(reply.agent, result, reply.error.code, reply.error.cause)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
+        self._context.term()
+
+
+class Child:
+    """One process of the shop."""
+
+    def __init__(self, site: Site, command: list[str], spec: dict[str, Any], env: Any) -> None:
+        self.site = site
+        self.process = subprocess.Popen(
+            [*command, json.dumps(spec)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **env},
+        )
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self.process.pid
+
+    def read(self) -> Any:
+        """The next line it prints; None when it is dead."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else None
+
+    def tell(self, line: str) -> Any:
+        """Let it run a line; the value."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def kill(self) -> None:
+        """From outside, without a word."""
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self) -> str:
+        """Let it end by itself; what it wrote to standard error."""
+        _, errors = self.process.communicate(timeout=20)
+        return errors
+
+    def door(self) -> AgentFile:
+        """Its agent's file, once it is there."""
+        return self.site.door(self.pid)
+
+
+class Site:
+    """One home, one tree of sources, and processes that share them."""
+
+    def __init__(self, root: Path, mint: Any) -> None:
+        self.root, self.mint = root, mint
+        self.home, self.tree = root / "home", root / "tree"
+        self.home.mkdir(mode=0o700)
+        (self.tree / "shop").mkdir(parents=True)
+        (self.tree / "shop" / "__init__.py").write_bytes(b"")
+        self.write(1)
+        end = int(time.time()) + 365 * DAY
+        keys = {mint.keyid(n): mint.trusted(n, not_after=end) for n in ("ci", "alice", "bob")}
+        self.trust(keys=keys)
+        self._keys = keys
+        self._children: list[Child] = []
+        self._operators: list[Operator] = []
+
+    def write(self, vat: int) -> None:
+        """Deploy another version of the module."""
+        (self.tree / "shop" / "cart.py").write_bytes(shop_source(vat))
+
+    def trust(self, **fields: object) -> None:
+        """Write the trust file."""
+        path = self.home / "trust.json"
+        path.write_bytes(msgspec.json.encode(self.mint.policy(**fields)))
+        path.chmod(0o600)
+
+    def revoke(self, digest: str) -> None:
+        """Revoke a bundle in the trust file."""
+        self.trust(keys=self._keys, revoked=[digest])
+
+    def fix(self, new: int = 2, base: int = 1, **fields: object) -> tuple[str, bytes]:
+        """A signed bundle that makes vat() return `new`, and its digest."""
+        now = int(time.time())
+        made: dict[str, object] = {"created": now - 60, "not_after": now + 30 * DAY, **fields}
+        change = ModuleChange(
+            "shop.cart", "shop/cart.py", False, shop_source(base), shop_source(new)
+        )
+        raw: bytes = self.mint.bundle("ci", changes=(change,), **made)
+        return bundle.parse_envelope(bundle.unpack(raw).envelope).digest, raw
+
+    def start(
+        self,
+        *,
+        kill: str = "",
+        now: bool = True,
+        release: str = "1.4",
+        env: Any = None,
+        command: list[str] | None = None,
+    ) -> Child:
+        """A process; it has read its first line when this returns (or died at a step)."""
+        spec: dict[str, Any] = {
+            "home": str(self.home),
+            "tree": str(self.tree),
+            "kill": kill,
+            "now": now,
+            "release": release,
+        }
+        child = Child(self, command or [sys.executable, str(CHILD)], spec, env or {})
+        self._children.append(child)
+        child.read()
+        return child
+
+    def door(self, pid: int) -> AgentFile:
+        """The file of the agent in process `pid`, once it is there."""
+        return self.eventually(lambda: next((a for a in self.agents() if a.pid == pid), None))
+
+    def agents(self) -> list[AgentFile]:
+        """Every agent of the home whose process lives."""
+        return [a for a in read_agents(self.home) if start_ticks(a.pid) == a.ticks]
+
+    def operator(self, child: Child | AgentFile) -> Operator:
+        """Someone who talks to the agent of `child`."""
+        door = child if isinstance(child, AgentFile) else child.door()
+        operator = Operator(door.endpoint)
+        self._operators.append(operator)
+        return operator
+
+    def sees(self, pid: int) -> str:
+        """What a telling child saw last."""
+        path = self.tree / f"sees-{pid}"
+        return path.read_text() if path.exists() else ""
+
+    @staticmethod
+    def eventually(look: Callable[[], T | None], within_s: float = 20) -> T:
+        """The first true value of `look`."""
+        end = time.monotonic() + within_s
+        while not (value := look()):
+            assert time.monotonic() < end, "it did not happen in time"
+            time.sleep(0.02)
+        return value
+
+    def close(self) -> None:
+        """End everything."""
+        for operator in self._operators:
+            operator.close()
+        for child in self._children:
+            child.kill()
+
+
+@pytest.fixture
+def site(tmp_path: Path, mint: Any) -> Iterator[Site]:  # noqa: ANN401 - another conftest's class
+    """A home and a tree of the application "shop"."""
+    made = Site(tmp_path, mint)
+    yield made
+    made.close()

@@ -1,0 +1,221 @@
+"""A process that starts has what is wanted, or says why not; a crash on trial is counted once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from zdpatch.agent import replay
+from zdpatch.patcher.errors import ProcessError
+
+
+def said(desk: Any) -> str:
+    """All that this process has to say."""
+    return " | ".join(desk.here.notices)
+
+
+def test_confirmed_patches_come_back_in_order(desk: Any) -> None:
+    """Stacked patches come up in the order they were applied, before start returns."""
+    one = desk.push(desk.fix(id="ONE", seq=7), confirm=True)
+    two = desk.push(desk.fix(b"VAT = 3\n", base=b"VAT = 2\n", id="TWO", seq=8), confirm=True)
+    after = desk.restart()
+    assert after.vat == b"VAT = 3\n"
+    assert after.here.active() == ("ONE", "TWO")
+    assert (after.state(one), after.state(two)) == ("confirmed", "confirmed")
+
+
+def test_reverted_patches_stay_out(desk: Any) -> None:
+    """What was reverted is not brought up."""
+    desk.push(desk.fix(), confirm=True)
+    desk.revert("FIX-1")
+    assert desk.restart().here.active() == ()
+
+
+def test_killed_in_trial(desk: Any) -> None:
+    """Start 1 retries the trial, start 2 quarantines it, start 3 is clean."""
+    digest = desk.push(desk.fix(), trial_s=600)
+    first = desk.restart()
+    assert (first.vat, first.state(digest)) == (b"VAT = 2\n", "trial")
+    second = first.restart()
+    assert (second.vat, second.wanted(digest)) == (b"VAT = 1\n", "quarantined")
+    assert "quarantined" in said(second)
+    third = second.restart()
+    assert (third.vat, said(third)) == (b"VAT = 1\n", "")
+    with pytest.raises(ProcessError, match="ZDP-303"):
+        third.apply(digest)
+
+
+def test_an_announced_end_is_no_crash(desk: Any) -> None:
+    """A process that leaves does not count against the patch on trial."""
+    digest = desk.push(desk.fix(), trial_s=600)
+    for _ in range(3):
+        desk.leave()
+        desk = desk.another()
+        assert desk.state(digest) == "trial"
+
+
+def test_a_crash_after_confirmation_does_not_count(desk: Any) -> None:
+    """A confirmed patch is brought up however often the process dies."""
+    desk.push(desk.fix(), confirm=True)
+    for _ in range(3):
+        desk = desk.restart()
+        assert desk.vat == b"VAT = 2\n"
+
+
+def test_several_dead_workers_are_one_crash(desk: Any) -> None:
+    """Workers that died together count once: the first that starts takes them all together."""
+    digest = desk.push(desk.fix(), trial_s=600)
+    key = desk.here.identity.key
+    dead = desk.another(key=type(key)(key.pid, 2, key.boot))
+    assert dead.state(digest) == "trial"
+    after = desk.restart()
+    assert (after.state(digest), after.wanted(digest)) == ("trial", "trial")
+
+
+def test_a_reboot_is_no_crash(desk: Any) -> None:
+    """Processes of another boot ended with it."""
+    key = desk.here.identity.key
+    desk.leave()
+    boot = "another-boot/" + key.boot.partition("/")[2]
+    for _ in range(3):
+        old = desk.another(key=type(key)(key.pid, 1, boot))
+        digest = old.stage(old.fix())
+        old.apply(digest)
+        assert desk.another().state(digest) == "trial"
+
+
+def test_trial_that_ended_while_down(desk: Any) -> None:
+    """A trial whose time passed while no process ran is not taken up."""
+    digest = desk.push(desk.fix(), trial_s=60)
+    desk.clock.tick(61)
+    after = desk.restart()
+    assert (after.vat, after.wanted(digest)) == (b"VAT = 1\n", "reverted")
+    assert "trial ended" in said(after)
+
+
+def test_a_trial_keeps_its_deadline(desk: Any) -> None:
+    """A restart does not prolong a trial."""
+    digest = desk.push(desk.fix(), trial_s=60)
+    desk.clock.tick(50)
+    after = desk.restart()
+    assert after.here.mine[digest].deadline == after.clock.steady() + 10
+
+
+def test_superseded_is_said_loudly_and_looked_at_again(desk: Any) -> None:
+    """A release that changed the fixed code goes without the fix, and says so; the old one has it."""
+    digest = desk.push(desk.fix(), confirm=True)
+    new = desk.restart({"shop.cart": b"VAT = 9\n"})
+    assert new.state(digest) == "superseded"
+    assert "NOT in" in said(new)
+    assert new.wanted(digest) == "confirmed"
+    assert new.restart().vat == b"VAT = 2\n"
+
+
+def test_absorbed(desk: Any) -> None:
+    """A release that has the fix needs no patch."""
+    digest = desk.push(desk.fix(), confirm=True)
+    new = desk.restart({"shop.cart": b"VAT = 2\n"})
+    assert (new.state(digest), new.here.active()) == ("absorbed", ())
+
+
+def test_revocation_removes(desk: Any) -> None:
+    """A revoked patch does not come up again, with a plain word."""
+    digest = desk.push(desk.fix(), confirm=True)
+    trust = desk.home / "trust.json"
+    trust.write_bytes(msgspec.json.encode(desk.mint.policy(revoked=[digest])))
+    after = desk.restart()
+    assert (after.vat, after.wanted(digest)) == (b"VAT = 1\n", "reverted")
+    assert "revoked" in said(after)
+
+
+def test_expiry_only_warns(desk: Any) -> None:
+    """A bundle past its end keeps running over restarts, and says so."""
+    digest = desk.push(desk.fix(not_after=int(desk.clock.wall()) + 60), confirm=True)
+    desk.clock.tick(120)
+    after = desk.restart()
+    assert (after.vat, after.state(digest)) == (b"VAT = 2\n", "confirmed")
+    assert "expired" in said(after)
+
+
+def test_without_trust_nothing_comes_up(desk: Any) -> None:
+    """No trust file, no patch, and the application starts."""
+    digest = desk.push(desk.fix(), confirm=True)
+    (desk.home / "trust.json").unlink()
+    after = desk.restart()
+    assert (after.vat, after.state(digest)) == (b"VAT = 1\n", "refused")
+    assert "ZDP-113" in said(after)
+
+
+def test_damaged_blob_is_refused(desk: Any) -> None:
+    """Bytes that changed on disk are not what was accepted."""
+    digest = desk.push(desk.fix(), confirm=True)
+    for blob in (desk.home / "apps" / "shop" / "blobs").iterdir():
+        blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    after = desk.restart()
+    assert (after.vat, after.state(digest)) == (b"VAT = 1\n", "refused")
+
+
+def test_a_new_release_takes_over_what_was_decided(desk: Any) -> None:
+    """Patches follow to another release; a decision made there holds when the old one returns."""
+    digest = desk.push(desk.fix(), confirm=True)
+    desk.clock.tick(1)
+    new = desk.restart(release="1.5")
+    assert (new.vat, new.wanted(digest)) == (b"VAT = 2\n", "confirmed")
+    assert "taken over from release 1.4" in said(new)
+    desk.clock.tick(1)
+    new.revert("FIX-1")
+    desk.clock.tick(1)
+    old = new.restart(release="1.4")
+    assert (old.vat, old.wanted(digest)) == (b"VAT = 1\n", "reverted")
+
+
+def test_blue_and_green_do_not_fight(desk: Any) -> None:
+    """While processes of a release run, another release's decisions are not theirs."""
+    digest = desk.push(desk.fix(), confirm=True)
+    green = desk.another(release="1.5", key=_own_key_with_other_namespace(desk))
+    desk.clock.tick(1)
+    green.revert("FIX-1")
+    assert desk.wanted(digest) == "confirmed"
+    worker = desk.another(key=_own_key_with_other_namespace(desk, "y"))
+    assert worker.vat == b"VAT = 2\n"
+
+
+def _own_key_with_other_namespace(desk: Any, mark: str = "x") -> Any:  # noqa: ANN401
+    key = desk.here.identity.key
+    return type(key)(key.pid, key.ticks, key.boot + mark)
+
+
+def test_the_rest_comes_later(desk: Any) -> None:
+    """A replay that takes too long stops between patches and can be taken up again."""
+    desk.push(desk.fix(id="ONE", seq=7), confirm=True)
+    desk.push(desk.fix(b"VAT = 3\n", base=b"VAT = 2\n", id="TWO", seq=8), confirm=True)
+    desk.leave()
+    after = desk.another(replayed=False)
+    replay.enter(after.here)
+    desk.gate.at["replay.flipped"] = lambda: desk.clock.tick(6)
+    assert not replay.bring_up(after.here, 5)
+    assert after.here.active() == ("ONE",)
+    assert replay.bring_up(after.here, None)
+    assert after.here.active() == ("ONE", "TWO")
+
+
+def test_a_flip_that_fails_at_start_is_said(desk: Any) -> None:
+    """The process starts without a patch that will not go in, which stays wanted."""
+    digest = desk.push(desk.fix(), confirm=True)
+    desk.leave()
+    after = desk.another(replayed=False)
+    replay.enter(after.here)
+    after.engine.fails = RuntimeError("boom")
+    assert replay.bring_up(after.here, 5)
+    assert (after.state(digest), after.wanted(digest)) == ("refused", "confirmed")
+
+
+def test_a_child_takes_out_what_is_not_wanted_any_more(desk: Any) -> None:
+    """What a child inherited and the application reverted meanwhile goes out of the child."""
+    digest = desk.push(desk.fix(), confirm=True)
+    with desk.here.journal.write("revert.intent") as ledger:
+        ledger.want(ledger.find(digest), "reverted", until=None, reason="", by=replay.SYSTEM)
+    replay.agree(desk.here)
+    assert (desk.vat, desk.state(digest)) == (b"VAT = 1\n", "reverted")
