@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from zdpatch.cli.main import cli
+from zdpatch.cli.main import COMPLETION, cli
 from zdpatch.cli.output import Command, Output, pass_output
 
 
@@ -25,6 +25,6 @@ def completion(output: Output, /, *, shell: str) -> None:
     """Print the script that completes `zdpatch` in SHELL."""
     kind = get_completion_class(shell)
     assert kind is not None
-    script = kind(cli, {}, "zdpatch", "_ZDPATCH_COMPLETE").source()
+    script = kind(cli, {}, "zdpatch", COMPLETION).source()
     data: dict[str, object] = {"shell": shell, "script": script}
     output.result("zdpatch.completion/v1", data, [script])

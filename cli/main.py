@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -22,6 +22,8 @@ from zdpatch.patcher.errors import BugError, ZdpatchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+COMPLETION: Final = "_ZDPATCH_COMPLETE"
 
 # command -> (module of zdpatch.cli that holds a click command of the same name, help line)
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -93,19 +95,29 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; never raises for anything a command does."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if COMPLETION in os.environ:
+        cli.main(given, prog_name="zdpatch", complete_var=COMPLETION)
     output = Output(json="--json" in given)
     try:
-        result: Any = cli.main(given, prog_name="zdpatch", standalone_mode=False, obj=output)
+        # Not click's own main: that would end a closed pipe with 1, which means a bug here.
+        with cli.make_context("zdpatch", given, obj=output) as context:
+            cli.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except BrokenPipeError:
-        # Whoever read us has seen enough; the interpreter must not fail again at its last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return errors.PIPE_CLOSED
-    except Exception as error:  # noqa: BLE001 - this is the edge: each error becomes a text and a code
+        return _reader_left()
+    except Exception as error:  # noqa: BLE001 - this is the edge: each error becomes text and code
         return _report(error, output)
     except KeyboardInterrupt:
         return _report(click.Abort(), output)
-    return result if isinstance(result, int) else errors.DONE
+    return errors.DONE
+
+
+def _reader_left() -> int:
+    """Whoever read us has seen enough; the interpreter must not fail at its last flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return errors.PIPE_CLOSED
 
 
 def _report(error: Exception, output: Output) -> int:
