@@ -6,6 +6,7 @@ bytes, always computed, never read. Private keys are the command line's business
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from typing import Final
@@ -28,6 +29,7 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
+@functools.lru_cache(maxsize=1024)  # a trust file is read often, and its keys are checked each time
 def keyid(public: str) -> str:
     """The id of a key, from its bytes. Raises ValueError when `public` is not a key."""
     check_public(public)

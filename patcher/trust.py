@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import bundle, keyring, manifest
-from zdpatch.patcher.errors import AuthorError, OperatorError, ZdpatchError
+from zdpatch.patcher.errors import AuthorError, OperatorError
 from zdpatch.patcher.keyring import TrustPolicy, explain, judge, match
 from zdpatch.patcher.source import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Mapping, Sequence
 
-    from zdpatch.patcher.bundle import Envelope
     from zdpatch.patcher.keyring import Judged
     from zdpatch.patcher.manifest import Manifest
 
@@ -108,21 +107,12 @@ def _authenticate(raw: bytes, trust: TrustPolicy, at: int) -> VerifiedBundle:
     envelope = bundle.parse_envelope(container.envelope)
     judged = judge(envelope, trust, at)
     _require_any_class(judged, trust)
-    claim = _parse(envelope)
+    claim = manifest.decode(envelope.payload)
     signed_by = _require_class(claim.safety, judged, trust)
     bundle.check_blobs(claim, container.blobs)
     return VerifiedBundle(
         envelope.digest, claim, container.blobs, signed_by, tuple(_warnings(judged, trust, at))
     )
-
-
-def _parse(envelope: Envelope) -> Manifest:
-    try:
-        return manifest.decode(envelope.payload)
-    except ZdpatchError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever signed bytes provoke, it is a refusal
-        raise AuthorError("ZDP-105", f"the manifest cannot be read: {error!r}"[:300]) from None
 
 
 def _require_any_class(judged: Sequence[Judged], trust: TrustPolicy) -> None:

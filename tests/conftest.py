@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from zdpatch.cli.main import main
 from zdpatch.patcher import bundle, signing
 from zdpatch.patcher.errors import ZdpatchError
 from zdpatch.patcher.keyring import Key, Role, TrustPolicy
@@ -163,6 +162,8 @@ class Desk:
 
     def run(self, *words: str, code: int = 0) -> str:
         """Run one command, check its exit code, return what it printed (both streams)."""
+        from zdpatch.cli.main import main  # noqa: PLC0415 - most tests need no command line
+
         found = main(words)
         out, err = self._capsys.readouterr()
         assert found == code, out + err

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from zdpatch.patcher.manifest import Target
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -83,3 +85,15 @@ def test_inspect_of_a_damaged_bundle(desk: Desk, mint: Mint) -> None:
     path = desk.bundle(mint)
     path.write_bytes(path.read_bytes().replace(b"VAT = 2", b"VAT = 3"))
     assert desk.error("inspect", str(path), code=3)["code"] == "ZDP-102"
+
+
+def test_inspect_of_a_class_without_rule(desk: Desk, mint: Mint) -> None:
+    """A class that the trust file does not know is shown as not enough; targets are shown whole."""
+    desk.trust_file.parent.mkdir(mode=0o700)
+    desk.trust_file.write_bytes(mint.policy().dump())
+    target = Target(app="shop", release="1.4", labels={"zone": "a"})
+    path = desk.bundle(mint, safety="stateful", target=target, platform="linux-x86_64")
+    shown = desk.run("inspect", str(path))
+    assert "no rule for class stateful" in shown
+    for word in ("release 1.4", "zone=a", "linux-x86_64"):
+        assert word in shown

@@ -219,3 +219,35 @@ def test_failed_change_leaves_the_file(desk: Desk) -> None:
     assert desk.trust_file.read_bytes() == before
     left = sorted(path.name for path in desk.trust_file.parent.iterdir())
     assert left == ["trust.json", "trust.json.lock"]
+
+
+def test_unusable_lock(desk: Desk) -> None:
+    """A file that cannot be locked is not changed."""
+    desk.run("trust", "init")
+    lock = desk.trust_file.with_name("trust.json.lock")
+    lock.unlink()
+    lock.mkdir()
+    error = desk.error("trust", "revoke", "a" * 64)
+    assert error["code"] == "ZDP-002"
+    assert load_trust(desk.trust_file).version == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"hello", "not a public key"),
+        (
+            b"-----BEGIN PUBLIC KEY-----\n"
+            b"MCowBQYDK2VwAyEAAQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
+            b"-----END PUBLIC KEY-----\n",
+            "anybody could sign",
+        ),
+    ],
+)
+def test_what_is_no_public_key(desk: Desk, content: bytes, cause: str) -> None:
+    """A file that is no key, or a key for which anybody can sign, is never trusted."""
+    (desk.work / "odd.pub").write_bytes(content)
+    error = desk.error("trust", "init", "--key", "odd.pub")
+    assert error["code"] == "ZDP-006"
+    assert cause in error["cause"]
+    assert not desk.trust_file.exists()
