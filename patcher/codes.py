@@ -48,6 +48,14 @@ _LOOP_OPCODES: Final = frozenset(
     for name, code in dis.opmap.items()
     if "JUMP_BACKWARD" in name and not name.endswith("NO_INTERRUPT")
 )
+# The jump back of an iteration goes to one of these; nothing follows on the others.
+_ITERATIONS: Final = frozenset({"FOR_ITER", "GET_ANEXT"})
+_ENDS: Final = frozenset(
+    {
+        *("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"),
+        *("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE"),
+    }
+)
 
 
 def compile_source(source: bytes, filename: str) -> CodeType:
@@ -124,11 +132,50 @@ def uses_class_cell(code: CodeType) -> bool:
 
 
 def loops(code: CodeType) -> bool:
-    """Whether it can jump backwards: a `for`, a `while`, or an inlined comprehension.
+    """Whether it can go round: a `for`, a `while`, or an inlined comprehension.
 
     Waiting for an awaitable or in `yield from` is not counted as a loop.
     """
-    return not _LOOP_OPCODES.isdisjoint(code.co_code[::2])
+    return bool(_loop_heads(code))
+
+
+def endless(code: CodeType) -> bool:
+    """Whether it can go round with no iterator to end it: it has a `while`."""
+    return not _ITERATIONS.issuperset(_loop_heads(code))
+
+
+def _loop_heads(code: CodeType) -> list[str]:
+    """Names of the instructions that loops jump back to.
+
+    A jump back alone is no loop: handlers, which stand at the end, jump back to where the body
+    goes on. It is one when there is no way to it but through its target.
+    """
+    if _LOOP_OPCODES.isdisjoint(code.co_code[::2]):
+        return []
+    instructions = list(dis.get_instructions(code))
+    index = {instruction.offset: at for at, instruction in enumerate(instructions)}
+    guarded = [(start, end, index[handler]) for start, end, handler in protected(code)]
+    edges: list[list[int]] = []
+    for at, instruction in enumerate(instructions):
+        onward = [] if instruction.opname in _ENDS or at + 1 == len(instructions) else [at + 1]
+        if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
+            onward.append(index[instruction.argval])
+        onward += [to for start, end, to in guarded if start <= instruction.offset < end]
+        edges.append(onward)
+    back = [(at, index[i.argval]) for at, i in enumerate(instructions) if i.opcode in _LOOP_OPCODES]
+    return [instructions[to].opname for at, to in back if at not in _reachable(edges, to)]
+
+
+def _reachable(edges: list[list[int]], without: int) -> set[int]:
+    """Indices that control can come to from the start, if it may not pass `without`."""
+    seen = {without}
+    pending = [] if without == 0 else [0]
+    while pending:
+        at = pending.pop()
+        if at not in seen:
+            seen.add(at)
+            pending += edges[at]
+    return seen - {without}
 
 
 def position(code: CodeType) -> tuple[int, int, int]:

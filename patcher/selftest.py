@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import marshal
 import operator
-import platform
 import sys
 from collections import deque
 from itertools import chain
@@ -65,8 +64,9 @@ def run() -> list[str]:
 
 def _interpreter() -> str:
     """The interpreter is a CPython that was tested, with its global lock."""
-    if platform.python_implementation() != "CPython" or sys.version_info[:2] not in _SUPPORTED:
-        return f"this is {platform.python_implementation()} {platform.python_version()}"
+    name, version = sys.implementation.name, sys.version_info
+    if name != "cpython" or version[:2] not in _SUPPORTED:
+        return f"This is {name} {version.major}.{version.minor}."
     locked = getattr(sys, "_is_gil_enabled", lambda: True)
     return "" if locked() else "there is no global lock"
 

@@ -113,7 +113,7 @@ def _refuse(step: Step, why: str) -> Refused:
 
 def _check_shape(step: Step) -> None:
     target, name = cast("Any", step.target), step.name
-    kind: Any = type(target)
+    kind = cast("type", type(step.target))
     if step.kind == "function" and kind is FunctionType and type(name) is str:
         _check_function(step, target, name)
     elif step.kind == "class" and reach.is_a(target, type) and type(name) is str:
