@@ -36,8 +36,13 @@ class Tour:
     work: Path
 
     def check_load(self) -> None:
-        """No customer had anything to complain about up to now."""
+        """No customer has had anything to complain about."""
         check(not self.load.failures, "no request fails", "\n".join(self.load.failures))
+
+    def count(self) -> None:
+        """Say how many answers there were up to now, all of them right."""
+        self.check_load()
+        self.screen.fact("so far", f"{self.load.served} requests served, 0 failed")
 
     def wait(self, seen: Callable[[], bool], claim: str) -> None:
         """Wait until the customers, who look again and again, have seen it; then say so."""
@@ -96,10 +101,11 @@ def fix_jinja(tour: Tour) -> None:
     """A real security release of a library goes into the same processes."""
     tour.screen.act(f"A security release of a library goes in: {CVE}")
     tour.wait(lambda: tour.load.all_get_secret(True), "a customer's template reads a secret")
+    tour.zdpatch("status", "--require", CVE, code=9)
     build = ["build", "--app", "shop", "--id", RELEASE, "--fixes", CVE, "--sign", "ci.key"]
     tour.zdpatch(*build, "--from", "jinja2==3.1.5", "--to", "jinja2==3.1.6", "-o", "jinja2.zdp")
     tour.zdpatch("push", "jinja2.zdp", "--yes")
-    tour.wait(lambda: tour.load.all_get_secret(False), "the same template is refused as unsafe")
+    tour.wait(lambda: tour.load.all_get_secret(False), "the same template gets nothing")
     tour.zdpatch("confirm", RELEASE)
     tour.zdpatch("status", "--require", CVE)
 
@@ -135,6 +141,7 @@ def roll_back(tour: Tour) -> None:
     tour.zdpatch("rollback", FIX)
     tour.prices_are(wrong_total, WRONG_OFFER, "as before the fix")
     tour.wait(lambda: tour.load.all_get_secret(False), "the library's fix is still there")
+    tour.zdpatch("audit", "--limit", "8")
 
 
 ACTS: Final = (

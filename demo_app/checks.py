@@ -13,10 +13,10 @@ class Failed(Exception):  # noqa: N818 - it is how the tour ends, not what went 
     """Something the tour promised did not happen."""
 
 
-def check(holds: bool, claim: str, seen: object = "") -> None:
+def check(holds: bool, claim: str, seen: object = None) -> None:
     """Raise Failed, naming the claim and what was seen instead, unless it holds."""
     if not holds:
-        raise Failed(f"{claim}\n{seen}" if seen != "" else claim)
+        raise Failed(f"{claim}\n{seen}" if seen is not None else claim)
 
 
 def wait_until(holds: Callable[[], bool], claim: str, *, within_s: float) -> None:

@@ -58,7 +58,7 @@ def _tour(screen: Screen, work: Path, log: Path) -> None:
             tour = acts.Tour(screen, zdpatch, shop, load, work)
             for act in acts.ACTS:
                 act(tour)
-                tour.check_load()
+                tour.count()
         acts.finish(tour)
 
 

@@ -35,7 +35,7 @@ def test_a_tour_that_is_told_to_stop_ends_its_shop() -> None:
     with subprocess.Popen(COMMAND, cwd=ROOT, stdout=subprocess.PIPE, text=True) as tour:
         assert tour.stdout is not None
         for line in tour.stdout:
-            if "both workers" in line:
+            if "so far" in line:
                 break
         below = psutil.Process(tour.pid).children(recursive=True)
         tour.send_signal(signal.SIGTERM)
