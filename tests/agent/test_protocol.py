@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 
 import msgspec
 import pytest
@@ -163,7 +162,7 @@ def test_any_reply(frames: list[bytes]) -> None:
         pass
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"agent":1}', b"[]", os.urandom(40)])
+@pytest.mark.parametrize("body", [b"{}", b'{"agent":1}', b"[]", b"\xff\x00" * 20])
 def test_not_a_reply(body: bytes) -> None:
     """A body that says nothing is refused."""
     with pytest.raises(OperatorError):
