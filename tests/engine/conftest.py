@@ -6,7 +6,7 @@ that are source take a path (default `m.py`): `[base m.py]`, `[new m.py]`, `[out
 checks: `[live]` runs after the import of the base; each expression of `[was]` is true before the
 patch and after its revert (or `[back]`, when given); `[now]` while it is applied; `[refused]`
 lists what must be told: `path row`, or an error id. `[lazy]` names files that are not imported;
-`[once]` applies only once; `[flags]` are the interpreter's (`-O`); `[python] 3.12` is the least.
+`[once]` applies only once; `[keep]` leaves it applied; `[flags]` are the interpreter's (`-O`); `[python] 3.12` is the least.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 SOURCES = ("base", "new", "outside")
-SECTIONS = "case|base|new|outside|gone|lazy|live|was|now|back|refused|once|flags|python"
+SECTIONS = "case|base|new|outside|gone|lazy|live|was|now|back|refused|once|keep|flags|python"
 HEADER = re.compile(rf"\[((?:{SECTIONS})(?: [^\]]+)?)\]")
 
 
@@ -43,12 +43,16 @@ class Children:
 
     def run(self, case: dict[str, Any]) -> dict[str, Any]:
         """Send one scenario, wait for its report."""
-        child = self._child(str(case["sections"].get("flags", "")).strip())
+        flags = str(case["sections"].get("flags", "")).strip()
+        child = self._child(flags)
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdin.write(json.dumps(case) + "\n")
         child.stdin.flush()
         line = child.stdout.readline()
+        if not line:
+            del self._running[flags]
+            child.wait(20)
         assert line, "the child interpreter ended"
         report: dict[str, Any] = json.loads(line)
         return report

@@ -83,6 +83,7 @@ def codes(files: dict[str, bytes]) -> dict[str, dict[str, list[types.CodeType]]]
             compile(text, path, "exec", dont_inherit=True)
         )
         for path, text in files.items()
+        if path.endswith(".py")
     }
 
 
