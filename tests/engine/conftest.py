@@ -6,7 +6,8 @@ that are source take a path (default `m.py`): `[base m.py]`, `[new m.py]`, `[out
 checks: `[live]` runs after the import of the base; each expression of `[was]` is true before the
 patch and after its revert (or `[back]`, when given); `[now]` while it is applied; `[refused]`
 lists what must be told: `path row`, or an error id. `[lazy]` names files that are not imported;
-`[once]` applies only once; `[keep]` leaves it applied; `[flags]` are the interpreter's (`-O`); `[python] 3.12` is the least.
+`[once]` applies only once; `[keep]` leaves it applied; `[flags]` are the interpreter's (`-O`);
+`[python 3.12]` is the least version.
 """
 
 from __future__ import annotations

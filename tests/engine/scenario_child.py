@@ -26,7 +26,7 @@ import traceback
 import types
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zdpatch.agent import local
 from zdpatch.patcher.errors import Verdict, ZdpatchError
@@ -73,7 +73,8 @@ def _parts(value: Any) -> Iterable[tuple[str, object]]:  # noqa: ANN401, PLR0911
     if _is(value, types.FunctionType):
         return _function_parts(value)
     if _is(value, type):
-        own = [(f".{name}", part) for name, part in vars(value).items() if name != "__dict__"]
+        space = cast("dict[str, object]", dict(vars(cast("type", value))))
+        own = [(f".{name}", part) for name, part in space.items() if name != "__dict__"]
         return [*own, *((f"base {n}", base) for n, base in enumerate(value.__bases__))]
     if _is(value, types.MethodType):
         return [("self", value.__self__), ("func", value.__func__)]
@@ -84,14 +85,16 @@ def _parts(value: Any) -> Iterable[tuple[str, object]]:  # noqa: ANN401, PLR0911
     if _is(value, functools.partial):
         return [("func", value.func), ("args", value.args), ("keywords", value.keywords)]
     if type(value) is dict:
-        return [(f"[{key!r:.40}]", item) for key, item in value.items() if type(key) in PLAIN]
+        items = cast("dict[object, object]", value).items()
+        return [(f"[{key!r:.40}]", item) for key, item in items if type(key) in PLAIN]
     if type(value) in (list, tuple):
         return [(f"[{number}]", item) for number, item in enumerate(value)]
     try:
-        state: object = object.__getattribute__(value, "__dict__")
+        state = object.__getattribute__(value, "__dict__")
     except AttributeError:
         return []
-    return [(f"state {key}", item) for key, item in state.items()] if type(state) is dict else []
+    attributes = cast("dict[str, object]", state if type(state) is dict else {})
+    return [(f"state {key}", item) for key, item in attributes.items()]
 
 
 def _foreign(value: Any, own: set[str]) -> bool:  # noqa: ANN401
@@ -134,7 +137,7 @@ def difference(
 ) -> list[str]:
     """Ways whose object is another one, in words; empty when nothing was touched.
 
-    `state=False` leaves out what the scenario itself may have changed: items and instances' attributes.
+    `state=False` leaves out what the scenario itself may have changed: items and attributes.
     """
     missing = object()
     return [
