@@ -1,10 +1,11 @@
 """Readers race a patch of two modules that goes in and out; prints how many reads saw a half-
 applied one.
 
-A program: `racing_child.py engine|loop SECONDS`. "loop" flips the same functions with a Python
-loop: the control, which must be seen torn. While the patch goes in, whatever is new once stays
-new: so a reader that sees the last function of one module new must see the first of the other new
-as well, whichever it reads first.
+A program: `racing_child.py engine|swap|loop SECONDS`. "engine" plans and applies through the public
+interface, "swap" flips the steps of one plan to and fro, which is many more flips. "loop" flips the
+same functions with a Python loop: the control, which must be seen torn. While the patch goes in,
+whatever is new once stays new: so a reader that sees the last function of one module new must see
+the first of the other new as well, whichever it reads first.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zdpatch.agent import local
+from zdpatch.patcher import swap
 
 if TYPE_CHECKING:
     import types
@@ -105,6 +107,22 @@ def by_engine() -> tuple[Callable[[], None], Callable[[], None]]:
     return apply, revert
 
 
+def by_swap() -> tuple[Callable[[], None], Callable[[], None]]:
+    """The steps of one plan, committed and taken back as the engine does it."""
+    base = {f"{name}.py": source(1).encode() for name in ("left", "right")}
+    new = {f"{name}.py": source(2).encode() for name in ("left", "right")}
+    steps = local.plan(local.make_patch(base, new)).steps
+    undo: list[swap.Undo] = []
+
+    def apply() -> None:
+        undo.append(swap.commit(steps))
+
+    def revert() -> None:
+        undo.pop().revert()
+
+    return apply, revert
+
+
 def by_loop(modules: list[Any]) -> tuple[Callable[[], None], Callable[[], None]]:
     """The same changes set one by one from Python."""
     sets: dict[int, list[tuple[object, str, object]]] = {1: [], 2: []}
@@ -136,7 +154,8 @@ def main() -> None:
     sys.path.insert(0, str(root))
     modules = [importlib.import_module(name) for name in ("left", "right")]
     sys.setswitchinterval(1e-5)
-    apply, revert = by_engine() if sys.argv[1] == "engine" else by_loop(modules)
+    how = {"engine": by_engine, "swap": by_swap, "loop": lambda: by_loop(modules)}
+    apply, revert = how[sys.argv[1]]()
     race = Race(*modules)
     flips = race.run(apply, revert, float(sys.argv[2]))
     print(
