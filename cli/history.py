@@ -40,7 +40,8 @@ def history(output: Output, /, *, selector: str, limit: int, timeout_s: float) -
     books = _ask(output, selector, History(limit=limit), timeout_s)
     lines: list[str] = []
     for app, result in books:
-        rows = [
+        # A process's own move and the application's are two rows that say the same here.
+        shown = {
             (
                 clock(float(row["at"])),
                 row["id"],
@@ -48,10 +49,13 @@ def history(output: Output, /, *, selector: str, limit: int, timeout_s: float) -
                 f"pid {row['pid']}",
                 row["by"],
                 row["reason"],
-            )
+            ): None
             for row in result.rows
+        }
+        lines += [
+            app,
+            *_indented(table(list(shown), head=("AT", "PATCH", "MOVE", "IN", "BY", "REASON"))),
         ]
-        lines += [app, *_indented(table(rows, head=("AT", "PATCH", "MOVE", "IN", "BY", "REASON")))]
     data: dict[str, object] = {"apps": {app: {"rows": result.rows} for app, result in books}}
     output.result(HISTORY_SCHEMA, data, lines)
 

@@ -112,7 +112,7 @@ def _troubles(rows: Sequence[Row], lacking: dict[str, list[Row]]) -> list[str]:
             ]
     for fix, who in lacking.items():
         if who:
-            found.append(f"{fix} is missing in {', '.join(label(row.ref) for row in who)}")
+            found.append(f"ZDP-306: {fix} is missing in {', '.join(label(row.ref) for row in who)}")
     return found
 
 

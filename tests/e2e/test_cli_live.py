@@ -1,0 +1,234 @@
+"""The whole way through the command line: build, sign, push into real processes, and out again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+OLD = "RATE = 2\n\n\ndef price(net):\n    return net\n"
+NEW = "RATE = 3\n\n\ndef price(net):\n    return net * RATE\n"
+SHOP = """
+import sys
+
+from shop import cart
+from zdpatch import agent
+
+agent.start(app="shop", labels={"zone": sys.argv[1]}, now=True)
+price = cart.price
+print("up", flush=True)
+for line in sys.stdin:
+    print(price(int(line)), *agent.active(), flush=True)
+"""
+
+
+class Process:
+    """A service whose state is its pid, asked through its stdin."""
+
+    def __init__(self, place: Path, zone: str, tree: str) -> None:
+        env = {**os.environ, "ZDPATCH_HOME": str(place / "h"), "PYTHONPATH": str(place / tree)}
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", SHOP, zone],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+
+    def wait_for_the_agent(self, place: Path) -> None:
+        """Return when it can be found."""
+        assert self._child.stdout is not None
+        assert self._child.stdout.readline() == "up\n"
+        # The socket is bound by the agent's own thread: its card is there when it is.
+        agents = place / "h" / "agents"
+        deadline = time.monotonic() + 30
+        while not list(agents.glob(f"shop-{self.pid}-*/agent.json")):
+            assert time.monotonic() < deadline, "the agent did not announce itself"
+            time.sleep(0.01)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
+    def ask(self, net: int) -> str:
+        """What price it says, and the active patches."""
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        self._child.stdin.write(f"{net}\n")
+        self._child.stdin.flush()
+        return self._child.stdout.readline().strip()
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._child.send_signal(signal.SIGKILL)
+        self._child.wait()
+
+    def close(self) -> None:
+        """End it."""
+        self._child.kill()
+        self._child.communicate()
+
+
+@dataclass
+class Place:
+    """A folder with two trees, a key, a home that trusts it, and services."""
+
+    path: Path
+    services: list[Process] = field(default_factory=list[Process])
+
+    def serve(self, zone: str = "a", tree: str = "old") -> Process:
+        """Start a service from a tree."""
+        service = Process(self.path, zone, tree)
+        self.services.append(service)
+        service.wait_for_the_agent(self.path)
+        return service
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """Run `zdpatch` as a process; its stdout. Fails unless it ends with `code`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "zdpatch.cli.main", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.path,
+            env={**os.environ, "ZDPATCH_HOME": str(self.path / "h")},
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def json(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """The same with --json."""
+        value: dict[str, Any] = json.loads(self.run(*arguments, "--json", code=code))
+        return value
+
+    def build(self, *more: str, base: str = "old", new: str = "new") -> dict[str, Any]:
+        """Build and sign `fix.zdp`."""
+        ends = ("--from", base, "--to", new, "--app", "shop", "-o", "fix.zdp")
+        return self.json("build", *ends, "--id", "fix-1", "--sign", "ci.key", *more)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """A place in a short path; its services are ended afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="zdp-", dir="/tmp"))
+    for tree, cart in (("old", OLD), ("new", NEW)):
+        (path / tree / "shop").mkdir(parents=True)
+        (path / tree / "shop/__init__.py").write_text("")
+        (path / tree / "shop/cart.py").write_text(cart)
+    made = Place(path)
+    made.run("keygen", "ci.key", "--no-passphrase")
+    made.run("trust", "init", "--key", "ci.pub")
+    yield made
+    for service in made.services:
+        service.close()
+    shutil.rmtree(path)
+
+
+def test_a_fix_goes_in_and_out(place: Place) -> None:
+    """Two processes get the fix without a restart, keep it when confirmed, and lose it exactly."""
+    services = [place.serve(), place.serve("b")]
+    assert [service.ask(5) for service in services] == ["5", "5"]
+    place.build("--fixes", "CVE-2026-1")
+    place.json("status", "--require", "CVE-2026-1", code=9)
+    assert place.json("push", "fix.zdp", "--plan", code=10)["state"] == "planned"
+    assert [service.ask(5) for service in services] == ["5", "5"]
+    pushed = place.json("push", "fix.zdp", "--yes", "-m", "the bug")
+    assert [target["outcome"] for target in pushed["targets"]] == ["applied", "applied"]
+    assert [service.ask(5) for service in services] == ["15 FIX-1", "15 FIX-1"]
+    place.json("status", "--require", "CVE-2026-1")
+    assert place.json("push", "fix.zdp", "--yes")["state"] == "already"
+    assert place.json("confirm", "FIX-1")["state"] == "confirmed"
+    assert "+    return net * RATE" in place.run("diff", str(services[0].pid), "shop.cart:price")
+    assert place.json("rollback")["state"] == "reverted"
+    assert [service.ask(5) for service in services] == ["5", "5"]
+    moves = place.json("history")["apps"]["shop"]["rows"]
+    assert {"trial", "confirmed", "reverted"} <= {row["new"] for row in moves}
+    trail = place.json("audit")["apps"]["shop"]
+    assert trail["intact"] is True
+    assert "the bug" in str(trail["rows"])
+
+
+def test_one_that_runs_something_else_stops_all(place: Place) -> None:
+    """If one process runs another base, none changes; --partial changes those which can."""
+    same = place.serve()
+    text = OLD.replace("return net", "return net + 1")
+    (place.path / "other" / "shop").mkdir(parents=True)
+    (place.path / "other/shop/__init__.py").write_text("")
+    (place.path / "other/shop/cart.py").write_text(text)
+    other = place.serve(tree="other")
+    place.build()
+    refused = place.json("push", "fix.zdp", "--yes", code=4)["error"]
+    assert refused["code"] == "ZDP-201"
+    assert "shop.cart" in refused["cause"] + str(refused["verdicts"])
+    assert (same.ask(5), other.ask(5)) == ("5", "6")
+    partial = place.json("push", "fix.zdp", "--yes", "--partial", code=9)
+    assert sorted(target["outcome"] for target in partial["targets"]) == ["applied", "refused"]
+    assert (same.ask(5), other.ask(5)) == ("15 FIX-1", "6")
+    assert place.json("status", code=9)["state"] == "degraded"
+
+
+def test_silence_reverts(place: Place) -> None:
+    """A trial that nobody confirms ends by itself, and --wait tells it with exit 6."""
+    service = place.serve()
+    place.build()
+    error = place.json("push", "fix.zdp", "--yes", "--trial", "1s", "--wait", code=6)["error"]
+    assert error["code"] == "ZDP-501"
+    assert service.ask(5) == "5"
+
+
+def test_refused_bundles_change_nothing(place: Place) -> None:
+    """Unsigned, tampered with, or signed by a stranger: exit 3, and the service is as it was."""
+    service = place.serve()
+    place.build()
+    file = place.path / "fix.zdp"
+    good = file.read_bytes()
+    at = good.index(b"net * RATE")
+    file.write_bytes(good[:at] + b"net + RATE" + good[at + 10 :])
+    place.run("push", "fix.zdp", "--yes", code=3)
+    place.run("keygen", "evil.key", "--no-passphrase")
+    ends = ("--from", "old", "--to", "new", "--app", "shop", "-o", "fix.zdp")
+    place.run("build", *ends)
+    assert place.json("push", "fix.zdp", "--yes", code=3)["error"]["code"] == "ZDP-103"
+    place.run("sign", "fix.zdp", "--key", "evil.key")
+    assert place.json("push", "fix.zdp", "--yes", code=3)["error"]["code"] == "ZDP-103"
+    assert service.ask(5) == "5"
+
+
+def test_killed_process_is_no_target(place: Place) -> None:
+    """A killed process is skipped and what it left is removed; the other one is patched."""
+    dead, alive = place.serve(), place.serve()
+    dead.kill()
+    place.build()
+    assert len(place.json("push", "fix.zdp", "--yes", "--confirm")["targets"]) == 1
+    assert alive.ask(5) == "15 FIX-1"
+    assert len(list((place.path / "h" / "agents").iterdir())) == 1
+
+
+def test_hold(place: Place) -> None:
+    """While an application is held nothing new comes in, and what is in can still go out."""
+    service = place.serve()
+    place.build()
+    place.run("push", "fix.zdp", "--yes")
+    place.run("hold", "-m", "sale")
+    place.run("rollback", "FIX-1")
+    assert place.json("push", "fix.zdp", "--yes", code=4)["error"]["code"] == "ZDP-213"
+    place.run("hold", "--off")
+    place.run("push", "fix.zdp", "--yes")
+    assert service.ask(5) == "15 FIX-1"
