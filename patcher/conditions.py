@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import builtins
 import gc
+import sys
 from collections.abc import Iterator, Mapping
 from types import CodeType, ModuleType
 
 from zdpatch.patcher import codes, inventory, reach
 from zdpatch.patcher.consumers import reads_metadata, watched_class
 from zdpatch.patcher.diff import ANNOTATIONS, DEFAULTS, SIGNATURE, Edit, ModuleVersions
-from zdpatch.patcher.inventory import Inventory
+from zdpatch.patcher.inventory import Binding, Inventory
 from zdpatch.patcher.names import FunctionNode
 from zdpatch.patcher.outline import Item
 from zdpatch.patcher.safety import Decision
@@ -33,11 +34,9 @@ class Conditions:
         self.heap_scan = False
         for name in {edit.module for edit in edits if edit.kind == "nested"}:
             self._heap(name)
-        for edit in edits:
-            if edit.kind == "function" and not self.inventories[edit.module].functions.get(
-                edit.qualname
-            ):
-                self._heap(edit.module)
+        for name in {edit.module for edit in edits if edit.kind == "function"}:
+            if unseen_functions(self.inventories[name]):
+                self._heap(name)
 
     def _heap(self, name: str) -> Inventory:
         taken = self.inventories[name]
@@ -123,6 +122,32 @@ class Conditions:
         names = [each.__qualname__ for each in type.__subclasses__(cls)]
         return f"live subclasses: {', '.join(sorted(names))}" if names else ""
 
+    def removed_in_use(self, name: str, removed: list[str]) -> Iterator[tuple[str, str]]:
+        """(path, why) for whoever outside of a removed module holds it, or what it defines, or is made of it."""
+        taken = self.inventories.get(name)
+        if taken is None:
+            return
+        owned: list[tuple[str, object]] = [("", taken.module)]
+        owned += [(path, f.function) for path, group in taken.functions.items() for f in group]
+        classes = [(path, cls) for path, group in taken.classes.items() for cls in group]
+        for path, thing in [*owned, *classes]:
+            for binding in inventory.bindings(thing, None):
+                holder = str(reach.namespace(binding.module).get("__name__"))
+                parent = not path and holder == name.rpartition(".")[0]
+                if holder not in {name, *removed} and not parent and not self._lets_go(holder, binding):
+                    yield f"{name}:{path}", f"{holder}.{binding.name} holds it"
+        if classes:
+            self.heap_scan = True
+            heap = gc.get_objects()
+            for path, cls in classes:
+                if count := sum(1 for each in heap if issubclass(type(each), cls)):
+                    yield f"{name}:{path}", f"there are {count} live instances"
+
+    def _lets_go(self, holder: str, binding: Binding) -> bool:
+        """Whether the patch itself unbinds the name there."""
+        each = self.versions.get(holder)
+        return each is not None and each.new is not None and not each.new.outline.binders("", binding.name)
+
     # ------------------------------------------------------------ functions
 
     def _no_closures(self, edit: Edit) -> str:
@@ -160,6 +185,17 @@ class Conditions:
             if item.qualname in other.passed:
                 return f"line {other.line} handed the function to a call that may have read it"
         return ""
+
+
+def unseen_functions(taken: Inventory) -> bool:
+    """Whether something holds the module's namespace that the walk did not find: a function out of its sight.
+
+    Every function holds its globals, so their reference count tells of closures and registries elsewhere
+    without a scan of the heap (frames only borrow them, from CPython 3.11 on).
+    """
+    found = sum(len(group) for group in taken.functions.values())
+    # the module itself, and the argument of `getrefcount`
+    return not taken.complete or sys.getrefcount(taken.namespace) - 2 > found
 
 
 def _resolve(module: ModuleType, name: str) -> object:

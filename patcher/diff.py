@@ -7,6 +7,7 @@ annotations of locals are no edits; everything that runs at import is compared b
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -182,9 +183,31 @@ class _Scopes:
 
     def _values(self, qualname: str, old: list[Item], new: list[Item]) -> Iterator[Edit]:
         if [_value_shape(item) for item in old] != [_value_shape(item) for item in new]:
+            lambdas = self._lambdas(old, new)
+            if lambdas is not None:
+                yield from lambdas
+                return
             yield Edit(self.module, qualname, "value", tuple(old), tuple(new))
         elif [item.shape for item in old] != [item.shape for item in new]:
             yield Edit(self.module, qualname, "fields", tuple(old), tuple(new))
+
+    def _lambdas(self, old: list[Item], new: list[Item]) -> list[Edit] | None:
+        """The edits when only bodies of lambdas differ, which then are at unchanged positions; else None."""
+        if [_without_lambdas(item.node) for item in old] != [_without_lambdas(item.node) for item in new]:
+            return None
+        found: list[Edit] = []
+        for before, after in zip(old, new, strict=True):
+            prefix = f"{before.scope}." if before.scope else ""
+            pairs = zip(_lambda_nodes(before.node), _lambda_nodes(after.node), strict=True)
+            for was, now in pairs:
+                codes_ = _lambda_code(self.base, prefix, was), _lambda_code(self.new, prefix, now)
+                if codes_[0] is None or codes_[1] is None:
+                    return None
+                if codes.digest(codes_[0]) != codes.digest(codes_[1]):
+                    path = f"{prefix}<lambda>"
+                    body = frozenset({BODY})
+                    found.append(Edit(self.module, path, "nested", (before,), (after,), body, codes_))
+        return found
 
     def _functions(self, qualname: str, old: list[Item], new: list[Item]) -> Iterator[Edit]:
         pairs, left_old, left_new = _pair(old, new)
@@ -274,6 +297,36 @@ def _value_shape(item: Item) -> str:
         if isinstance(target, ast.Name):
             return f"Assign {ast.dump(item.node.value)}"
     return item.shape
+
+
+class _NoBodies(ast.NodeTransformer):
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:  # noqa: N802
+        return ast.Lambda(node.args, ast.Constant(None))
+
+
+def _without_lambdas(node: ast.stmt) -> str:
+    return ast.dump(_NoBodies().visit(copy.deepcopy(node)))
+
+
+def _lambda_nodes(node: ast.stmt) -> list[ast.Lambda]:
+    """Outermost lambdas of a statement, in order of appearance."""
+    found: list[ast.Lambda] = []
+
+    def visit(part: ast.AST) -> None:
+        for child in ast.iter_child_nodes(part):
+            if isinstance(child, ast.Lambda):
+                found.append(child)
+            else:
+                visit(child)
+
+    visit(node)
+    return found
+
+
+def _lambda_code(version: Version, prefix: str, node: ast.Lambda) -> CodeType | None:
+    """The code of a lambda, by line; None when another one on its line could be meant."""
+    group = [c for c in version.flat.get(f"{prefix}<lambda>", []) if c.co_firstlineno == node.lineno]
+    return group[0] if len(group) == 1 else None
 
 
 def _pair(

@@ -37,9 +37,9 @@ def drain(plan: Plan, seconds: float) -> None:
 
 
 def in_flight(plan: Plan) -> list[InFlight]:
-    """Frames that run code the plan replaces: of threads, and suspended ones where a loop could keep them."""
+    """Frames that run code the plan replaces: of threads, and suspended ones."""
     every = [code for group in plan.watched.values() for code in group]
-    suspended = any(codes.kind(code) != "function" and codes.loops(code) for code in every)
+    suspended = any(codes.kind(code) != "function" for code in every)
     return inventory.in_flight(every, heap=suspended)
 
 

@@ -23,6 +23,7 @@ from typing import Final, cast
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.outline import Item, bound_names
 from zdpatch.patcher.purity import KNOWN_CALLS
+from zdpatch.patcher.reach import is_a, namespace
 from zdpatch.patcher.swap import MISSING
 
 _MARK: Final = "\0zdpatch:"
@@ -305,14 +306,9 @@ def _known_function(function: types.FunctionType) -> bool:
 
 
 def _static(value: object, attribute: str, name: str) -> object:
-    if isinstance(value, ModuleType):
-        found = vars(value).get(attribute, MISSING)
-        return (
-            found
-            if found is not MISSING
-            else sys.modules.get(f"{value.__name__}.{attribute}", MISSING)
-        )
-    if isinstance(value, type):
+    if is_a(value, ModuleType):
+        return namespace(cast(ModuleType, value)).get(attribute, MISSING)
+    if is_a(value, type):
         for each in type.__dict__["__mro__"].__get__(value):
             names = class_namespace(each)
             if attribute in names:

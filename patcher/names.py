@@ -115,3 +115,11 @@ def uses(*nodes: ast.AST, lazy_annotations: bool = False) -> Uses:
     for node in nodes:
         visitor.visit(node)
     return found
+
+
+def mangled(scope: str, name: str) -> str:
+    """A private name as it stands in its class (Python language reference, 6.2.1)."""
+    if not scope or not name.startswith("__") or name.endswith("__"):
+        return name
+    owner = scope.rpartition(".")[2].lstrip("_")
+    return f"_{owner}{name}" if owner else name

@@ -35,18 +35,18 @@ def neighbours(
 ) -> Neighbours:
     """Modules not in `versions` which bind a changed module-level value, or the module it is in."""
     found = Neighbours([], [], [])
-    seen: dict[str, bool] = dict.fromkeys(versions, True)
+    known: dict[str, bool] = dict.fromkeys(versions, True)
     names = [name for name in changed if "." not in name[1] and name[0] in inventories]
     words = {module.rpartition(".")[2] for module, _ in names}
     for name in names:
         for binding in _holders(name, values[name].old, inventories):
             holder = _name(binding)
-            if holder not in seen:
-                verified = _verified(holder, binding.module, words)
-                seen[holder] = verified is not None
-                if verified is not None:
+            if holder not in known:
+                verified = _verified(holder, binding.module)
+                known[holder] = verified is not None
+                if verified is not None and _mentions(verified[0], words):
                     found.modules.append(verified)
-            if not seen[holder] and not isinstance(_held(binding), ModuleType):
+            if not known[holder] and not reach.is_a(_held(binding), ModuleType):
                 _unverified(found, name, binding)
     return found
 
@@ -103,12 +103,18 @@ def _text(module: ModuleType) -> str | None:
     return text if isinstance(text, str) else None
 
 
+def _mentions(each: ModuleVersions, words: set[str]) -> bool:
+    """Whether the source could import from a module with one of these last names."""
+    text = each.change.new or b""
+    return b"from ." in text or any(word.encode() in text for word in words)
+
+
 def _verified(
-    name: str, module: ModuleType, words: set[str]
+    name: str, module: ModuleType
 ) -> tuple[ModuleVersions, Inventory] | None:
     """The module with its own source on both sides, when that source is what really runs."""
     text = _text(module)
-    if not text or not any(word in text for word in words):
+    if text is None:
         return None
     source = text.encode()
     package = "__path__" in reach.namespace(module)

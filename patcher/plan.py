@@ -8,6 +8,7 @@ from types import CodeType, ModuleType
 
 import msgspec
 
+from zdpatch.patcher import codes
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.conditions import Conditions
 from zdpatch.patcher.diff import Edit, ModuleVersions, diff
@@ -21,7 +22,7 @@ from zdpatch.patcher.source import Patch
 from zdpatch.patcher.spread import Name, stale_calls, stale_reads
 from zdpatch.patcher.stage import Stage
 from zdpatch.patcher.steps import Builder
-from zdpatch.patcher.swap import Step
+from zdpatch.patcher.swap import MISSING, Step
 
 
 class PlanSummary(msgspec.Struct, frozen=True):
@@ -87,6 +88,8 @@ class _Planner:
         self.inventories: dict[str, Inventory] = dict(self.situation.inventories)
         self.decisions: list[Decision] = []
         self.edits: list[Edit] = []
+        self.code = "ZDP-202"
+        self.extra: list[Verdict] = []
         self.changed: dict[Name, str] = {}
         self.rebinds: list[tuple[Name, Binding]] = []
 
@@ -103,6 +106,8 @@ class _Planner:
                 for edit in stale_reads(self._live(), self.changed, self.edits)
                 if not self._same_outcome(edit)
             ]
+        self.conditions = Conditions(self.versions, self.inventories, self.edits)
+        self._check_removed()
         self._check_needs()
         self._refuse()
         return self._build()
@@ -140,11 +145,13 @@ class _Planner:
             self._against(edit, "M", f"{edit.kind} cannot be evaluated again: {why}")
             return
         except Exception as error:  # noqa: BLE001 - statements of the patch may raise anything
+            self.code = "ZDP-207" if edit.new[-1].kind == "import" else "ZDP-208"
             self._against(edit, "X", f"evaluating it raises {type(error).__name__}: {error}")
             return
         if value is None or not value.changed:
             return
-        self.changed[name] = edit.cause or edit.path
+        if value.old is not MISSING and value.new is not MISSING:
+            self.changed[name] = edit.cause or edit.path
         if why := self.situation.conflict(edit, value, self.stage):
             self._against(edit, "X", why)
 
@@ -185,8 +192,8 @@ class _Planner:
         )
 
     def _check_needs(self) -> None:
-        conditions = Conditions(self.versions, self.inventories, self.edits)
-        self.conditions = conditions
+        conditions = self.conditions
+        self.situation.check_drift(self.inventories)
         for each in [each for each in self.decisions if each.row == "A" and each.needs]:
             for why in conditions.unmet(each):
                 row = "M" if each.edit.kind == "unfit" else "R"
@@ -196,20 +203,28 @@ class _Planner:
                     )
                 )
 
+    def _check_removed(self) -> None:
+        """A module goes only when nothing outside of it holds it, or what it defines."""
+        for name in self.situation.removed:
+            for path, why in self.conditions.removed_in_use(name, self.situation.removed):
+                verdict = Verdict(path, 1, "removed module", "X", why, "replace the worker")
+                self.extra.append(verdict)
+
     def _refuse(self) -> None:
         bad = [each for each in self.decisions if each.row != "A"]
-        if not bad:
+        if not bad and not self.extra:
             return
         bad_edits = {id(each.edit) for each in bad}
         kept = [
             each for each in self.decisions if each.row == "A" and id(each.edit) not in bad_edits
         ]
-        verdicts = tuple(each.verdict for each in [*bad, *kept])
+        verdicts = (*self.extra, *(each.verdict for each in [*bad, *kept]))
         first = verdicts[0]
         cause = f"{first.path} (line {first.line}): {first.reason}"
-        if len(bad) > 1:
-            cause += f"; and {len(bad) - 1} more"
-        raise Refused("ZDP-202", cause, verdicts)
+        others = len(bad) + len(self.extra) - 1
+        if others:
+            cause += f"; and {others} more"
+        raise Refused(self.code, cause, verdicts)
 
     # ------------------------------------------------------------ building
 
@@ -218,14 +233,15 @@ class _Planner:
         builder.build(self.edits, self.rebinds)
         if builder.refusals:
             raise Refused("ZDP-202", builder.refusals[0].reason, tuple(builder.refusals))
-        heap = any(each.heap for each in self.inventories.values()) or self.conditions.heap_scan
+        heap = self.conditions.heap_scan or any(each.heap for each in self.inventories.values())
+        heap = heap or any(codes.kind(c) != "function" for g in builder.watched.values() for c in g)
         return Plan(
             self.patch,
             tuple(builder.steps),
             tuple(each.verdict for each in self.decisions),
             builder.functions,
-            heap or builder.heap_scan,
-            tuple(self._notices(builder, heap=heap or builder.heap_scan)),
+            heap,
+            tuple(self._notices(builder, heap=heap)),
             tuple(self.situation.deferred),
             tuple(builder.caches),
             builder.watched,
@@ -238,7 +254,7 @@ class _Planner:
         if builder.functions > 1:
             yield f"{builder.functions} functions flip at one instant; calls in flight may see old, then new"
         if heap:
-            yield "the heap is scanned for closures, which stops all threads for a moment (about 35 ms for 1.4 million objects)"
+            yield "the heap is scanned for closures and suspended calls, which stops all threads for a moment (about 35 ms for 1.4 million objects)"
         for name in self.situation.deferred:
             yield f"{name} is not imported here yet; it will be imported patched"
         yield from builder.notices

@@ -288,7 +288,7 @@ class _Judge:
             return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
         both = (*self.edit.old, *self.edit.new)
         values = [value for item in both for value in _values(item.node)]
-        if all(item.kind == "import" for item in both):
+        if all(item.kind in {"import", "star"} for item in both):
             return self.say("A", self._why("import"), "", *self._class_needs())
         if not all(is_pure(value, self.imports) for value in values):
             return self._effect("changed statement")

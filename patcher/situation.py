@@ -53,7 +53,7 @@ class Situation:
         if not found.inventories and not found.deferred and not found.removed:
             names = ", ".join(change.name for change in patch.changes)
             raise Refused("ZDP-215", f"this process neither runs nor can import {names}")
-        found._check_drift()
+        found.check_drift(found.inventories)
         return found
 
     @property
@@ -132,10 +132,12 @@ class Situation:
             self.deferred.append(change.name)
             self._specify(change)
 
-    def _check_drift(self) -> None:
+    def check_drift(self, inventories: Mapping[str, Inventory]) -> None:
+        """Raise Refused (ZDP-201) for live code that the base does not explain. Call again after a heap scan."""
         found = [
             (name, each)
-            for name, taken in self.inventories.items()
+            for name, taken in inventories.items()
+            if name in self.versions
             for each in drift_of(taken, self.versions[name], self.known)
         ]
         if not found:

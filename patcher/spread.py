@@ -56,14 +56,33 @@ def stale_reads(
     for each in versions.values():
         if each.new is None or each.base is None:
             continue
-        for item in each.new.outline.every():
-            if (cause := _cause(each.new, item, versions, changed)) is None:
-                continue
-            edit = _stale(each, item, cause, versions, changed)
-            if edit is not None and _key(edit) not in edited:
+        for edit in _stale_in(each, versions, changed):
+            if _key(edit) not in edited:
                 found.append(edit)
                 edited.add(_key(edit))
     return found
+
+
+def _stale_in(
+    each: ModuleVersions, versions: Mapping[str, ModuleVersions], changed: Mapping[Name, str]
+) -> Iterator[Edit]:
+    assert each.new is not None
+    for item in each.new.outline.every():
+        if item.kind == "star":
+            yield from _stale_star(each, item, changed)
+        elif (cause := _cause(each.new, item, versions, changed)) is not None:
+            edit = _stale(each, item, cause, versions, changed)
+            if edit is not None:
+                yield edit
+
+
+def _stale_star(each: ModuleVersions, item: Item, changed: Mapping[Name, str]) -> Iterator[Edit]:
+    """A star import took every public name; one which the module binds itself is not from there."""
+    assert each.new is not None
+    for (module, name), cause in changed.items():
+        public = module == item.source and "." not in name and not name.startswith("_")
+        if public and not each.new.outline.binders("", name):
+            yield Edit(each.name, name, "value", (item,), (item,), cause=cause)
 
 
 def _key(edit: Edit) -> tuple[object, ...]:
@@ -87,8 +106,8 @@ def _cause(
 ) -> str | None:
     if item.kind == "field":
         return None
-    if item.kind in {"import", "star"}:
-        names = split(item.source, versions) if item.kind == "import" else _starred(item, changed)
+    if item.kind == "import":
+        names = split(item.source, versions)
         return next((changed[name] for name in names if name in changed), None)
     for read in sorted(item.reads):
         for name in meanings(version.outline, item.scope, read, versions):
@@ -97,12 +116,6 @@ def _cause(
             if name in changed and item.kind == "value":
                 return changed[name]
     return None
-
-
-def _starred(item: Item, changed: Mapping[Name, str]) -> Iterator[Name]:
-    for module, qualname in changed:
-        if module == item.source and "." not in qualname and not qualname.startswith("_"):
-            yield module, qualname
 
 
 def _stale(
@@ -114,7 +127,7 @@ def _stale(
 ) -> Edit | None:
     assert each.base is not None
     assert each.new is not None
-    if item.kind in {"effect", "star"}:
+    if item.kind == "effect":
         if not _was_there(each.base, item):
             return None
         qualname = f"{item.scope}:{item.line}" if item.scope else f":{item.line}"

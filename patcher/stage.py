@@ -8,6 +8,7 @@ import copy
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from types import FunctionType, ModuleType
@@ -15,7 +16,7 @@ from typing import Final, cast
 
 from zdpatch.patcher.diff import ANNOTATIONS, Edit, ModuleVersions, changed_defaults
 from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run, same
-from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.outline import Item, Outline
 from zdpatch.patcher.purity import is_typing
 from zdpatch.patcher.spread import Name, meanings, split
@@ -137,6 +138,10 @@ class Stage:
     # ------------------------------------------------------------ names
 
     def _make(self, edit: Edit) -> Value:
+        if edit.new and edit.new[-1].kind == "star":
+            taken = self.value((edit.new[-1].source, edit.qualname))
+            assert taken is not None
+            return taken
         return Value(self._old(edit), self._new(edit))
 
     def _new(self, edit: Edit) -> object:
@@ -144,13 +149,22 @@ class Stage:
             return MISSING
         if edit.kind == "value":
             self.guard(edit, edit.new)
-        bound = run(edit.new, self.place(edit), self.find)
-        name = (
-            edit.new[-1].names[0]
-            if len(edit.new[-1].names) == 1
-            else edit.qualname.rpartition(".")[2]
-        )
-        return bound.get(name, MISSING)
+        value = run(edit.new, self.place(edit), self.find).get(_last(edit), MISSING)
+        if edit.scope and isinstance(value, cached_property):
+            # `type.__setattr__` does not call it, as a class statement would
+            value.__set_name__(self.classes[edit.module, edit.scope], _last(edit))
+        return value
+
+    def annotation(self, edit: Edit, name: str) -> object:
+        """The new annotation of a name; MISSING when it has none any more."""
+        items = [item for item in edit.new if isinstance(item.node, ast.AnnAssign)]
+        if not items:
+            return MISSING
+        node = cast(ast.AnnAssign, copy.deepcopy(items[-1].node))
+        node.value = None
+        bare = Item("field", edit.scope, items[-1].names, node)
+        table = run([bare], self.place(edit), self.find).get("__annotations__")
+        return cast("dict[str, object]", table).get(name, MISSING)
 
     def _old(self, edit: Edit) -> object:
         """What the base gives the name. For what has no value to compare (functions, state), what is live."""
@@ -262,7 +276,7 @@ def _nothing_new(module: str, name: str) -> object:
 
 
 def _last(edit: Edit) -> str:
-    return edit.qualname.rpartition(".")[2]
+    return mangled(edit.scope, edit.qualname.rpartition(".")[2])
 
 
 def _is_typing(edit: Edit, each: ModuleVersions) -> bool:

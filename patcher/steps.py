@@ -11,7 +11,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
 from zdpatch.patcher import codes, inventory, overlay, reach
-from zdpatch.patcher.compiler import padded
+from zdpatch.patcher.compiler import fitted
 from zdpatch.patcher.diff import (
     changed_defaults,
     ANNOTATIONS,
@@ -26,7 +26,7 @@ from zdpatch.patcher.diff import (
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.evaluate import same
 from zdpatch.patcher.inventory import Binding, Inventory, LiveFunction
-from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.spread import Name
 from zdpatch.patcher.stage import Stage
@@ -53,12 +53,13 @@ class Builder:
         self.refusals: list[Verdict] = []
         self.notices: list[str] = []
         self.functions = 0
-        self.heap_scan = any(each.heap for each in inventories.values())
         self.caches: list[Callable[[], object]] = []
         self.watched: dict[str, tuple[CodeType, ...]] = {}
         self.renewed: list[tuple[ModuleType, CodeType, CodeType]] = []
         self.explained: list[CodeType] = []
         self._matches: dict[str, dict[tuple[str, int], list[LiveFunction]]] = {}
+        self._unclear: dict[str, frozenset[str]] = {}
+        self._wrappers_of: dict[Name, list[object]] = {}
 
     def build(self, edits: Iterable[Edit], rebinds: Iterable[tuple[Name, Binding]]) -> None:
         """Add the steps of the allowed edits, and of names elsewhere that hold a changed value."""
@@ -76,8 +77,9 @@ class Builder:
             self._function(edit)
         elif edit.kind in {"value", "added", "removed"}:
             self._name(edit)
-        elif edit.kind == "fields" and edit.scope:
-            self._fields(edit)
+            self._annotation(edit)
+        elif edit.kind == "fields":
+            self._annotation(edit)
 
     def _refuse(self, edit: Edit, row: str, reason: str) -> None:
         verdict = Verdict(edit.path, edit.line, edit.kind, row, reason, "replace the worker")
@@ -91,13 +93,14 @@ class Builder:
         old = edit.codes[0]
         if base is None or old is None:
             return []
-        taken = self.inventories[edit.module]
         if edit.module not in self._matches:
+            taken = self.inventories[edit.module]
             self._matches[edit.module] = inventory.match(taken, base.code)
-        if edit.qualname in inventory.ambiguous(taken, base.code):
+            self._unclear[edit.module] = frozenset(inventory.ambiguous(taken, base.code))
+        if edit.qualname in self._unclear[edit.module]:
             self._refuse(edit, "R", "several definitions of this path run equal code here")
             return []
-        group = codes.flatten(base.code).get(edit.qualname, [])
+        group = base.flat.get(edit.qualname, [])
         ordinal = next((i for i, code in enumerate(group) if code is old), None)
         return self._matches[edit.module].get((edit.qualname, ordinal or 0), [])
 
@@ -122,12 +125,8 @@ class Builder:
         for each in live:
             code = codes.like_live(new, each.code)
             if code.co_freevars != each.code.co_freevars:
-                adapted = padded(
-                    self.versions[edit.module],
-                    edit,
-                    each.code.co_freevars,
-                    self.stage.filenames[edit.module],
-                )
+                place = self.stage.classes.get((edit.module, edit.scope))
+                adapted = fitted(self.versions[edit.module], edit, each.code.co_freevars, place)
                 if adapted is None:
                     held, wanted = each.code.co_freevars, code.co_freevars
                     self._refuse(
@@ -229,11 +228,13 @@ class Builder:
     def _empty_caches(self, edit: Edit, live: list[LiveFunction]) -> None:
         """A cache round a changed function holds answers of the old code."""
         functions = {id(each.function) for each in live}
-        space = self._namespace(edit)
-        for value in list(space.values()):
-            inner = value.__func__ if isinstance(value, staticmethod | classmethod) else value
-            if type(inner) is _CACHED and _wraps_one_of(inner, functions):
-                self.caches.append(cast("Any", inner).cache_clear)
+        scope = (edit.module, "" if edit.kind == "nested" else edit.scope)
+        if scope not in self._wrappers_of:
+            inner = (_unwrapped(value) for value in list(self._namespace(edit).values()))
+            self._wrappers_of[scope] = [value for value in inner if type(value) is _CACHED]
+        for wrapper in self._wrappers_of[scope]:
+            if _wraps_one_of(wrapper, functions):
+                self.caches.append(cast("Any", wrapper).cache_clear)
 
     def _namespace(self, edit: Edit) -> dict[str, object]:
         taken = self.inventories[edit.module]
@@ -255,34 +256,28 @@ class Builder:
         if edit.scope:
             cls = self.stage.classes[edit.module, edit.scope]
             new = None if name == "__doc__" and value.new is MISSING else value.new
-            self.steps.append(Step("class", cls, _mangled(edit.scope, name), new, present, what))
+            self.steps.append(Step("class", cls, mangled(edit.scope, name), new, present, what))
         else:
             space = self.inventories[edit.module].namespace
             self.steps.append(Step("item", space, name, value.new, present, what))
 
-    def _fields(self, edit: Edit) -> None:
-        """Annotations of class attributes: entries of the class's own `__annotations__`."""
-        cls = self.stage.classes[edit.module, edit.scope]
-        table = reach.class_dict(cls).get("__annotations__")
-        if type(table) is not dict:
+    def _annotation(self, edit: Edit) -> None:
+        """The entry of an annotated name in the `__annotations__` of its module or class."""
+        items = (*edit.old, *edit.new)
+        table = self._namespace(edit).get("__annotations__")
+        if type(table) is not dict or not any(isinstance(i.node, ast.AnnAssign) for i in items):
             return
-        item = edit.new[-1] if edit.new else None
-        name = edit.qualname.rpartition(".")[2]
-        value: object = MISSING
-        if item is not None and isinstance(item.node, ast.AnnAssign):
-            if not item.lazy_annotations:
-                self.notices.append(
-                    f"{edit.path}: its annotation stays as it was until the next start"
-                )
-                return
-            value = ast.unparse(item.node.annotation)
-        present = cast("dict[str, object]", table).get(name, MISSING)
-        if present is not value:
-            self.steps.append(
-                Step(
-                    "item", cast("object", table), name, value, present, f"{edit.path} (annotation)"
-                )
-            )
+        known = cast("dict[str, object]", table)
+        name = mangled(edit.scope, edit.qualname.rpartition(".")[2])
+        try:
+            value = self.stage.annotation(edit, name)
+        except Exception as error:  # noqa: BLE001 - annotations of the patch may raise anything
+            self._refuse(edit, "X", f"its annotation raises {type(error).__name__}: {error}")
+            return
+        present = known.get(name, MISSING)
+        if present is not value and not same(present, value):
+            what = f"{edit.path} (annotation)"
+            self.steps.append(Step("item", known, name, value, present, what))
 
     # ------------------------------------------------------------ modules
 
@@ -366,6 +361,12 @@ def _arranged(
     return tuple(values[name] for name in named), keyword
 
 
+def _unwrapped(value: object) -> object:
+    if reach.is_a(value, staticmethod, classmethod):
+        return cast("staticmethod[..., object]", value).__func__
+    return value
+
+
 def _wraps_one_of(wrapper: object, functions: set[int]) -> bool:
     each: object = wrapper
     for _ in range(20):
@@ -375,11 +376,3 @@ def _wraps_one_of(wrapper: object, functions: set[int]) -> bool:
         if id(each) in functions:
             return True
     return False
-
-
-def _mangled(scope: str, name: str) -> str:
-    """A private name as it stands in the class (Python language reference, 6.2.1)."""
-    if not name.startswith("__") or name.endswith("__"):
-        return name
-    owner = scope.rpartition(".")[2].lstrip("_")
-    return f"_{owner}{name}" if owner else name

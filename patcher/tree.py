@@ -121,7 +121,7 @@ def _dependents(
     }
     if not changed:
         return []
-    words = {name.rpartition(".")[2].encode() for name in changes}
+    words = {b"from .", *(name.rpartition(".")[2].encode() for name in changes)}
     versions |= {
         name: read(change, id)
         for name, change in unchanged.items()
