@@ -110,7 +110,7 @@ class Conditions:
         if isinstance(cls, str):
             return "" if not self.inventories[edit.module].classes.get(scope) else cls
         self.heap_scan = True
-        if gc.get_freeze_count() or not cls.__flags__ & _HAVE_GC:
+        if reach.frozen() or not cls.__flags__ & _HAVE_GC:
             return "live instances cannot be counted here"
         count = sum(1 for each in gc.get_objects() if issubclass(type(each), cls))
         return f"there are {count} live instances" if count else ""

@@ -13,7 +13,7 @@ from zdpatch.patcher.plan import Plan
 
 _POLL_S = 0.02
 # What a `for`, an `async for` or an `await` jumps back to: they end when what they iterate over ends.
-_BOUNDED = frozenset({"FOR_ITER", "GET_ANEXT", "SEND", "RESUME"})
+_BOUNDED = frozenset({"FOR_ITER", "GET_ANEXT", "SEND", "END_SEND", "RESUME"})
 
 
 def drain(plan: Plan, seconds: float) -> None:

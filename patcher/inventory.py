@@ -114,7 +114,7 @@ def _heap(globals_: dict[str, object]) -> list[object]:
     """Functions with these globals, and all classes, that garbage collection knows of."""
     tracked = gc.get_objects()
     everything: Iterable[object] = tracked
-    if gc.get_freeze_count():
+    if reach.frozen():
         everything = chain(tracked, _everything_behind(tracked))
     return [
         found

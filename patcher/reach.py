@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import gc
 import sys
 from collections import deque
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ _ATOMS: Final = frozenset(
 )
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 _ATTEMPTS: Final = 100
+_FROZEN_AT_START: Final = 2_000  # objects; measured: 375 on 3.12.1, none on 3.11 and 3.13
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,14 @@ def modules() -> list[tuple[str, ModuleType]]:
         for name, module in items(sys.modules)
         if type(name) is str and is_a(module, ModuleType)
     ]
+
+
+def frozen() -> bool:
+    """Whether somebody called `gc.freeze`: what it hides is not in `gc.get_objects`.
+
+    CPython 3.12 starts with a few hundred frozen objects of its own; a process has thousands.
+    """
+    return gc.get_freeze_count() > _FROZEN_AT_START
 
 
 def inner_functions(value: object) -> list[FunctionType]:
