@@ -5,10 +5,8 @@ Only the module of the invoked command is imported: `zdpatch status` does not pa
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
-import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -65,6 +63,8 @@ class LazyGroup(Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one was perhaps meant."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - 16 ms that only a typing error pays
+
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             meant = f" Did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"There is no command {args[0]!r}.{meant}", ctx)
@@ -162,6 +162,8 @@ def _print_error(error: ZdpatchError) -> None:
 
 def _log_traceback(error: Exception, output: Output) -> str:
     """Append the traceback to the home's log; when that fails, the words to show hold it."""
+    import traceback  # noqa: PLC0415 - as above
+
     text = "".join(traceback.format_exception(error))
     try:
         path = private_directory(output.home) / "cli.log"

@@ -102,18 +102,21 @@ def _troubles(rows: Sequence[Row], lacking: dict[str, list[Row]]) -> list[str]:
         if len(sets) > 1:
             found.append(f"processes of {app} run different patches")
     for row in rows:
-        if row.result is not None:
-            where = label(row.ref)
-            found += [f"{where}: {warning}" for warning in row.result.warnings]
-            found += [
-                f"{where}: {patch.id} is quarantined"
-                for patch in row.result.patches
-                if patch.state == "quarantined"
-            ]
+        patches = [] if row.result is None else row.result.patches
+        found += [f"{label(row.ref)}: {words}" for words in filter(None, map(_unwanted, patches))]
     for fix, who in lacking.items():
         if who:
             found.append(f"ZDP-306: {fix} is missing in {', '.join(label(row.ref) for row in who)}")
     return found
+
+
+def _unwanted(patch: PatchRow) -> str:
+    """How a patch is in another state than is wanted of the application; "" when it is not."""
+    if patch.state == "quarantined":
+        return f"{patch.id} is quarantined"
+    if (patch.state in IN_PLACE) != (patch.wanted in IN_PLACE):
+        return f"{patch.id} is {patch.state} here, and {patch.wanted} for the application"
+    return ""
 
 
 def _running(row: Row) -> frozenset[str]:

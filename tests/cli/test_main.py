@@ -57,7 +57,17 @@ def test_listing_matches_the_commands(cli: Cli) -> None:
             "status",
             {"cryptography", "rich", "psutil", "zdpatch.patcher.diff", "asyncio", "sqlite3"},
         ),
-        ("push", {"rich", "psutil", "zdpatch.patcher.diff", "zdpatch.patcher.engine", "asyncio"}),
+        (
+            "push",
+            {
+                "rich",
+                "psutil",
+                "difflib",
+                "zdpatch.patcher.diff",
+                "zdpatch.patcher.engine",
+                "asyncio",
+            },
+        ),
         ("check", {"zmq", "rich", "psutil"}),
     ],
 )

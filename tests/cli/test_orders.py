@@ -49,6 +49,33 @@ def test_status_out_of_step(cli: Cli, fleet: Fleet) -> None:
     assert [len(agent["patches"]) for agent in ran.json["agents"]] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("state", "wanted", "code"),
+    [
+        ("trial", "trial", 0),
+        ("trial", "confirmed", 0),
+        ("refused", "confirmed", 9),
+        ("confirmed", "reverted", 9),
+        ("quarantined", "quarantined", 9),
+    ],
+)
+def test_status_of_what_is_wanted(
+    cli: Cli, fleet: Fleet, state: str, wanted: str, code: int
+) -> None:
+    """A process whose patch is in another state than is wanted of the application is exit 9."""
+    agent = fleet.add()
+    agent.patches[ONE] = msgspec.structs.replace(agent.put(ONE, state), wanted=wanted)
+    assert cli("status").code == code
+
+
+def test_status_shows_warnings(cli: Cli, fleet: Fleet) -> None:
+    """What an agent remarks is shown, and is no degradation by itself."""
+    fleet.add().script["status"] = lambda _: protocol.StatusResult([], None, ["FIX-1 was carried"])
+    ran = cli("status")
+    assert ran.code == 0
+    assert "FIX-1 was carried" in ran.out
+
+
 def test_status_of_a_silent_process(cli: Cli, fleet: Fleet) -> None:
     """A process that does not answer is shown and makes exit 9; the others are shown too."""
     fleet.add("good")
