@@ -55,6 +55,14 @@ def fork() -> int:
     return pid
 
 
+def short() -> int:
+    """A child that ends at once, by way of the interpreter's exit; its status."""
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(0)
+    return os.waitpid(pid, 0)[1]
+
+
 def main() -> None:
     """Serve lines until there are no more."""
     scope: dict[str, Any] = {**globals(), "old": cart.vat}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -77,14 +79,17 @@ class Child:
 
     def __init__(self, site: Site, command: list[str], spec: dict[str, Any], env: Any) -> None:
         self.site = site
-        self.process = subprocess.Popen(
-            [*command, json.dumps(spec)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **env},
-        )
+        self.log = site.root / "stderr"
+        with self.log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*command, json.dumps(spec)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**os.environ, **env},
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
@@ -107,12 +112,23 @@ class Child:
     def kill(self) -> None:
         """From outside, without a word."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait(timeout=20)
 
-    def end(self) -> str:
-        """Let it end by itself; what it wrote to standard error."""
-        _, errors = self.process.communicate(timeout=20)
-        return errors
+    def end(self) -> int:
+        """Let it end by itself; its exit status."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(timeout=20)
+
+    def close(self) -> None:
+        """End it and all its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait(timeout=20)
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
     def door(self) -> AgentFile:
         """Its agent's file, once it is there."""
@@ -133,6 +149,7 @@ class Site:
         keys = {mint.keyid(n): mint.trusted(n, not_after=end) for n in ("ci", "alice", "bob")}
         self.trust(keys=keys)
         self._keys = keys
+        self.others: list[subprocess.Popen[bytes]] = []
         self._children: list[Child] = []
         self._operators: list[Operator] = []
 
@@ -216,7 +233,10 @@ class Site:
         for operator in self._operators:
             operator.close()
         for child in self._children:
-            child.kill()
+            child.close()
+        for other in self.others:
+            other.terminate()
+            other.wait(timeout=20)
 
 
 @pytest.fixture
