@@ -1,4 +1,5 @@
-"""The engine on this very interpreter, without transport or signature: for people who test their patches.
+"""The engine on this very interpreter, without transport or signature: for people who test their
+patches.
 
 It is a Python API only; the agent never offers it over the wire.
 """
@@ -7,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zdpatch.patcher.engine import Applied, Engine, Reverted
-from zdpatch.patcher.errors import Verdict
-from zdpatch.patcher.plan import Plan
 from zdpatch.patcher.check import check as _check
-from zdpatch.patcher.source import Patch
+from zdpatch.patcher.engine import Applied, Engine, Reverted
 from zdpatch.patcher.tree import make_patch as _make_patch
 from zdpatch.patcher.tree import tree_from_files
+
+if TYPE_CHECKING:
+    from zdpatch.patcher.errors import Verdict
+    from zdpatch.patcher.plan import Plan
+    from zdpatch.patcher.source import Patch
 
 Tree = Path | str | Mapping[str, bytes] | Mapping[str, str]
 _engine: Engine | None = None
@@ -28,10 +32,11 @@ def engine() -> Engine:
     return _engine
 
 
-def make_patch(base: Tree, new: Tree, *, id: str = "LOCAL") -> Patch:  # noqa: A002
+def make_patch(base: Tree, new: Tree, *, id: str = "LOCAL") -> Patch:
     """A patch from two import roots, each a directory or a mapping of "/"-separated path to source.
 
-    Raises AuthorError: ZDP-211 for changed data files, ZDP-206 for what does not parse, ZDP-001 when
+    Raises AuthorError: ZDP-211 for changed data files, ZDP-206 for what does not parse, ZDP-001
+    when
     nothing differs.
     """
     return _make_patch(id, tree_from_files(_files(base)), tree_from_files(_files(new)))
@@ -53,7 +58,9 @@ def apply(plan: Plan) -> Applied:
 
 
 def revert(patch_id: str) -> Reverted:
-    """Put back the very objects that were there. Raises ProcessError, and then nothing was changed."""
+    """Put back the very objects that were there. Raises ProcessError, and then nothing was
+    changed.
+    """
     return engine().revert(patch_id)
 
 

@@ -1,18 +1,23 @@
-"""Objects made by the old `__init__` lack what only the new one sets; reading it on them would fail.
+"""Objects made by the old `__init__` lack what only the new one sets; reading it on them would
+fail.
 
-Decided from the text: attributes stored on `self` by the new initialiser, by nothing in the base class
+Decided from the text: attributes stored on `self` by the new initialiser, by nothing in the base
+class
 body, and loaded somewhere in the new source of the patch outside that initialiser.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.diff import BODY, Edit, ModuleVersions
 from zdpatch.patcher.names import FunctionNode
-from zdpatch.patcher.outline import Item
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from zdpatch.patcher.outline import Item
 
 _INITIALISERS: Final = frozenset(
     {"__init__", "__new__", "__post_init__", "__setstate__", "__attrs_post_init__"}
@@ -20,7 +25,9 @@ _INITIALISERS: Final = frozenset(
 
 
 def unfit(versions: Mapping[str, ModuleVersions], edits: Iterable[Edit]) -> list[Edit]:
-    """An edit of kind "unfit" for each class whose live instances would lack an attribute that is read."""
+    """An edit of kind "unfit" for each class whose live instances would lack an attribute that is
+    read.
+    """
     found: list[Edit] = []
     for edit in edits:
         if not _changes_initialiser(edit):
@@ -29,7 +36,10 @@ def unfit(versions: Mapping[str, ModuleVersions], edits: Iterable[Edit]) -> list
         missing = sorted(fresh & _loaded(versions, edit.new[-1].node))
         if missing:
             names = ", ".join(missing)
-            reason = f"only the new {edit.new[-1].name} sets {names}, which is read elsewhere; objects made before lack it"
+            reason = (
+                f"only the new {edit.new[-1].name} sets {names}, which is read elsewhere; "
+                "objects made before lack it"
+            )
             found.append(Edit(edit.module, edit.scope, "unfit", edit.old, edit.new, detail=reason))
     return found
 

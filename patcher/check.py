@@ -1,13 +1,19 @@
-"""Offline verdicts: what the text of a patch alone decides. The plan of a running agent is the authority."""
+"""Offline verdicts: what the text of a patch alone decides. The plan of a running agent is the
+authority.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.diff import diff, read
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.safety import decide
-from zdpatch.patcher.source import Patch
 from zdpatch.patcher.spread import Name, stale_calls, stale_reads
+
+if TYPE_CHECKING:
+    from zdpatch.patcher.source import Patch
 
 
 def check(patch: Patch) -> list[Verdict]:

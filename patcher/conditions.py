@@ -1,4 +1,6 @@
-"""What the text could not know about an edit is looked up in the process: instances, closures, subclasses, readers of metadata."""
+"""What the text could not know about an edit is looked up in the process: instances, closures,
+subclasses, readers of metadata.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +8,28 @@ import ast
 import builtins
 import gc
 import sys
-from collections.abc import Iterator, Mapping
 from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory, reach
 from zdpatch.patcher.consumers import reads_metadata, watched_class
 from zdpatch.patcher.diff import ANNOTATIONS, DEFAULTS, SIGNATURE, Edit, ModuleVersions
-from zdpatch.patcher.inventory import Binding, Inventory
 from zdpatch.patcher.names import FunctionNode
-from zdpatch.patcher.outline import Item
-from zdpatch.patcher.safety import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from zdpatch.patcher.inventory import Binding, Inventory
+    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.safety import Decision
 
 _HAVE_GC = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
 
 
 class Conditions:
-    """Checks the needs of decisions against the live process. `heap_scan` becomes true when it had to look at the heap."""
+    """Checks the needs of decisions against the live process. `heap_scan` becomes true when it had
+    to look at the heap.
+    """
 
     def __init__(
         self,
@@ -90,7 +98,8 @@ class Conditions:
             None,
         )
         quiet = {"dataclass", "dataclasses.dataclass", "total_ordering", "functools.total_ordering",
-                 "final", "typing.final", "t.final", "runtime_checkable", "typing.runtime_checkable",
+                 "final", "typing.final", "t.final", "runtime_checkable",
+                 "typing.runtime_checkable",
                  "unique", "enum.unique"}  # fmt: skip
         for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else []:
             name = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
@@ -119,11 +128,14 @@ class Conditions:
         cls = self._class(edit, edit.qualname)
         if isinstance(cls, str):
             return ""
-        names = [each.__qualname__ for each in type.__subclasses__(cls)]
+        derived: list[type] = type.__subclasses__(cls)
+        names = [reach.qualname(each) for each in derived]
         return f"live subclasses: {', '.join(sorted(names))}" if names else ""
 
     def removed_in_use(self, name: str, removed: list[str]) -> Iterator[tuple[str, str]]:
-        """(path, why) for whoever outside of a removed module holds it, or what it defines, or is made of it."""
+        """(path, why) for whoever outside of a removed module holds it, or what it defines, or is
+        made of it.
+        """
         taken = self.inventories.get(name)
         if taken is None:
             return
@@ -134,7 +146,11 @@ class Conditions:
             for binding in inventory.bindings(thing, None):
                 holder = str(reach.namespace(binding.module).get("__name__"))
                 parent = not path and holder == name.rpartition(".")[0]
-                if holder not in {name, *removed} and not parent and not self._lets_go(holder, binding):
+                if (
+                    holder not in {name, *removed}
+                    and not parent
+                    and not self._lets_go(holder, binding)
+                ):
                     yield f"{name}:{path}", f"{holder}.{binding.name} holds it"
         if classes:
             self.heap_scan = True
@@ -146,7 +162,11 @@ class Conditions:
     def _lets_go(self, holder: str, binding: Binding) -> bool:
         """Whether the patch itself unbinds the name there."""
         each = self.versions.get(holder)
-        return each is not None and each.new is not None and not each.new.outline.binders("", binding.name)
+        return (
+            each is not None
+            and each.new is not None
+            and not each.new.outline.binders("", binding.name)
+        )
 
     # ------------------------------------------------------------ functions
 
@@ -188,9 +208,11 @@ class Conditions:
 
 
 def unseen_functions(taken: Inventory) -> bool:
-    """Whether something holds the module's namespace that the walk did not find: a function out of its sight.
+    """Whether something holds the module's namespace that the walk did not find: a function out of
+    its sight.
 
-    Every function holds its globals, so their reference count tells of closures and registries elsewhere
+    Every function holds its globals, so their reference count tells of closures and registries
+    elsewhere
     without a scan of the heap (frames only borrow them, from CPython 3.11 on).
     """
     found = sum(len(group) for group in taken.functions.values())
@@ -199,7 +221,9 @@ def unseen_functions(taken: Inventory) -> bool:
 
 
 def _resolve(module: ModuleType, name: str) -> object:
-    """A dotted name as the live module has it, looked up without running any code of the application."""
+    """A dotted name as the live module has it, looked up without running any code of the
+    application.
+    """
     root, *rest = name.split(".")
     space = reach.namespace(module)
     value: object = space.get(root, vars(builtins).get(root))

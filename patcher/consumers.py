@@ -1,4 +1,6 @@
-"""Metadata is harmless only when nothing read it at definition: decorators and metaclasses are examined as they live here."""
+"""Metadata is harmless only when nothing read it at definition: decorators and metaclasses are
+examined as they live here.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ import abc
 import ast
 import dis
 import enum
-import inspect
 import functools
+import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -22,13 +24,16 @@ Resolve = Callable[[str], object]  # a dotted name as the live module sees it, o
 _METADATA: Final = frozenset(
     {
         "__annotations__", "__doc__", "__defaults__", "__kwdefaults__", "__code__", "__signature__",
-        "__type_params__", "signature", "getfullargspec", "getargspec", "get_type_hints", "get_annotations",
+        "__type_params__", "signature", "getfullargspec", "getargspec", "get_type_hints",
+        "get_annotations",
         "getdoc", "cleandoc",
     }
 )  # fmt: skip
-# Callables that a decorator may hand the function to: they read nothing that a patch of metadata changes.
+# Callables that a decorator may hand the function to: they read nothing that a patch of metadata
+# changes.
 _HARMLESS: Final[tuple[object, ...]] = (
-    functools.wraps, functools.update_wrapper, functools.partial, functools.lru_cache, functools.cache,
+    functools.wraps, functools.update_wrapper, functools.partial, functools.lru_cache,
+    functools.cache,
     isinstance, issubclass, callable, getattr, setattr, hasattr, type, len, str, repr, id, property,
     staticmethod, classmethod, typing.cast, inspect.iscoroutinefunction, inspect.isfunction,
     inspect.isasyncgenfunction, inspect.isgeneratorfunction, inspect.isclass, TypeError, ValueError,
@@ -38,7 +43,9 @@ _METACLASSES: Final = (type, abc.ABCMeta, enum.EnumMeta, type(typing.Protocol))
 
 
 def reads_metadata(decorators: Iterable[ast.expr], resolve: Resolve) -> str:
-    """The decorator that may have read signature, annotations or docstring; "" when none can have."""
+    """The decorator that may have read signature, annotations or docstring; "" when none
+    can have.
+    """
     for node in decorators:
         call = node.func if isinstance(node, ast.Call) else node
         name = dotted(call)
@@ -64,7 +71,8 @@ _KNOWN: Final[tuple[object, ...]] = (
 def _quiet(decorator: FunctionType, *, factory: bool) -> bool:
     """True when running the decorator cannot have read metadata, judged from its own code.
 
-    The function it makes is run at each call, and reads what is true then: only the code that runs at
+    The function it makes is run at each call, and reads what is true then: only the code that runs
+    at
     definition counts (of a factory, also the decorator that it makes). What it calls must be known.
     """
     running = [decorator.__code__]

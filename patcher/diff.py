@@ -1,4 +1,5 @@
-"""Two sources in, edits by definition path out: what differs at import time, and in which code objects.
+"""Two sources in, edits by definition path out: what differs at import time, and in which code
+objects.
 
 Bodies are compared by their compiled code (positions aside), so formatting, comments and the
 annotations of locals are no edits; everything that runs at import is compared by its text.
@@ -8,16 +9,19 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import CodeType
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes
 from zdpatch.patcher.errors import Refused, Verdict
-from zdpatch.patcher.names import FunctionNode, annotations
+from zdpatch.patcher.names import FunctionNode, annotations_of
 from zdpatch.patcher.outline import DEFINITIONS, Item, Outline, outline
 from zdpatch.patcher.source import ModuleChange, file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 # facets of a function edit
 BODY, DEFAULTS, SIGNATURE, KIND, DECORATORS, ANNOTATIONS, DOCSTRING = (
@@ -117,7 +121,9 @@ def version(name: str, source: bytes, filename: str, *, package: bool) -> Versio
 
 
 def read(change: ModuleChange, patch_id: str) -> ModuleVersions:
-    """Parse and compile both sides. Raises Refused (ZDP-206) naming the line that does not compile."""
+    """Parse and compile both sides. Raises Refused (ZDP-206) naming the line that does not
+    compile.
+    """
 
     def side(source: bytes | None, filename: str) -> Version | None:
         if source is None:
@@ -192,8 +198,12 @@ class _Scopes:
             yield Edit(self.module, qualname, "fields", tuple(old), tuple(new))
 
     def _lambdas(self, old: list[Item], new: list[Item]) -> list[Edit] | None:
-        """The edits when only bodies of lambdas differ, which then are at unchanged positions; else None."""
-        if [_without_lambdas(item.node) for item in old] != [_without_lambdas(item.node) for item in new]:
+        """The edits when only bodies of lambdas differ, which then are at unchanged positions; else
+        None.
+        """
+        if [_without_lambdas(item.node) for item in old] != [
+            _without_lambdas(item.node) for item in new
+        ]:
             return None
         found: list[Edit] = []
         for before, after in zip(old, new, strict=True):
@@ -206,7 +216,9 @@ class _Scopes:
                 if codes.digest(codes_[0]) != codes.digest(codes_[1]):
                     path = f"{prefix}<lambda>"
                     body = frozenset({BODY})
-                    found.append(Edit(self.module, path, "nested", (before,), (after,), body, codes_))
+                    found.append(
+                        Edit(self.module, path, "nested", (before,), (after,), body, codes_)
+                    )
         return found
 
     def _functions(self, qualname: str, old: list[Item], new: list[Item]) -> Iterator[Edit]:
@@ -261,7 +273,9 @@ class _Scopes:
             yield Edit(self.module, scope, "effect", (item,), ())
 
     def _inside(self, old: Item, new: Item) -> Iterator[Edit]:
-        """Definitions under the same branch: only their bodies can differ, their shapes are equal."""
+        """Definitions under the same branch: only their bodies can differ, their shapes are
+        equal.
+        """
         for before, after in zip(old.children, new.children, strict=True):
             if before.kind == "function":
                 yield from self._function(after.qualname, before, after)
@@ -300,7 +314,7 @@ def _value_shape(item: Item) -> str:
 
 
 class _NoBodies(ast.NodeTransformer):
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:  # noqa: N802
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         return ast.Lambda(node.args, ast.Constant(None))
 
 
@@ -325,7 +339,9 @@ def _lambda_nodes(node: ast.stmt) -> list[ast.Lambda]:
 
 def _lambda_code(version: Version, prefix: str, node: ast.Lambda) -> CodeType | None:
     """The code of a lambda, by line; None when another one on its line could be meant."""
-    group = [c for c in version.flat.get(f"{prefix}<lambda>", []) if c.co_firstlineno == node.lineno]
+    group = [
+        c for c in version.flat.get(f"{prefix}<lambda>", []) if c.co_firstlineno == node.lineno
+    ]
     return group[0] if len(group) == 1 else None
 
 
@@ -385,7 +401,7 @@ def _dumps(nodes: Iterable[ast.AST]) -> list[str]:
 
 
 def _annotation_shape(item: Item, node: FunctionNode) -> tuple[bool, dict[str, str]]:
-    found = {name: ast.dump(each) for name, each in annotations(node).items()}
+    found = {name: ast.dump(each) for name, each in annotations_of(node).items()}
     return bool(found) and item.lazy_annotations, found
 
 
@@ -416,7 +432,9 @@ def defaults(node: FunctionNode) -> dict[str, ast.expr]:
 
 
 def changed_defaults(edit: Edit) -> frozenset[str]:
-    """Parameters whose default must be evaluated: its text differs, it is new, or it reads a changed name."""
+    """Parameters whose default must be evaluated: its text differs, it is new, or it reads a
+    changed name.
+    """
     if not edit.facets & {DEFAULTS, SIGNATURE}:
         return frozenset()
     before, after = (default_shapes(_function_node(each[-1])) for each in (edit.old, edit.new))
@@ -470,7 +488,9 @@ def _inner(code: CodeType) -> dict[str, list[CodeType]]:
 def _pair_codes(
     old: list[CodeType], new: list[CodeType]
 ) -> tuple[list[tuple[CodeType, CodeType]], list[CodeType]]:
-    """Code objects of one path: equal ones first; of the rest only a single one is known to be the same one."""
+    """Code objects of one path: equal ones first; of the rest only a single one is known to be the
+    same one.
+    """
     if len(old) == 1 and len(new) == 1:
         return [(old[0], new[0])], []
     digests = [codes.digest(each) for each in new]
@@ -496,7 +516,9 @@ def _arguments(code: CodeType) -> tuple[object, ...]:
 
 
 def _nested_shapes(item: Item) -> dict[tuple[str, int], str]:
-    """Parameters, defaults and decorators of the definitions inside a function: evaluated when it runs."""
+    """Parameters, defaults and decorators of the definitions inside a function: evaluated when it
+    runs.
+    """
     found: dict[tuple[str, int], str] = {}
 
     def visit(node: ast.AST, prefix: str) -> None:

@@ -1,26 +1,36 @@
-"""A frame that outlives the drain runs old code for ever: a patch of its function would not take effect."""
+"""A frame that outlives the drain runs old code for ever: a patch of its function would not take
+effect.
+"""
 
 from __future__ import annotations
 
 import dis
 import time
-from types import CodeType
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory
 from zdpatch.patcher.errors import Refused, Verdict
-from zdpatch.patcher.inventory import InFlight
-from zdpatch.patcher.plan import Plan
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from zdpatch.patcher.inventory import InFlight
+    from zdpatch.patcher.plan import Plan
 
 _POLL_S = 0.02
-# What a `for`, an `async for` or an `await` jumps back to: they end when what they iterate over ends.
+# What a `for`, an `async for` or an `await` jumps back to: they end when what they iterate over
+# ends.
 _BOUNDED = frozenset({"FOR_ITER", "GET_ANEXT", "SEND", "END_SEND", "RESUME"})
 
 
 def drain(plan: Plan, seconds: float) -> None:
-    """Wait up to `seconds` for the frames there are now (later ones belong to later calls, which come and go).
+    """Wait up to `seconds` for the frames there are now (later ones belong to later calls, which
+    come and go).
 
-    Raises Refused (ZDP-205) naming the frames that stay: of threads, and of coroutines and generators
-    which are in a `while` loop. Other suspended ones end with what they wait for, and are reported only.
+    Raises Refused (ZDP-205) naming the frames that stay: of threads, and of coroutines and
+    generators
+    which are in a `while` loop. Other suspended ones end with what they wait for, and are reported
+    only.
     """
     remaining = {each.frame_id: each for each in in_flight(plan) if _may_stay(each, plan)}
     deadline = time.monotonic() + seconds

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,12 +16,18 @@ from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError
 from zdpatch.patcher.plan import Plan, make_plan
 from zdpatch.patcher.standing import standing
-from zdpatch.patcher.source import Patch
 from zdpatch.patcher.swap import Step, Undo, commit
+
+if TYPE_CHECKING:
+    from types import CodeType, ModuleType
+
+    from zdpatch.patcher.source import Patch
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """A patch went in. `flip_us`: microseconds of the flip; `outstanding`: frames on old code by path."""
+    """A patch went in. `flip_us`: microseconds of the flip; `outstanding`: frames on old code by
+    path.
+    """
 
     patch: str
     flip_us: float
@@ -47,7 +53,9 @@ class _Active:
 
 
 class Engine:
-    """Plans and applies patches to the interpreter it lives in. Safe to call from several threads."""
+    """Plans and applies patches to the interpreter it lives in. Safe to call from several
+    threads.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -59,8 +67,10 @@ class Engine:
     def plan(self, patch: Patch, *, drain_s: float = 1.0) -> Plan:
         """Decide `patch`; nothing is touched.
 
-        Waits up to `drain_s` seconds for frames of functions that change to return: one that does not
-        would run old code for ever. Raises Refused (ZDP-2xx, with verdicts) and ProcessError (ZDP-210).
+        Waits up to `drain_s` seconds for frames of functions that change to return: one that does
+        not
+        would run old code for ever. Raises Refused (ZDP-2xx, with verdicts) and ProcessError
+        (ZDP-210).
         """
         with self._lock:
             self._check_self()
@@ -95,11 +105,18 @@ class Engine:
             for clear in fresh.caches:
                 clear()
             return Applied(
-                plan.patch.id, undo.flip_us, fresh.functions, len(fresh.steps), self.outstanding(plan.patch.id), list(fresh.notices),
-            )  # fmt: skip
+                plan.patch.id,
+                undo.flip_us,
+                fresh.functions,
+                len(fresh.steps),
+                self.outstanding(plan.patch.id),
+                list(fresh.notices),
+            )
 
     def _catch_up(self, plan: Plan) -> list[Undo]:
-        """Closures that calls in flight made between the scan and the flip, or still make: bring them to the new code."""
+        """Closures that calls in flight made between the scan and the flip, or still make: bring
+        them to the new code.
+        """
         done: list[Undo] = []
         for module, old, new in plan.renewed:
             steps = _closure_steps(module, old, new)
@@ -112,7 +129,8 @@ class Engine:
     def revert(self, patch_id: str) -> Reverted:
         """Put back the very objects that were there, in one flip.
 
-        Raises ProcessError with nothing changed: ZDP-212 when the patch is not active, ZDP-204 when a
+        Raises ProcessError with nothing changed: ZDP-212 when the patch is not active, ZDP-204 when
+        a
         later patch stands on it, ZDP-209 when somebody changed what the patch had set.
         """
         with self._lock:
@@ -149,7 +167,8 @@ class Engine:
         if imported:
             raise ProcessError(
                 "ZDP-209",
-                f"{', '.join(imported)} was imported with the patched source; its old source was never loaded here",
+                f"{', '.join(imported)} was imported with the patched source; "
+                "its old source was never loaded here",
                 next="replace the worker to take this patch out",
             )
 
@@ -160,7 +179,9 @@ class Engine:
         return tuple(self._active)
 
     def outstanding(self, patch_id: str) -> dict[str, int]:
-        """Frames, generators and coroutines that still run code which the patch replaced, by path."""
+        """Frames, generators and coroutines that still run code which the patch replaced,
+        by path.
+        """
         active = self._active.get(patch_id)
         counts: dict[str, int] = {}
         for each in in_flight(active.plan) if active else []:

@@ -1,6 +1,8 @@
-"""Every error names who must act, has an id, a cause and the next command; the id's hundred says how things stand.
+"""Every error names who must act, has an id, a cause and the next command; the id's hundred says
+how things stand.
 
-Four roots, by who must act: the bundle's author, the operator, this process (it must be replaced, or waits),
+Four roots, by who must act: the bundle's author, the operator, this process (it must be replaced,
+or waits),
 and zdpatch itself (a bug). An id never changes its meaning; `docs/errors.md` lists them all.
 """
 
@@ -64,8 +66,10 @@ class Verdict:
     remedy: str = ""
 
 
-class Refused(AuthorError):
-    """A patch that cannot go in place here. Nothing was touched; `verdicts` says why, edit by edit."""
+class Refused(AuthorError):  # noqa: N818 - a refusal is an outcome, and reads as one
+    """A patch that cannot go in place here. Nothing was touched; `verdicts` says why, edit
+    by edit.
+    """
 
     def __init__(
         self, code: str, cause: str, verdicts: tuple[Verdict, ...] = (), *, next: str = ""

@@ -1,7 +1,10 @@
-"""Import-time statements run again in place: names they bind come back in a dict, nothing live is written.
+"""Import-time statements run again in place: names they bind come back in a dict, nothing live is
+written.
 
-A statement is compiled alone, in the class nesting it stands in, and executed with the live module's
-globals, so that functions and classes it makes belong to the live module. Names which the patch gives
+A statement is compiled alone, in the class nesting it stands in, and executed with the live
+module's
+globals, so that functions and classes it makes belong to the live module. Names which the patch
+gives
 a new value are put into the compiled constants, because the live module still has the old ones.
 """
 
@@ -29,15 +32,18 @@ from zdpatch.patcher.swap import MISSING
 _MARK: Final = "\0zdpatch:"
 _PLAIN_TYPES: Final = frozenset(
     {
-        int, str, bytes, float, bool, complex, type(None), type(Ellipsis), tuple, frozenset, list, dict, set,
+        int, str, bytes, float, bool, complex, type(None), type(Ellipsis), tuple, frozenset, list,
+        dict, set,
         range, slice, re.Pattern, ModuleType, type, types.BuiltinFunctionType, types.GenericAlias,
         types.UnionType, types.MethodDescriptorType,
     }
 )  # fmt: skip
 
 
-class Unevaluable(Exception):
-    """A statement cannot be run again without reaching code of the application. `args[0]` says why."""
+class Unevaluable(Exception):  # noqa: N818 - says what a statement is
+    """A statement cannot be run again without reaching code of the application. `args[0]`
+    says why.
+    """
 
 
 Find = Callable[[str, str], object]  # (module, dotted name read there) -> new value, or MISSING
@@ -45,7 +51,9 @@ Find = Callable[[str, str], object]  # (module, dotted name read there) -> new v
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a statement stands: the live module, its file name and future flags, and the class, if any."""
+    """Where a statement stands: the live module, its file name and future flags, and the class, if
+    any.
+    """
 
     module: ModuleType
     filename: str
@@ -58,7 +66,8 @@ class Place:
 def run(items: Iterable[Item], place: Place, find: Find) -> dict[str, object]:
     """Run binding statements of one scope, in order; the names they bind.
 
-    `find` gives the new value of what the patch changes, MISSING for everything else. Functions made
+    `find` gives the new value of what the patch changes, MISSING for everything else. Functions
+    made
     in a class get the live class as `__class__`. Raises what the statements raise.
     """
     bound: dict[str, object] = {}
@@ -77,7 +86,9 @@ def run(items: Iterable[Item], place: Place, find: Find) -> dict[str, object]:
 
 
 class _ClassNames(dict[str, object]):
-    """Names of a class body that runs again: what it binds now, then new values, then the live class."""
+    """Names of a class body that runs again: what it binds now, then new values, then the live
+    class.
+    """
 
     def __init__(self, live: type, new: Mapping[str, object]) -> None:
         super().__init__()
@@ -116,7 +127,9 @@ def _import(item: Item, module: str, find: Find) -> object:
 
 
 def live_import(item: Item) -> object:
-    """What an import bound when it ran, looked up without importing; MISSING when it is not to be found."""
+    """What an import bound when it ran, looked up without importing; MISSING when it is not to be
+    found.
+    """
     node = item.node
     if isinstance(node, ast.Import):
         return sys.modules.get(item.source, MISSING)
@@ -128,7 +141,7 @@ def live_import(item: Item) -> object:
 
 
 def _compile(fill: _Fill, node: ast.stmt, place: Place) -> CodeType:
-    filled = cast(ast.stmt, fill.visit(copy.deepcopy(node)))
+    filled = cast("ast.stmt", fill.visit(copy.deepcopy(node)))
     names = place.scope.split(".") if place.scope else []
     for name in reversed(names):
         filled = ast.ClassDef(name=name, bases=[], keywords=[], body=[filled], decorator_list=[])
@@ -157,7 +170,9 @@ def _with_values(code: CodeType, values: list[object]) -> CodeType:
 
 
 class _Fill(ast.NodeTransformer):
-    """Puts a marked constant in place of each staged name which the statement reads when it runs."""
+    """Puts a marked constant in place of each staged name which the statement reads when it
+    runs.
+    """
 
     def __init__(self, place: Place, item: Item, bound: Mapping[str, object], find: Find) -> None:
         self.module = place.module.__name__
@@ -174,13 +189,13 @@ class _Fill(ast.NodeTransformer):
         filled = ast.IfExp(ast.Constant(value=True), mark, ast.Constant(value=0))
         return ast.fix_missing_locations(ast.copy_location(filled, node))
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         return self._chain(node, node.id)
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         name = dotted(node)
         filled = self._chain(node, name) if name is not None else node
-        return cast(ast.expr, self.generic_visit(node)) if filled is node else filled
+        return cast("ast.expr", self.generic_visit(node)) if filled is node else filled
 
     def _chain(self, node: ast.Name | ast.Attribute, name: str) -> ast.expr:
         if not isinstance(node.ctx, ast.Load) or name.partition(".")[0] in self.local:
@@ -188,7 +203,7 @@ class _Fill(ast.NodeTransformer):
         value = self.find(self.module, name)
         return node if value is MISSING else self._constant(node, value)
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
         for part in ("decorator_list", "bases", "keywords"):
             setattr(node, part, [self.visit(each) for each in getattr(node, part)])
         node.body = self._inside({n for each in node.body for n in bound_names(each)}, node.body)
@@ -206,20 +221,20 @@ class _Fill(ast.NodeTransformer):
         outer = self.local
         self.local = outer | _inner_targets(node)
         try:
-            return cast(ast.expr, self.generic_visit(node))
+            return cast("ast.expr", self.generic_visit(node))
         finally:
             self.local = outer
 
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815
 
-    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:  # noqa: N802
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
         node.args = self.visit(node.args)
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         return self._function(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:  # noqa: N802
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
         return self._function(node)
 
     def _function(self, node: FunctionNode) -> ast.stmt:
@@ -291,7 +306,7 @@ def _plain(name: str, lookup: Callable[[str], object]) -> None:
     kind = type(value)
     if value is MISSING:
         raise Unevaluable(f"{name} has no value here")
-    if kind is types.FunctionType and _known_function(cast(types.FunctionType, value)):
+    if kind is types.FunctionType and _known_function(cast("types.FunctionType", value)):
         return
     if (
         kind not in _PLAIN_TYPES
@@ -307,7 +322,7 @@ def _known_function(function: types.FunctionType) -> bool:
 
 def _static(value: object, attribute: str, name: str) -> object:
     if is_a(value, ModuleType):
-        return namespace(cast(ModuleType, value)).get(attribute, MISSING)
+        return namespace(cast("ModuleType", value)).get(attribute, MISSING)
     if is_a(value, type):
         for each in type.__dict__["__mro__"].__get__(value):
             names = class_namespace(each)
@@ -319,20 +334,22 @@ def _static(value: object, attribute: str, name: str) -> object:
     raise Unevaluable(f"{name} reads an attribute of a {type(value).__qualname__}")
 
 
-def same(a: object, b: object) -> bool:
-    """Equal by type and value for plain values, by identity for everything else; no code of the application runs."""
+def same(a: object, b: object) -> bool:  # noqa: PLR0911 - one clause a kind of value
+    """Equal by type and value for plain values, by identity for everything else; no code of the
+    application runs.
+    """
     if a is b:
         return True
     if type(a) is not type(b):
         return False
     if isinstance(a, tuple | list) and type(a) in {tuple, list}:
-        other = cast(tuple[object, ...], b)
-        mine = cast(tuple[object, ...], a)
+        other = cast("tuple[object, ...]", b)
+        mine = cast("tuple[object, ...]", a)
         return len(mine) == len(other) and all(map(same, mine, other))
     if type(a) in {frozenset, set}:
-        return _same_set(cast(frozenset[object], a), cast(frozenset[object], b))
+        return _same_set(cast("frozenset[object]", a), cast("frozenset[object]", b))
     if type(a) is dict:
-        mine_d, other_d = cast(dict[object, object], a), cast(dict[object, object], b)
+        mine_d, other_d = cast("dict[object, object]", a), cast("dict[object, object]", b)
         pairs = zip(mine_d.items(), other_d.items(), strict=True)
         return len(mine_d) == len(other_d) and all(
             same(k, j) and same(v, w) for (k, v), (j, w) in pairs

@@ -1,6 +1,8 @@
-"""Which names a statement reads and calls at the moment it runs: what is deferred (function bodies, lambdas) does not count.
+"""Which names a statement reads and calls at the moment it runs: what is deferred (function bodies,
+lambdas) does not count.
 
-A dotted name is the longest attribute chain on a plain name ("re.compile"); its root is the name looked up.
+A dotted name is the longest attribute chain on a plain name ("re.compile"); its root is the name
+looked up.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Final
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 # Callables which keep the function they are given as it is, and read nothing of it.
 _KEEPERS: Final = frozenset(
-    {"property", "staticmethod", "classmethod", "partial", "partialmethod", "wraps", "update_wrapper",
+    {"property", "staticmethod", "classmethod", "partial", "partialmethod", "wraps",
+    "update_wrapper",
      "cast", "isinstance", "callable", "register_at_fork", "map", "filter", "sorted", "min", "max"}
 )  # fmt: skip
 
@@ -42,10 +45,10 @@ class _Visitor(ast.NodeVisitor):
         self.uses = uses
         self.lazy_annotations = lazy_annotations
 
-    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> None:
         self.uses.reads.add(node.id)
 
-    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> None:
         name = dotted(node)
         if name is None:
             self.visit(node.value)
@@ -53,7 +56,7 @@ class _Visitor(ast.NodeVisitor):
             self.uses.reads.add(name)
             self.uses.reads.add(name.partition(".")[0])
 
-    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> None:
         if (name := dotted(node.func)) is not None:
             self.uses.calls.add(name)
         if name is None or name.rpartition(".")[2] not in _KEEPERS:
@@ -62,16 +65,16 @@ class _Visitor(ast.NodeVisitor):
                     self.uses.passed.add(given)
         self.generic_visit(node)
 
-    def visit_Lambda(self, node: ast.Lambda) -> None:  # noqa: N802
+    def visit_Lambda(self, node: ast.Lambda) -> None:
         self._arguments(node.args)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._function(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:  # noqa: N802
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self._function(node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if not self.lazy_annotations:
             self.visit(node.annotation)
         if node.value is not None:
@@ -82,7 +85,7 @@ class _Visitor(ast.NodeVisitor):
             self.decorator(decorator)
         self._arguments(node.args)
         if not self.lazy_annotations:
-            for annotation in annotations(node).values():
+            for annotation in annotations_of(node).values():
                 self.visit(annotation)
 
     def decorator(self, decorator: ast.expr) -> None:
@@ -97,7 +100,7 @@ class _Visitor(ast.NodeVisitor):
                 self.visit(default)
 
 
-def annotations(node: FunctionNode) -> dict[str, ast.expr]:
+def annotations_of(node: FunctionNode) -> dict[str, ast.expr]:
     """The annotations of a definition by parameter name, "return" for the result."""
     arguments = node.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]

@@ -1,24 +1,31 @@
-"""Modules outside the patch that took a changed value when they were imported, found by identity and confirmed by their verified source."""
+"""Modules outside the patch that took a changed value when they were imported, found by identity
+and confirmed by their verified source.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher import inventory, reach
 from zdpatch.patcher.diff import ModuleVersions, version
-from zdpatch.patcher.inventory import Binding, Inventory
 from zdpatch.patcher.source import ModuleChange
-from zdpatch.patcher.spread import Name
-from zdpatch.patcher.stage import Value
 from zdpatch.patcher.swap import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from zdpatch.patcher.inventory import Binding, Inventory
+    from zdpatch.patcher.spread import Name
+    from zdpatch.patcher.stage import Value
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """`modules`: verified sources, base equal to new, with what is live of them. `rebinds`: names in
+    """`modules`: verified sources, base equal to new, with what is live of them. `rebinds`: names
+    in
     modules without a verified source that surely hold a changed value. `doubts`: those that may.
     """
 
@@ -69,7 +76,9 @@ def _held(binding: Binding) -> object:
 
 
 def _unverified(found: Neighbours, name: Name, binding: Binding) -> None:
-    """Identity proves where a value came from, unless the interpreter shares the object among its many uses."""
+    """Identity proves where a value came from, unless the interpreter shares the object among its
+    many uses.
+    """
     if not _shared(_held(binding)):
         found.rebinds.append((name, binding))
     elif not _compiled(binding.module) and f"{name[0].rpartition('.')[2]}" in (
@@ -85,7 +94,9 @@ def _compiled(module: ModuleType) -> bool:
 
 
 def _shared(value: object) -> bool:
-    """True for values of which the interpreter keeps one object for many uses: identity proves nothing."""
+    """True for values of which the interpreter keeps one object for many uses: identity proves
+    nothing.
+    """
     return value is None or type(value) in {bool, int} or value in ((), "", b"") or _interned(value)
 
 
@@ -109,9 +120,7 @@ def _mentions(each: ModuleVersions, words: set[str]) -> bool:
     return b"from ." in text or any(word.encode() in text for word in words)
 
 
-def _verified(
-    name: str, module: ModuleType
-) -> tuple[ModuleVersions, Inventory] | None:
+def _verified(name: str, module: ModuleType) -> tuple[ModuleVersions, Inventory] | None:
     """The module with its own source on both sides, when that source is what really runs."""
     text = _text(module)
     if text is None:

@@ -1,6 +1,8 @@
-"""The outline of a module is the list of statements that run when it is imported, scope by scope, each under its definition path.
+"""The outline of a module is the list of statements that run when it is imported, scope by scope,
+each under its definition path.
 
-Branches decided by the text alone (`TYPE_CHECKING`, `__name__ == "__main__"`, `sys.version_info`) are
+Branches decided by the text alone (`TYPE_CHECKING`, `__name__ == "__main__"`, `sys.version_info`)
+are
 resolved here, so that everything later sees one straight list.
 """
 
@@ -9,13 +11,16 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, cast
+from operator import ge, gt, le, lt
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from zdpatch.patcher.names import FunctionNode, dotted, uses
+from zdpatch.patcher.names import FunctionNode, Uses, dotted, uses
 from zdpatch.patcher.purity import is_pure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Kind = Literal["function", "class", "value", "import", "field", "star", "effect"]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -25,7 +30,8 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 class Item:
     """One import-time statement of a scope.
 
-    `scope` is "" or the qualified name of a class; `names` are what it binds; `role` tells apart the
+    `scope` is "" or the qualified name of a class; `names` are what it binds; `role` tells apart
+    the
     definitions of one name which belong together ("setter", "overload", ...).
     """
 
@@ -70,7 +76,7 @@ class Item:
         return frozenset(self._uses.passed)
 
     @cached_property
-    def _uses(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _uses(self) -> Uses:
         if isinstance(self.node, ast.ClassDef):
             header = [*self.node.bases, *(word.value for word in self.node.keywords)]
             found = uses(*header)
@@ -116,7 +122,9 @@ class Outline:
 
 
 def outline(name: str, source: bytes, *, package: bool) -> Outline:
-    """Parse one module. Raises SyntaxError or UnicodeDecodeError (as SyntaxError) for what does not parse."""
+    """Parse one module. Raises SyntaxError or UnicodeDecodeError (as SyntaxError) for what does not
+    parse.
+    """
     try:
         tree = ast.parse(importlib.util.decode_source(source))
     except (UnicodeDecodeError, ValueError) as error:
@@ -185,7 +193,9 @@ class _Reader:
         )
 
     def _nested(self, node: ast.stmt, scope: str) -> list[Item]:
-        """Definitions under a branch that only the running process has decided: found by their code, never by name."""
+        """Definitions under a branch that only the running process has decided: found by their
+        code, never by name.
+        """
         return [
             item
             for item in self._statement(node, scope)
@@ -207,13 +217,13 @@ class _Reader:
             return
         base = self.absolute(node)
         for alias in node.names:
-            single = ast.copy_location(ast.ImportFrom(node.module, [alias], node.level), node)
+            one = ast.copy_location(ast.ImportFrom(node.module, [alias], node.level), node)
             if alias.name == "*":
-                yield Item("star", scope, (), single, source=base)
+                yield Item("star", scope, (), one, source=base)
                 continue
             name = alias.asname or alias.name
             self.imports[name] = f"{base}.{alias.name}"
-            yield Item("import", scope, (name,), single, source=f"{base}.{alias.name}")
+            yield Item("import", scope, (name,), one, source=f"{base}.{alias.name}")
 
     def absolute(self, node: ast.ImportFrom) -> str:
         """The absolute name of the module that `from ... import` names."""
@@ -268,8 +278,10 @@ def bound_names(node: ast.AST) -> tuple[str, ...]:
     return tuple(found)
 
 
-def is_value(node: ast.stmt, imports: dict[str, str]) -> bool:
-    """True for statements that do nothing but bind names to values (branches of such statements included)."""
+def is_value(node: ast.stmt, imports: dict[str, str]) -> bool:  # noqa: PLR0911 - one clause a kind of statement
+    """True for statements that do nothing but bind names to values (branches of such statements
+    included).
+    """
 
     def every(body: list[ast.stmt]) -> bool:
         return all(is_value(part, imports) for part in body)
@@ -303,7 +315,9 @@ def _plain_target(node: ast.expr) -> bool:
 
 
 def _decided(node: ast.If) -> list[ast.stmt] | None:
-    """The branch of an `if` that the text and the running Python decide; None when only the process knows."""
+    """The branch of an `if` that the text and the running Python decide; None when only the process
+    knows.
+    """
     value = _static(node.test)
     if value is None:
         return None
@@ -311,7 +325,7 @@ def _decided(node: ast.If) -> list[ast.stmt] | None:
 
 
 def _static(test: ast.expr) -> bool | None:
-    if dotted(test) is not None and cast(str, dotted(test)).rpartition(".")[2] == "TYPE_CHECKING":
+    if dotted(test) is not None and cast("str", dotted(test)).rpartition(".")[2] == "TYPE_CHECKING":
         return False
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         inner = _static(test.operand)
@@ -320,37 +334,32 @@ def _static(test: ast.expr) -> bool | None:
         return None
     left, right = test.left, test.comparators[0]
     if isinstance(left, ast.Name) and left.id == "__name__" and _is_text(right):
-        return False
+        return {ast.Eq: False, ast.NotEq: True}.get(type(test.ops[0])) if _is_main(right) else None
     if (dotted(left) or "").endswith("version_info") and isinstance(right, ast.Tuple):
         return _version(test.ops[0], right)
     return None
 
 
+def _is_main(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == "__main__"
+
+
 def _version(operator: ast.cmpop, right: ast.Tuple) -> bool | None:
     try:
-        bound = ast.literal_eval(right)
+        bound = cast("tuple[object, ...]", ast.literal_eval(right))
     except ValueError:
         return None
-    version = tuple(sys.version_info)[: max(2, len(bound))]
-    match operator:
-        case ast.GtE():
-            return version >= bound
-        case ast.Gt():
-            return tuple(sys.version_info) > bound
-        case ast.Lt():
-            return version < bound
-        case ast.LtE():
-            return tuple(sys.version_info) <= bound
-        case _:
-            return None
+    running: Any = tuple(sys.version_info)
+    compare = {ast.GtE: ge, ast.Gt: gt, ast.Lt: lt, ast.LtE: le}.get(type(operator))
+    return None if compare is None else compare(running, bound)
 
 
 class _Bodies(ast.NodeTransformer):
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         blank = ast.FunctionDef(**{**dict(ast.iter_fields(node)), "body": []})
         return ast.copy_location(blank, node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
         blank = ast.AsyncFunctionDef(**{**dict(ast.iter_fields(node)), "body": []})
         return ast.copy_location(blank, node)
 
@@ -358,7 +367,7 @@ class _Bodies(ast.NodeTransformer):
         fields: dict[str, object] = {}
         for name, value in ast.iter_fields(node):
             if isinstance(value, list):
-                parts = cast(list[object], value)
+                parts = cast("list[object]", value)
                 fields[name] = [self.visit(v) if isinstance(v, ast.AST) else v for v in parts]
             else:
                 fields[name] = self.visit(value) if isinstance(value, ast.AST) else value
@@ -367,4 +376,4 @@ class _Bodies(ast.NodeTransformer):
 
 def _without_bodies(node: ast.stmt) -> ast.AST:
     """A copy in which function bodies are blank: they are compared by their code, not here."""
-    return cast(ast.AST, _Bodies().visit(node))
+    return cast("ast.AST", _Bodies().visit(node))

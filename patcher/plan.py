@@ -1,10 +1,11 @@
-"""A plan is made without touching anything: every edit decided, every new object made, every target found and checked."""
+"""A plan is made without touching anything: every edit decided, every new object made, every target
+found and checked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,19 +15,26 @@ from zdpatch.patcher.conditions import Conditions
 from zdpatch.patcher.diff import Edit, ModuleVersions, diff
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import Unevaluable
-from zdpatch.patcher.inventory import Binding, Inventory
 from zdpatch.patcher.neighbours import neighbours
 from zdpatch.patcher.safety import Decision, decide
 from zdpatch.patcher.situation import Situation
-from zdpatch.patcher.source import Patch
 from zdpatch.patcher.spread import Name, stale_calls, stale_reads
 from zdpatch.patcher.stage import Stage
 from zdpatch.patcher.steps import Builder
 from zdpatch.patcher.swap import MISSING, Step
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from types import CodeType, ModuleType
+
+    from zdpatch.patcher.inventory import Binding, Inventory
+    from zdpatch.patcher.source import Patch
+
 
 class PlanSummary(msgspec.Struct, frozen=True):
-    """A plan for people and for the wire. `verdicts` are objects of path, line, edit, row, reason, remedy."""
+    """A plan for people and for the wire. `verdicts` are objects of path, line, edit, row, reason,
+    remedy.
+    """
 
     patch: str
     verdicts: list[Verdict]
@@ -73,7 +81,8 @@ class Plan:
 
 
 def make_plan(patch: Patch, known: Iterable[CodeType] = ()) -> Plan:
-    """Decide `patch` for this process. Raises Refused with every verdict when anything stands against it.
+    """Decide `patch` for this process. Raises Refused with every verdict when anything stands
+    against it.
 
     `known` are code objects of active patches that no source explains (see `inventory.drift`).
     """
@@ -141,8 +150,8 @@ class _Planner:
         name = (edit.module, edit.qualname)
         try:
             value = self.stage.value(name)
-        except Unevaluable as why:
-            self._against(edit, "M", f"{edit.kind} cannot be evaluated again: {why}")
+        except Unevaluable as error:
+            self._against(edit, "M", f"{edit.kind} cannot be evaluated again: {error}")
             return
         except Exception as error:  # noqa: BLE001 - statements of the patch may raise anything
             self.code = "ZDP-207" if edit.new[-1].kind == "import" else "ZDP-208"
@@ -180,8 +189,9 @@ class _Planner:
             self.stage.live = {name: each.module for name, each in self.inventories.items()}
             self.stage.classes = self.situation.classes(self.inventories)
             self.stage.filenames = {
-                **self.stage.filenames, **{each.name: each.change.path for each, _ in found.modules},
-            }  # fmt: skip
+                **self.stage.filenames,
+                **{each.name: each.change.path for each, _ in found.modules},
+            }
 
     def _same_outcome(self, edit: Edit) -> bool:
         """True for an unchanged `if` whose test reads a changed name and comes out as before."""
@@ -252,9 +262,15 @@ class _Planner:
 
     def _notices(self, builder: Builder, *, heap: bool) -> Iterator[str]:
         if builder.functions > 1:
-            yield f"{builder.functions} functions flip at one instant; calls in flight may see old, then new"
+            yield (
+                f"{builder.functions} functions flip at one instant; "
+                "calls in flight may see old, then new"
+            )
         if heap:
-            yield "the heap is scanned for closures and suspended calls, which stops all threads for a moment (about 35 ms for 1.4 million objects)"
+            yield (
+                "the heap is scanned for closures and suspended calls, which stops all threads "
+                "for a moment (about 35 ms for 1.4 million objects)"
+            )
         for name in self.situation.deferred:
             yield f"{name} is not imported here yet; it will be imported patched"
         yield from builder.notices

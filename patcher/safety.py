@@ -1,25 +1,41 @@
-"""Every edit gets one row of the published table, with its reason and the remedy, from the text alone.
+"""Every edit gets one row of the published table, with its reason and the remedy, from the text
+alone.
 
-Rows: A in place, Q needs the consistency rule, M needs a migration hook, R worker replacement, X refuse.
-What the text cannot know (live instances, closures, a metaclass) becomes a condition of a row A, which
+Rows: A in place, Q needs the consistency rule, M needs a migration hook, R worker replacement, X
+refuse.
+What the text cannot know (live instances, closures, a metaclass) becomes a condition of a row A,
+which
 the plan checks in the process before anything is touched.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from zdpatch.patcher.diff import (
-    ANNOTATIONS, BODY, DECORATORS, DEFAULTS, DOCSTRING, KIND, SIGNATURE, Edit, ModuleVersions, changed_defaults, defaults,
+    ANNOTATIONS,
+    BODY,
+    DECORATORS,
+    DEFAULTS,
+    DOCSTRING,
+    KIND,
+    SIGNATURE,
+    Edit,
+    ModuleVersions,
+    changed_defaults,
+    defaults,
 )  # fmt: skip
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.names import FunctionNode, dotted
-from zdpatch.patcher.outline import Item
 from zdpatch.patcher.purity import is_pure, is_typing, makes_state, origin
 from zdpatch.patcher.signature import breaks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from zdpatch.patcher.outline import Item
 
 Need = Literal["unconsumed", "plain class", "no instances", "no closures", "no subclasses"]
 _REPLACE: Final = "replace the worker: zdpatch cannot do this in place"
@@ -37,7 +53,8 @@ PURE_DECORATORS: Final = frozenset(
         "functools.cached_property", "functools.wraps", "functools.singledispatch",
         "functools.singledispatchmethod", "functools.total_ordering", "contextlib.contextmanager",
         "contextlib.asynccontextmanager", "abc.abstractmethod", "typing.overload", "typing.final",
-        "typing.override", "typing.no_type_check", "typing.runtime_checkable", "typing_extensions.final",
+        "typing.override", "typing.no_type_check", "typing.runtime_checkable",
+        "typing_extensions.final",
         "typing_extensions.override", "typing_extensions.deprecated", "warnings.deprecated",
         "dataclasses.dataclass", "enum.unique", "types.coroutine",
     }
@@ -77,7 +94,9 @@ def decide(edit: Edit, versions: Mapping[str, ModuleVersions]) -> Decision:
 
 
 def _passed(each: ModuleVersions) -> frozenset[str]:
-    """Names that import-time code hands to a call: what receives a function may keep what it read from it."""
+    """Names that import-time code hands to a call: what receives a function may keep what it read
+    from it.
+    """
     if each.new is None:
         return frozenset()
     found: set[str] = set()
@@ -134,7 +153,9 @@ class _Judge:
         return self.say("A", f"{what}; the function keeps its identity", "", *needs)
 
     def _reads_metadata(self) -> bool:
-        """True when something may have read what changes here, so that only the process can tell."""
+        """True when something may have read what changes here, so that only the process can
+        tell.
+        """
         facets, item = self.edit.facets, self.edit.new[0]
         node = _def(item)
         names = (dotted(_callee(each)) for each in node.decorator_list)
@@ -275,7 +296,10 @@ class _Judge:
 
     def rebound(self) -> Decision:
         kinds = sorted({item.kind for item in (*self.edit.old, *self.edit.new)})
-        reason = f"the name stands for another kind of object, or is defined another number of times ({', '.join(kinds)})"
+        reason = (
+            "the name stands for another kind of object, "
+            f"or is defined another number of times ({', '.join(kinds)})"
+        )
         return self.say("R", reason, _REPLACE)
 
     # ------------------------------------------------------------ values
@@ -392,7 +416,9 @@ def _values(node: ast.stmt) -> Iterator[ast.expr]:
 
 
 def _class_effects(item: Item, imports: Mapping[str, str]) -> str:
-    """Why executing the body of a new class would do more than make the class; "" when it does not."""
+    """Why executing the body of a new class would do more than make the class; "" when it
+    does not.
+    """
     for child in item.children:
         if child.kind in {"effect", "star"}:
             return "runs a statement with effects"

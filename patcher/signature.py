@@ -1,10 +1,15 @@
-"""A signature change is compatible when every call that was right before is right after, and means the same."""
+"""A signature change is compatible when every call that was right before is right after, and means
+the same.
+"""
 
 from __future__ import annotations
 
-import ast
+from typing import TYPE_CHECKING
 
-from zdpatch.patcher.names import FunctionNode
+if TYPE_CHECKING:
+    import ast
+
+    from zdpatch.patcher.names import FunctionNode
 
 
 def breaks(old: FunctionNode, new: FunctionNode) -> str:

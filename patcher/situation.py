@@ -1,16 +1,17 @@
-"""What a patch meets in this process: which of its modules are loaded, and that these run the patch's base.
+"""What a patch meets in this process: which of its modules are loaded, and that these run the
+patch's base.
 
-The disk is never evidence for a loaded module; for one that is not loaded it is what would run next.
+The disk is never evidence for a loaded module; for one that is not loaded it is what would run
+next.
 """
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
-from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory, overlay
 from zdpatch.patcher.diff import Edit, ModuleVersions, read
@@ -21,15 +22,21 @@ from zdpatch.patcher.names import uses
 from zdpatch.patcher.outline import Item
 from zdpatch.patcher.source import ModuleChange, Patch, file_name
 from zdpatch.patcher.spread import Name, meanings
-from zdpatch.patcher.stage import Stage, Value
 from zdpatch.patcher.swap import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import CodeType, ModuleType
+
+    from zdpatch.patcher.stage import Stage, Value
 
 
 @dataclass(eq=False)
 class Situation:
     """The modules of one patch as this process has them.
 
-    `inventories`: loaded modules that both sides have. `deferred`: modules to be served patched when
+    `inventories`: loaded modules that both sides have. `deferred`: modules to be served patched
+    when
     they are imported. `added` and `removed`: modules that only one side has. `specs`: how to make
     deferred and added modules.
     """
@@ -45,7 +52,9 @@ class Situation:
 
     @classmethod
     def of(cls, patch: Patch, known: tuple[CodeType, ...] = ()) -> Situation:
-        """Look at this process. Raises Refused for syntax errors, drift, or when nothing of the patch is here."""
+        """Look at this process. Raises Refused for syntax errors, drift, or when nothing of the
+        patch is here.
+        """
         found = cls(patch, known)
         found.versions = {change.name: read(change, patch.id) for change in patch.changes}
         for change in patch.changes:
@@ -133,7 +142,9 @@ class Situation:
             self._specify(change)
 
     def check_drift(self, inventories: Mapping[str, Inventory]) -> None:
-        """Raise Refused (ZDP-201) for live code that the base does not explain. Call again after a heap scan."""
+        """Raise Refused (ZDP-201) for live code that the base does not explain. Call again after a
+        heap scan.
+        """
         found = [
             (name, each)
             for name, taken in inventories.items()
@@ -162,7 +173,9 @@ class Situation:
     # ------------------------------------------------------------ live values
 
     def conflict(self, edit: Edit, value: Value, stage: Stage) -> str:
-        """Why the live value of a name stands against the edit; "" when it is what the base gives."""
+        """Why the live value of a name stands against the edit; "" when it is what the base
+        gives.
+        """
         live = stage.present(edit)
         if edit.kind == "removed" or same(live, value.old) or same(live, value.new):
             return ""
@@ -171,17 +184,18 @@ class Situation:
         return f"the live value ({brief(live)}) is not what the base gives ({brief(value.old)})"
 
     def same_test(self, edit: Edit, stage: Stage, changed: Mapping[Name, str]) -> bool:
-        """Whether an unchanged `if` decides as before, and only its test reads a name of `changed`."""
+        """Whether an unchanged `if` decides as before, and only its test reads a name of
+        `changed`.
+        """
         item = edit.new[-1]
         node = item.node
         each = self.versions.get(edit.module) or stage.versions[edit.module]
         if not isinstance(node, ast.If) or each.new is None:
             return False
-        for read in uses(*node.body, *node.orelse).reads:
-            if any(
-                name in changed
-                for name in meanings(each.new.outline, item.scope, read, stage.versions)
-            ):
+        outline = each.new.outline
+        for used in uses(*node.body, *node.orelse).reads:
+            names = meanings(outline, item.scope, used, stage.versions)
+            if any(name in changed for name in names):
                 return False
         target = ast.copy_location(ast.Name("zdpatch_test", ast.Store()), node)
         twin = Item(
@@ -221,7 +235,9 @@ def _drifted(name: str, why: str) -> Refused:
 
 
 def _not_as_main(change: ModuleChange, module: ModuleType | None) -> None:
-    """Code that was started as `python -m name` lives in `__main__`; under its own name it would be a second copy."""
+    """Code that was started as `python -m name` lives in `__main__`; under its own name it would be
+    a second copy.
+    """
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if module is None and spec is not None and spec.name == change.name:

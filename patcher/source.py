@@ -1,4 +1,5 @@
-"""A patch is the base and the new source of every module it changes; nothing else is trusted or needed.
+"""A patch is the base and the new source of every module it changes; nothing else is trusted or
+needed.
 
 Source is kept as the bytes of the file: encoding cookies, line ends and all.
 """
@@ -13,7 +14,8 @@ class ModuleChange:
     """One module of a patch, before and after.
 
     `base is None`: the module is added. `new is None`: it is removed. `base == new`: only values it
-    takes from a changed module change here. `path` is relative to the import root ("jinja2/filters.py").
+    takes from a changed module change here. `path` is relative to the import root
+    ("jinja2/filters.py").
     """
 
     name: str
@@ -25,12 +27,16 @@ class ModuleChange:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """What the engine is asked to do: bring these modules from base to new. `id` names it in file names and logs."""
+    """What the engine is asked to do: bring these modules from base to new. `id` names it in file
+    names and logs.
+    """
 
     id: str
     changes: tuple[ModuleChange, ...]
 
 
 def file_name(patch_id: str, path: str) -> str:
-    """The `co_filename` of patched code: a traceback names the patch, and no file on disk can shadow it."""
+    """The `co_filename` of patched code: a traceback names the patch, and no file on disk can
+    shadow it.
+    """
     return f"<zdpatch {patch_id} {path}>"

@@ -1,21 +1,27 @@
-"""Changed is transitive: an unchanged statement which read a changed name when it ran is itself changed.
+"""Changed is transitive: an unchanged statement which read a changed name when it ran is itself
+changed.
 
-Names are (module, qualified name) pairs. Reads are followed through imports, attribute chains and class
-scopes; calls through the functions that a changed function is called by. (DESIGN of the classification:
+Names are (module, qualified name) pairs. Reads are followed through imports, attribute chains and
+class
+scopes; calls through the functions that a changed function is called by. (An example:
 `MAX` from 5 to 6 changes `UA = f"lib/{MAX}"` and `def f(n=MAX)`, which nobody edited.)
 """
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes
 from zdpatch.patcher.diff import BODY, DECORATORS, DEFAULTS, Edit, ModuleVersions, Version, defaults
 from zdpatch.patcher.names import FunctionNode, uses
-from zdpatch.patcher.outline import Item, Outline
 from zdpatch.patcher.purity import origin
+
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from zdpatch.patcher.outline import Item, Outline
 
 Name = tuple[str, str]
 
@@ -229,7 +235,9 @@ def _changed_functions(edits: Iterable[Edit]) -> dict[Name, str]:
 
 
 def _outer_differs(old: CodeType, new: CodeType) -> bool:
-    """False when only functions made by the call differ (a decorator's wrapper): these are patched where they live."""
+    """False when only functions made by the call differ (a decorator's wrapper): these are patched
+    where they live.
+    """
     return codes.digest(_alone(old)) != codes.digest(_alone(new))
 
 
@@ -253,7 +261,9 @@ def _callers(versions: Mapping[str, ModuleVersions], changed: dict[Name, str]) -
 
 
 def _call_graph(versions: Mapping[str, ModuleVersions]) -> dict[Name, list[Name]]:
-    """Callers by callee, over module-level functions: every global name a function's code loads counts as called."""
+    """Callers by callee, over module-level functions: every global name a function's code loads
+    counts as called.
+    """
     found: dict[Name, list[Name]] = {}
     for each in versions.values():
         if each.new is None:

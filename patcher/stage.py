@@ -1,26 +1,30 @@
-"""New values and definitions are made here, ahead of the flip, each once and in the order they need each other; nothing live is written."""
+"""New values and definitions are made here, ahead of the flip, each once and in the order they need
+each other; nothing live is written.
+"""
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import copy
 import sys
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from types import FunctionType, ModuleType
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher.diff import ANNOTATIONS, Edit, ModuleVersions, changed_defaults
-from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run, same
+from zdpatch.patcher.evaluate import Place, guard, live_import, run, same
 from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.outline import Item, Outline
 from zdpatch.patcher.purity import is_typing
 from zdpatch.patcher.spread import Name, meanings, split
 from zdpatch.patcher.swap import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from importlib.machinery import ModuleSpec
 
 _LAZY: Final = __future__.annotations.compiler_flag
 _HOLDER: Final = "zdpatch_default"
@@ -74,7 +78,9 @@ class Stage:
     # ------------------------------------------------------------ lookup
 
     def find(self, module: str, name: str) -> object:
-        """The new value behind a dotted name read in `module` ("" for an import's full name); MISSING if unchanged."""
+        """The new value behind a dotted name read in `module` ("" for an import's full name);
+        MISSING if unchanged.
+        """
         if not module:
             return self._imported(name)
         each = self.versions.get(module)
@@ -105,7 +111,9 @@ class Stage:
     # ------------------------------------------------------------ modules
 
     def load(self, name: str) -> ModuleType:
-        """A module of the patch which is not loaded yet, executed from its new source. Raises what it raises."""
+        """A module of the patch which is not loaded yet, executed from its new source. Raises what
+        it raises.
+        """
         if name in self.modules:
             return self.modules[name]
         each = self.versions[name]
@@ -160,14 +168,16 @@ class Stage:
         items = [item for item in edit.new if isinstance(item.node, ast.AnnAssign)]
         if not items:
             return MISSING
-        node = cast(ast.AnnAssign, copy.deepcopy(items[-1].node))
+        node = cast("ast.AnnAssign", copy.deepcopy(items[-1].node))
         node.value = None
         bare = Item("field", edit.scope, items[-1].names, node)
         table = run([bare], self.place(edit), self.find).get("__annotations__")
         return cast("dict[str, object]", table).get(name, MISSING)
 
     def _old(self, edit: Edit) -> object:
-        """What the base gives the name. For what has no value to compare (functions, state), what is live."""
+        """What the base gives the name. For what has no value to compare (functions, state), what
+        is live.
+        """
         if not edit.old:
             return MISSING
         live = self.present(edit)
@@ -193,7 +203,9 @@ class Stage:
         return cast("Mapping[str, object]", type.__dict__["__dict__"].__get__(cls))
 
     def place(self, edit: Edit, *, new: bool = True) -> Place:
-        """Where the statements of an edit run; with `new`, in a class with the new values staged so far."""
+        """Where the statements of an edit run; with `new`, in a class with the new values staged so
+        far.
+        """
         each = self.versions[edit.module]
         assert each.new is not None
         outline = each.new.outline
@@ -224,12 +236,13 @@ class Stage:
     # ------------------------------------------------------------ functions
 
     def remade(self, edit: Edit, *, new: bool) -> FunctionType:
-        """The function of an edit made again without its decorators, to read defaults and annotations from.
+        """The function of an edit made again without its decorators, to read defaults and
+        annotations from.
 
         Only default expressions which the edit changes are evaluated; the others are None in it.
         """
         item = (edit.new if new else edit.old)[-1]
-        node = copy.deepcopy(cast(FunctionNode, item.node))
+        node = copy.deepcopy(cast("FunctionNode", item.node))
         node.decorator_list = []
         changed = changed_defaults(edit)
         _blank(node.args, changed)

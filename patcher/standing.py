@@ -1,23 +1,29 @@
-"""How a process stands to a patch is read from what it runs, or would import: the base, the new source already, or something else."""
+"""How a process stands to a patch is read from what it runs, or would import: the base, the new
+source already, or something else.
+"""
 
 from __future__ import annotations
 
 import sys
-from types import CodeType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from zdpatch.patcher import codes, inventory, overlay
 from zdpatch.patcher.diff import ModuleVersions, Version, diff, read
 from zdpatch.patcher.evaluate import same
 from zdpatch.patcher.situation import Situation
-from zdpatch.patcher.source import Patch
 from zdpatch.patcher.stage import Stage
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from zdpatch.patcher.source import Patch
 
 Standing = Literal["base", "absorbed", "superseded"]
 
 
 def standing(patch: Patch, known: tuple[CodeType, ...] = ()) -> Standing:
-    """ "base": the patch can be decided here. "absorbed": every module is at its new source already.
+    """ "base": the patch can be decided here. "absorbed": every module is at its new source
+    already.
     "superseded": anything else, also when only some modules are at the base.
     """
     versions = [read(change, patch.id) for change in patch.changes]

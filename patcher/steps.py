@@ -1,19 +1,19 @@
-"""Allowed edits become steps on live objects: one slot each, with the value it has and the value it gets."""
+"""Allowed edits become steps on live objects: one slot each, with the value it has and the value it
+gets.
+"""
 
 from __future__ import annotations
 
 import ast
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from zdpatch.patcher import codes, inventory, overlay, reach
 from zdpatch.patcher.compiler import fitted
 from zdpatch.patcher.diff import (
-    changed_defaults,
     ANNOTATIONS,
     BODY,
     DEFAULTS,
@@ -21,16 +21,21 @@ from zdpatch.patcher.diff import (
     SIGNATURE,
     Edit,
     ModuleVersions,
+    changed_defaults,
     defaults,
 )
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.evaluate import same
-from zdpatch.patcher.inventory import Binding, Inventory, LiveFunction
 from zdpatch.patcher.names import FunctionNode, mangled
-from zdpatch.patcher.situation import Situation
-from zdpatch.patcher.spread import Name
-from zdpatch.patcher.stage import Stage
 from zdpatch.patcher.swap import MISSING, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from zdpatch.patcher.inventory import Binding, Inventory, LiveFunction
+    from zdpatch.patcher.situation import Situation
+    from zdpatch.patcher.spread import Name
+    from zdpatch.patcher.stage import Stage
 
 _CACHED = type(functools.lru_cache(len))
 
@@ -150,7 +155,7 @@ class Builder:
             return
         try:
             made = self.stage.remade(edit, new=True)
-        except Exception as error:  # noqa: BLE001 - expressions of the patch may raise anything
+        except Exception as error:  # noqa: BLE001 - code of the patch may raise anything
             self._refuse(edit, "X", f"making it raises {type(error).__name__}: {error}")
             return
         for each in live:
@@ -162,7 +167,9 @@ class Builder:
                 self._copied(edit, each.function, "__annotations__", made.__annotations__)
 
     def _copied(self, edit: Edit, function: FunctionType, name: str, value: object) -> None:
-        """Set metadata on a function, and on the wrappers that took the very same object from it."""
+        """Set metadata on a function, and on the wrappers that took the very same object
+        from it.
+        """
         old = getattr(function, name)
         self._set(function, name, value, old, f"{edit.path}.{name}")
         for wrapper in self._wrappers(edit, function):
@@ -217,7 +224,7 @@ class Builder:
             return ""
         try:
             old = self.stage.remade(edit, new=False)
-        except Exception:  # noqa: BLE001 - an old default that cannot be made again cannot be compared
+        except Exception:  # noqa: BLE001 - code of the patch may raise anything
             return ""
         before = default_values(cast("FunctionNode", edit.old[-1].node), old) or {}
         for name in sorted(compared):
@@ -271,7 +278,7 @@ class Builder:
         name = mangled(edit.scope, edit.qualname.rpartition(".")[2])
         try:
             value = self.stage.annotation(edit, name)
-        except Exception as error:  # noqa: BLE001 - annotations of the patch may raise anything
+        except Exception as error:  # noqa: BLE001 - code of the patch may raise anything
             self._refuse(edit, "X", f"its annotation raises {type(error).__name__}: {error}")
             return
         present = known.get(name, MISSING)
@@ -327,13 +334,15 @@ def _merged(edits: Iterable[Edit]) -> list[Edit]:
         )
         if key in found:
             was = found[key]
-            edit = replace(was, facets=was.facets | edit.facets, stale=was.stale | edit.stale)  # noqa: PLW2901
+            edit = replace(was, facets=was.facets | edit.facets, stale=was.stale | edit.stale)  # noqa: PLW2901 - the merged one takes its place
         found[key] = edit
     return list(found.values())
 
 
 def default_values(node: FunctionNode, function: FunctionType) -> dict[str, object] | None:
-    """The default objects of a function by parameter name; None when they do not fit the definition."""
+    """The default objects of a function by parameter name; None when they do not fit the
+    definition.
+    """
     args = node.args
     positional = [each.arg for each in [*args.posonlyargs, *args.args]]
     named = positional[len(positional) - len(args.defaults) :]

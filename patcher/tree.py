@@ -1,16 +1,19 @@
-"""A source tree is the Python modules of one import root and the digests of everything else in it."""
+"""A source tree is the Python modules of one import root, and the digests of all else in it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher.diff import diff, read
 from zdpatch.patcher.errors import AuthorError
 from zdpatch.patcher.source import ModuleChange, Patch
 from zdpatch.patcher.spread import Name, stale_reads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,12 @@ def _module_name(path: str) -> str | None:
     return ".".join(parts) if parts and all(part.isidentifier() for part in parts) else None
 
 
-def make_patch(id: str, base: SourceTree, new: SourceTree) -> Patch:  # noqa: A002
+def make_patch(id: str, base: SourceTree, new: SourceTree) -> Patch:
     """The patch that brings `base` to `new`: every module whose source differs, and every module of
     the tree which took a changed value from one of these when it was imported (base equal to new).
 
-    Raises AuthorError ZDP-211 for changed data files, Refused ZDP-206 for a source that does not parse,
+    Raises AuthorError ZDP-211 for changed data files, Refused ZDP-206 for a source that does not
+    parse,
     AuthorError ZDP-001 when nothing differs.
     """
     _same_data(base, new)
@@ -83,9 +87,8 @@ def make_patch(id: str, base: SourceTree, new: SourceTree) -> Patch:  # noqa: A0
 def _change(base: ModuleSource | None, new: ModuleSource | None) -> ModuleChange:
     present = new or base
     assert present is not None
-    return ModuleChange(
-        present.name, present.path, present.package, base and base.source, new and new.source
-    )
+    sources = [None if each is None else each.source for each in (base, new)]
+    return ModuleChange(present.name, present.path, present.package, sources[0], sources[1])
 
 
 def _same_data(base: SourceTree, new: SourceTree) -> None:
@@ -106,7 +109,7 @@ def _dependents(
     id: str,
     changes: Mapping[str, ModuleChange],
     base: SourceTree,
-    new: SourceTree,  # noqa: A002
+    new: SourceTree,
 ) -> list[str]:
     """Unchanged modules of the tree with import-time statements which read a name that changes."""
     unchanged = {
