@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from zdpatch.agent.identity import own_key
 from zdpatch.agent.protocol import (
     Apply,
     ApplyResult,
@@ -26,6 +27,7 @@ from zdpatch.agent.protocol import (
     VerdictRow,
 )
 from zdpatch.cli.errors import error_json
+from zdpatch.cli.select import has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -128,13 +130,18 @@ def apply(
 
 def _ask_again(client: Client, digest: str, targets: list[Target]) -> list[Target]:
     """Find out what became of targets whose answer to `apply` never came."""
+    here = own_key()
     unsure = [target.ref for target in targets if target.outcome == "unknown"]
     states = {ref.agent: state for ref, state in patch_states(client, digest, unsure)}
     for i, target in enumerate(targets):
-        if target.outcome != "unknown" or (state := states.get(target.ref.agent)) is None:
+        if target.outcome != "unknown":
             continue
-        outcome = "applied" if state in IN_PLACE else "failed" if state in OUT else "unknown"
-        targets[i] = replace(target, outcome=outcome, state=state)
+        state = states.get(target.ref.agent)
+        if state is not None:
+            outcome = "applied" if state in IN_PLACE else "failed" if state in OUT else "unknown"
+            targets[i] = replace(target, outcome=outcome, state=state)
+        elif has_ended(target.ref, here):
+            targets[i] = replace(target, outcome="ended", state="")
     return targets
 
 

@@ -190,7 +190,7 @@ class Push:
         )
         with uninterrupted():
             targets = fleet.apply(self.client, header, targets, timeout_s=self.wish.request_s)
-            failed = fleet.count_of(targets, "failed", "unknown")
+            failed = fleet.count_of(targets, "failed", "unknown", "ended")
             if failed and not self.wish.partial:
                 targets = fleet.undo(self.client, self.file.digest, targets)
                 raise report.failure(self.file, targets)
@@ -217,7 +217,9 @@ class Push:
                 raise report.ended_badly(self.file, targets)
             if code == errors.DONE and any(target.state == "trial" for target in targets):
                 code = errors.STILL_GOING
-        if fleet.count_of(targets, "refused", "failed", "unknown"):
+        # A worker that ended during the trial was recycled, unless none is left.
+        gone = fleet.count_of(targets, "ended") == len(targets)
+        if gone or any(target.error is not None for target in targets):
             state, code = "partial", errors.DEGRADED
         self._result(state, targets, report.outcome_lines)
         return code

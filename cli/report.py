@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Lines: TypeAlias = Callable[[Output, BundleFile, Sequence[Target]], Iterable[str]]
 
+_WRONG: Final = frozenset({"failed", "unknown", "stuck", "ended"})
 MAX_ROWS: Final = 40  # of one list; the rest is counted
 ROW_WORDS: Final = {
     "A": "in place",
@@ -162,7 +163,7 @@ def refusal(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
 
 def failure(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
     """The error for a push that failed somewhere while it was applied and was undone elsewhere."""
-    failed = [target for target in targets if target.outcome in {"failed", "unknown", "stuck"}]
+    failed = [target for target in targets if target.outcome in _WRONG]
     stuck = fleet.count_of(targets, "stuck")
     reverted = fleet.count_of(targets, "reverted")
     follow = f"zdpatch status; zdpatch rollback {file.manifest.id}"
@@ -177,6 +178,9 @@ def failure(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
 
 
 def _before(targets: Sequence[Target]) -> str:
+    if ended := fleet.count_of(targets, "ended"):
+        number = count(ended, "process", "processes")
+        return f"{number} ended; what is started instead is as the journal says."
     already = fleet.count_of(targets, "already")
     return f"As before: in {already} of {len(targets)}." if already else UNCHANGED
 

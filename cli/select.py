@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.agent.home import AgentFile, Door, read_agents
 from zdpatch.agent.identity import ProcessKey, life, own_key
 from zdpatch.cli.errors import usage
+from zdpatch.patcher.errors import OperatorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,8 +59,9 @@ def discover(home: Path) -> list[AgentFile]:
     """Every living agent of this home, by app and pid; what dead ones of ours left is removed.
 
     A home without agents is empty, not wrong. A process of another pid namespace counts as living:
-    only its answer can tell.
+    only its answer can tell. Raises ZDP-403 when this user may not look, ZDP-002 when nobody can.
     """
+    _check_readable(home / "agents")
     here = own_key()
     found: list[AgentFile] = []
     for ref in read_agents(home):
@@ -70,6 +72,22 @@ def discover(home: Path) -> list[AgentFile]:
         else:
             found.append(ref)
     return sorted(found, key=lambda ref: (ref.app, ref.pid, ref.agent))
+
+
+def _check_readable(folder: Path) -> None:
+    """Not being allowed to look is another thing than finding nothing."""
+    try:
+        os.scandir(folder).close()
+    except FileNotFoundError:
+        return
+    except PermissionError as error:
+        raise OperatorError(
+            "ZDP-403",
+            f"{folder} cannot be read by this user",
+            next="become the service's user, or start the service with ZDPATCH_GROUP",
+        ) from error
+    except OSError as error:
+        raise OperatorError("ZDP-002", f"{folder} cannot be read: {error.strerror}") from error
 
 
 def has_ended(ref: AgentFile, here: ProcessKey) -> bool:

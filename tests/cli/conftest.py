@@ -20,7 +20,7 @@ import zmq
 
 from zdpatch.agent import protocol
 from zdpatch.agent.home import AgentFile
-from zdpatch.agent.identity import boot_name, creation_time, own_key, start_ticks
+from zdpatch.agent.identity import ProcessKey, boot_name, creation_time, own_key, start_ticks
 from zdpatch.agent.protocol import AgentInfo, PatchRow
 from zdpatch.cli.main import main
 from zdpatch.patcher.errors import ProcessError, ZdpatchError
@@ -53,14 +53,15 @@ class FakeAgent:
     A script returns a result, an error, raw bytes for the body, or `SILENT`.
     """
 
-    def __init__(self, home: Path, name: str, app: str, labels: Mapping[str, str]) -> None:
+    def __init__(
+        self, home: Path, name: str, app: str, labels: Mapping[str, str], key: ProcessKey
+    ) -> None:
         self.name = name
         self.folder = home / "agents" / name
         self.folder.mkdir(parents=True)
         self.script: dict[str, Callable[[Request], Reply]] = {}
         self.heard: list[str] = []
         self.patches: dict[str, PatchRow] = {}
-        key = own_key()
         endpoint = f"ipc://{self.folder / 's'}"
         self.card = AgentFile(
             agent=name,
@@ -249,7 +250,17 @@ class Fleet:
 
     def add(self, name: str = "", app: str = "shop", **labels: str) -> FakeAgent:
         """One more agent that answers."""
-        agent = FakeAgent(self.home, name or f"{app}-{len(self.agents) + 1}", app, labels)
+        return self._add(name or f"{app}-{len(self.agents) + 1}", app, labels, own_key())
+
+    def add_for(self, child: subprocess.Popen[bytes]) -> FakeAgent:
+        """One that speaks for another process."""
+        ticks = start_ticks(child.pid)
+        assert ticks is not None
+        key = ProcessKey(child.pid, ticks, boot_name())
+        return self._add(f"shop-{child.pid}", "shop", {}, key)
+
+    def _add(self, name: str, app: str, labels: Mapping[str, str], key: ProcessKey) -> FakeAgent:
+        agent = FakeAgent(self.home, name, app, labels, key)
         self.agents.append(agent)
         return agent
 

@@ -28,6 +28,13 @@ def test_status_without_agents(cli: Cli) -> None:
     assert "No agents" in ran.out
 
 
+def test_home_that_cannot_be_read(cli: Cli) -> None:
+    """Not being able to look is an error, not an empty answer."""
+    (cli.home / "agents").write_text("")
+    ran = cli("status", "--json")
+    assert (ran.code, ran.error["code"]) == (2, "ZDP-002")
+
+
 def test_status_in_step(cli: Cli, fleet: Fleet) -> None:
     """Processes with the same patches are in step: exit 0, a row each."""
     for agent in (fleet.add(), fleet.add()):

@@ -9,6 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from zdpatch.patcher.errors import ProcessError, Refused, Verdict
@@ -150,6 +151,27 @@ def test_lost_answer_is_looked_up(cli: Cli, fleet: Fleet, bundle: Path) -> None:
     assert ran.json["targets"][0]["patch_state"] == "trial"
 
 
+def test_process_that_ends_while_it_applies(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """If a process dies during the apply, the others are reverted: exit 6; alone it is exit 5."""
+    for others, code in (([fleet.add()], 6), ([], 5)):
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            dying = fleet.add_for(child)
+
+            def die(_request: Request, child: subprocess.Popen[bytes] = child) -> bytes:
+                child.kill()
+                child.wait()
+                return b""
+
+            dying.script["apply"] = die
+            ran = cli("push", bundle, "--yes", "--json")
+        assert ran.code == code
+        assert "ended" in ran.error["cause"]
+        assert [agent.states for agent in others] == [["reverted"]] * len(others)
+        for agent in others:
+            agent.card = msgspec.structs.replace(agent.card, app="billing")
+            agent.announce()
+
+
 def test_silent_agent(cli: Cli, fleet: Fleet, bundle: Path) -> None:
     """An agent that says nothing is not reached: exit 5, and the others stay as they were."""
     other, silent = fleet.add(), fleet.add()
@@ -279,6 +301,25 @@ def test_wait_sees_the_revert(cli: Cli, fleet: Fleet, bundle: Path) -> None:
     ran = cli("push", bundle, "--yes", "--wait", "--json")
     assert ran.code == 6
     assert ran.error["code"] == "ZDP-501"
+
+
+def test_wait_survives_a_recycled_worker(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """A worker that ends during the trial is no failure while another one keeps the patch."""
+    agent = fleet.add()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        recycled = fleet.add_for(child)
+
+        def end(_request: Request) -> bytes:
+            child.kill()
+            child.wait()
+            agent.put(next(iter(agent.patches)), "confirmed")
+            return b""
+
+        recycled.script["status"] = end
+        ran = cli("push", bundle, "--yes", "--wait", "--json")
+    assert ran.code == 0
+    outcomes = {target["agent"]: target["outcome"] for target in ran.json["targets"]}
+    assert outcomes == {agent.name: "applied", recycled.name: "ended"}
 
 
 def test_wait_runs_out_of_time(cli: Cli, fleet: Fleet, bundle: Path) -> None:
