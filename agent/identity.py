@@ -100,7 +100,7 @@ def own_key() -> ProcessKey:
 
 def boot_name() -> str:
     """The boot and the pid namespace that a pid is meant in."""
-    boot = (_PROC / "sys/kernel/random/boot_id").read_text("ascii").strip()
+    boot = (_PROC / "sys/kernel/random/boot_id").read_bytes().decode().strip()
     return f"{boot}/{(_PROC / 'self/ns/pid').readlink()}"
 
 
@@ -117,7 +117,7 @@ def start_ticks(pid: int) -> int | None:
 
 def creation_time(ticks: int) -> float:
     """Unix seconds of a start in clock ticks after boot, as psutil counts it."""
-    for line in (_PROC / "stat").read_text("ascii").splitlines():
+    for line in (_PROC / "stat").read_bytes().decode().splitlines():
         if line.startswith("btime "):
             return float(line[6:]) + ticks / os.sysconf("SC_CLK_TCK")
     raise OSError("/proc/stat has no btime")

@@ -18,6 +18,7 @@ sys.path.insert(0, SPEC["tree"])
 
 from shop import cart  # noqa: E402 - the tree is known only now
 
+from zdpatch.agent import local  # noqa: E402, F401 - loaded before the user may change
 from zdpatch.agent.config import configure  # noqa: E402
 from zdpatch.agent.handle import Handle  # noqa: E402
 from zdpatch.agent.launch import launch  # noqa: E402
@@ -65,6 +66,11 @@ def short() -> int:
 
 def main() -> None:
     """Serve lines until there are no more."""
+    if uid := SPEC.get("uid"):
+        # the interpreter's own files may be out of reach from here on
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
     scope: dict[str, Any] = {**globals(), "old": cart.vat}
     scope["handle"] = start()
     print(json.dumps("ready"), flush=True)

@@ -185,6 +185,7 @@ class Site:
         release: str = "1.4",
         env: Any = None,
         command: list[str] | None = None,
+        uid: int = 0,
     ) -> Child:
         """A process; it has read its first line when this returns (or died at a step)."""
         spec: dict[str, Any] = {
@@ -193,6 +194,7 @@ class Site:
             "kill": kill,
             "now": now,
             "release": release,
+            "uid": uid,
         }
         child = Child(self, command or [sys.executable, str(CHILD)], spec, env or {})
         self._children.append(child)

@@ -40,7 +40,11 @@ def test_the_way_of_a_patch(site: Any) -> None:
     assert plan.result["modules"] == ["shop.cart"]
     assert child.tell("cart.vat()") == 1
     applied = operator.ask(Apply(digest, trial_s=60))
-    assert (applied.code, applied.result["state"], applied.result["functions"]) == ("ok", "trial", 1)
+    assert (applied.code, applied.result["state"], applied.result["functions"]) == (
+        "ok",
+        "trial",
+        1,
+    )
     assert child.tell("[cart.vat(), old()]") == [2, 2]
     assert child.tell("list(__import__('zdpatch.agent').agent.active())") == ["FIX-1"]
     again = operator.ask(Apply(digest))

@@ -1,0 +1,130 @@
+"""Only the service's user, root and the operators' group get an answer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from zdpatch.agent.protocol import Apply, History, Stage
+from zdpatch.agent.transport import Peer, admits
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users"),
+]
+
+NOBODY = 65534
+OPERATORS = 61234  # a group that no user database knows
+
+ASK = """
+import os, sys, json
+uid, gid, groups, endpoint = json.loads(sys.argv[1])
+import zmq
+from zdpatch.agent import protocol
+os.setgroups(groups); os.setgid(gid); os.setuid(uid)
+context = zmq.Context()
+socket = context.socket(zmq.DEALER)
+socket.setsockopt(zmq.LINGER, 0)
+socket.connect(endpoint)
+socket.send_multipart(protocol.encode_request(protocol.Hello(), b"m" * 16))
+print("answer" if socket.poll(1500) else "silence")
+socket.close()
+context.term()
+"""
+
+
+def ask(endpoint: str, uid: int, gid: int, groups: list[int]) -> str:
+    """ "answer" or "silence" for that user."""
+    import json  # noqa: PLC0415
+
+    spec = json.dumps([uid, gid, groups, endpoint])
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, spec], capture_output=True, text=True, check=True, timeout=30
+    )
+    return done.stdout.strip()
+
+
+def open_the_way(site: Any) -> None:
+    """pytest's own directories are private; here the agent's must be what keeps people out."""
+    for above in (site.root, *site.root.parents):
+        if str(above).startswith("/tmp/"):
+            above.chmod(above.stat().st_mode | 0o011)
+
+
+def test_nobody_is_refused(site: Any) -> None:
+    """Without a group only the service's user and root get an answer, even on an open socket."""
+    open_the_way(site)
+    door = site.start().door()
+    assert ask(door.endpoint, 0, 0, []) == "answer"
+    assert ask(door.endpoint, NOBODY, NOBODY, []) == "silence"
+    place = os.path.dirname(door.endpoint.removeprefix("ipc://"))
+    for path in (site.home, site.home / "agents", place):
+        os.chmod(path, 0o755)
+    os.chmod(f"{place}/s", 0o777)
+    assert ask(door.endpoint, NOBODY, NOBODY, []) == "silence"
+    assert ask(door.endpoint, 0, 0, []) == "answer"
+
+
+def test_the_operators_group(site: Any) -> None:
+    """Members of ZDPATCH_GROUP, primary or supplementary, get an answer; others do not."""
+    open_the_way(site)
+    child = site.start(env={"ZDPATCH_GROUP": str(OPERATORS)})
+    door = child.door()
+    assert ask(door.endpoint, NOBODY, OPERATORS, []) == "answer"
+    assert ask(door.endpoint, NOBODY, NOBODY, [OPERATORS]) == "answer"
+    assert ask(door.endpoint, NOBODY, NOBODY, []) == "silence"
+    place = os.path.dirname(door.endpoint.removeprefix("ipc://"))
+    modes = {name: os.stat(path).st_mode & 0o777 for name, path in _paths(site, place).items()}
+    assert modes == {
+        "home": 0o710,
+        "agents": 0o750,
+        "own": 0o750,
+        "socket": 0o660,
+        "file": 0o640,
+        "app": 0o700,
+    }
+    for path in (site.home, site.home / "agents", place):
+        os.chmod(path, 0o755)
+    os.chmod(f"{place}/s", 0o777)
+    assert ask(door.endpoint, NOBODY, NOBODY, []) == "silence"
+
+
+def _paths(site: Any, place: str) -> dict[str, Any]:
+    return {
+        "home": site.home,
+        "agents": site.home / "agents",
+        "own": place,
+        "socket": f"{place}/s",
+        "file": f"{place}/agent.json",
+        "app": site.home / "apps" / "shop",
+    }
+
+
+def test_a_service_that_is_not_root(site: Any) -> None:
+    """A service of another user has its home, and answers root and its own user."""
+    open_the_way(site)
+    os.chown(site.home, NOBODY, NOBODY)
+    os.chown(site.home / "trust.json", NOBODY, NOBODY)
+    child = site.start(uid=NOBODY)
+    door = child.door()
+    assert ask(door.endpoint, NOBODY, NOBODY, []) == "answer"
+    assert ask(door.endpoint, 65533, 65533, []) == "silence"
+    operator = site.operator(child)
+    digest, raw = site.fix()
+    assert operator.ask(Stage(digest), raw).code == "ok"
+    assert operator.ask(Apply(digest)).agent.user == "nobody"
+    assert {row["user"] for row in operator.ask(History(audit=True)).result["rows"]} == {"root"}
+
+
+def test_who_is_admitted() -> None:
+    """Root and this user always; a group only when one is configured."""
+    me = os.geteuid()
+    assert admits(Peer(0, 0, 1), None)
+    assert admits(Peer(me, 5, 1), None)
+    assert not admits(Peer(NOBODY, 5, 1), None)
+    assert admits(Peer(NOBODY, 5, 1), 5)
+    assert not admits(Peer(NOBODY, 6, 2**22 + 1), 5)

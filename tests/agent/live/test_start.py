@@ -1,0 +1,255 @@
+"""Starting an agent never fails an application, costs little, and is done before it serves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from zdpatch.agent.protocol import Apply, Hello, Stage, Status
+
+pytestmark = pytest.mark.e2e
+
+
+def run(code: str, **env: str) -> Any:
+    """The last line that a fresh interpreter prints, from JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", **env},
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+OFF = """
+import json, sys
+from zdpatch import agent
+handle = agent.start(app="shop", home="/nowhere/at/all")
+handle.stop()
+loaded = [name for name in ("zmq", "sqlite3", "msgspec", "cryptography") if name in sys.modules]
+print(json.dumps([handle.status(), list(agent.active()), loaded]))
+"""
+
+
+def test_off_is_read_first() -> None:
+    """With ZDPATCH=off nothing is imported, opened or written."""
+    status, active, loaded = run(OFF, ZDPATCH="off")
+    assert status == {"state": "off", "reason": "ZDPATCH=off", "active": []}
+    assert (active, loaded) == ([], [])
+
+
+FAIL = """
+import json, logging, sys
+logging.basicConfig(stream=sys.stderr)
+from zdpatch import agent
+handle = agent.start(**json.loads({arguments!r}))
+print(json.dumps(handle.status()))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"app": "../evil"},
+        {"app": ""},
+        {"app": "shop", "labels": {"a b": "c"}},
+        {"app": "shop", "release": "1\n2"},
+        {"app": "shop", "home": "/proc/nowhere"},
+        {"app": "shop", "home": "/dev/null/x"},
+    ],
+)
+def test_start_never_raises(arguments: dict[str, Any]) -> None:
+    """Whatever is wrong, there is a handle that is off and says why."""
+    status = run(FAIL.format(arguments=json.dumps(arguments)))
+    assert status["state"] == "off"
+    assert status["reason"]
+
+
+@pytest.mark.parametrize("name", ["ZDPATCH_LABELS", "ZDPATCH_GROUP"])
+def test_bad_environment(name: str, tmp_path: Any) -> None:
+    """A bad variable is a reason, not an exception."""
+    code = FAIL.format(arguments=json.dumps({"app": "shop", "home": str(tmp_path / "h")}))
+    status = run(code, **{name: "no such thing"})
+    assert (status["state"], name in status["reason"] or "key=value" in status["reason"]) == (
+        "off",
+        True,
+    )
+
+
+def test_others_may_not_write_the_home(tmp_path: Any) -> None:
+    """A home that others can write to is not used."""
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o777)
+    status = run(FAIL.format(arguments=json.dumps({"app": "shop", "home": str(home)})))
+    assert "others can write" in status["reason"]
+
+
+CHEAP = """
+import json, sys, time
+before = set(sys.modules)
+from zdpatch import agent
+print(json.dumps(sorted({m.partition(".")[0] for m in set(sys.modules) - before})))
+"""
+
+
+def test_importing_costs_nothing() -> None:
+    """`from zdpatch import agent` loads no library at all."""
+    loaded = set(run(CHEAP))
+    assert not loaded & {"zmq", "sqlite3", "msgspec", "cryptography", "logging", "dataclasses"}
+
+
+LEAN = """
+import json, sys
+from zdpatch import agent
+agent.start(app="shop", home={home!r})
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_starting_imports_no_more_than_it_needs(tmp_path: Any) -> None:
+    """No event loop, no second ZeroMQ flavour, no terminal library."""
+    loaded = set(run(LEAN.format(home=str(tmp_path / "home"))))
+    heavy = {
+        *("asyncio", "zmq.asyncio", "zmq.auth", "importlib.metadata", "email", "ssl", "psutil"),
+        *("click", "rich", "securesystemslib", "multiprocessing", "shutil", "tempfile"),
+    }
+    assert not loaded & heavy
+
+
+def test_everything_is_imported_at_start(site: Any) -> None:
+    """A push loads no module: a deploy may have replaced the files meanwhile."""
+    child = site.start()
+    child.door()
+    child.tell("before = set(sys.modules)")
+    digest, raw = site.fix()
+    operator = site.operator(child)
+    operator.ask(Stage(digest), raw)
+    assert operator.ask(Apply(digest, confirm=True)).code == "ok"
+    assert child.tell("sorted(set(sys.modules) - before)") == []
+
+
+def test_no_apply(site: Any) -> None:
+    """ZDPATCH=no-apply brings nothing up, lets nothing in, and answers."""
+    first = site.start()
+    digest, raw = site.fix()
+    operator = site.operator(first)
+    operator.ask(Stage(digest), raw)
+    operator.ask(Apply(digest, confirm=True))
+    first.kill()
+    child = site.start(env={"ZDPATCH": "no-apply"})
+    assert child.tell("cart.vat()") == 1
+    operator = site.operator(child)
+    assert operator.ask(Apply(digest)).code == "ZDP-213"
+    status = operator.ask(Status())
+    assert status.agent.state == "held"
+    assert status.result["held"]["by"] == "ZDPATCH=no-apply"
+    assert status.result["patches"][0]["reason"] == "wanted, and not in this process"
+
+
+def test_patched_before_start_returns(site: Any) -> None:
+    """A restarted process has its patches when start() returns, without socket or network."""
+    first = site.start()
+    digest, raw = site.fix()
+    operator = site.operator(first)
+    operator.ask(Stage(digest), raw)
+    operator.ask(Apply(digest, confirm=True))
+    first.kill()
+    child = site.start(now=False)
+    assert child.tell("cart.vat()") == 2
+    assert child.tell("handle.status()")["reason"] == "not started"
+
+
+def test_a_plain_script_answers_within_two_seconds(site: Any) -> None:
+    """Without `now` the socket opens a second later."""
+    begun = time.monotonic()
+    assert site.operator(site.start(now=False)).ask(Hello()).code == "ok"
+    assert time.monotonic() - begun < 8
+
+
+def test_a_long_home(site: Any) -> None:
+    """A socket path that would be too long goes to a short private directory, and is removed."""
+    site.home = site.root / ("h" * 90)
+    site.home.mkdir(mode=0o700)
+    site.trust()
+    child = site.start()
+    door = child.door()
+    assert len(door.endpoint) < 107
+    assert site.operator(child).ask(Hello()).code == "ok"
+    place = door.endpoint.removeprefix("ipc://").rpartition("/")[0]
+    assert child.tell(f"oct(os.stat({place!r}).st_mode & 0o777)") == "0o700"
+    assert child.end() == 0
+    assert not site.agents()
+    import pathlib  # noqa: PLC0415
+
+    assert not pathlib.Path(place).exists()
+
+
+def test_stop_and_start_again(site: Any) -> None:
+    """A stopped agent answers nobody, keeps its patches in, and a new one reports them."""
+    child = site.start()
+    digest, raw = site.fix()
+    operator = site.operator(child)
+    operator.ask(Stage(digest), raw)
+    operator.ask(Apply(digest, confirm=True))
+    assert child.tell("start().status()")["state"] == "ready"
+    child.tell("handle.stop()")
+    assert child.tell("[handle.status()['reason'], cart.vat()]") == ["stopped", 2]
+    assert site.agents() == []
+
+
+def test_an_ended_process_leaves_nothing(site: Any) -> None:
+    """A normal end removes socket and file, and is no crash for a patch on trial."""
+    digest, raw = site.fix()
+    for _ in range(3):
+        child = site.start()
+        operator = site.operator(child)
+        operator.ask(Stage(digest), raw)
+        assert operator.ask(Apply(digest)).result["state"] == "trial"
+        assert child.end() == 0
+        assert list((site.home / "agents").iterdir()) == []
+
+
+def test_dead_agents_are_swept(site: Any) -> None:
+    """What a killed process left is removed by the next."""
+    first = site.start()
+    first.door()
+    first.kill()
+    second = site.start()
+    mine = second.door().agent
+    assert [path.name for path in (site.home / "agents").iterdir()] == [mine]
+
+
+def test_idle(site: Any) -> None:
+    """An idle agent wakes nobody: no context switch, no CPU time in half a second."""
+    child = site.start()
+    assert site.operator(child).ask(Hello()).code == "ok"
+    look = "[open(f'/proc/self/task/{t}/status').read().split('voluntary_ctxt_switches:')[1].split()[0] for t in sorted(os.listdir('/proc/self/task')) if int(t) != os.getpid()]"
+    child.tell("time.sleep(0.3)")
+    before = child.tell(look)
+    child.tell("time.sleep(0.5)")
+    assert child.tell(look) == before
+
+
+def test_the_journal_cannot_be_written(site: Any) -> None:
+    """A read-only or foreign journal is a clear refusal, and the process serves."""
+    (site.home / "apps" / "shop").mkdir(parents=True, mode=0o700)
+    (site.home / "apps").chmod(0o700)
+    (site.home / "apps" / "shop" / "journal.db").write_bytes(b"not a journal " * 100)
+    child = site.start()
+    assert child.tell("cart.vat()") == 1
+    operator = site.operator(child)
+    digest, raw = site.fix()
+    answer = operator.ask(Stage(digest), raw)
+    assert (answer.code, answer.agent.state) == ("ZDP-301", "off")
+    assert any(
+        "no patch was brought up" in said for said in child.tell("handle.status()")["warnings"]
+    )
