@@ -127,10 +127,12 @@ class PatchedLoader:
         """Run the patched source in the module's namespace."""
         code = self.get_code(self.source.name)
         remember(self.source.filename, self.source.source)
-        if self.origin is not None and self.origin.endswith(tuple(SOURCE_SUFFIXES)):
+        space = reach.namespace(module)
+        fresh = "__builtins__" not in space
+        if fresh and self.origin is not None and self.origin.endswith(tuple(SOURCE_SUFFIXES)):
             # Nothing of this module runs under the file's own name, and `inspect` looks there.
             remember(self.origin, self.source.source)
-        exec(code, reach.namespace(module))  # noqa: S102 (it is a loader)
+        exec(code, space)  # noqa: S102 (it is a loader)
         _executed.add(self.source.name)
 
     def get_code(self, fullname: str) -> CodeType:
