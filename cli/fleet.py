@@ -137,8 +137,10 @@ def _ask_again(client: Client, digest: str, targets: list[Target]) -> list[Targe
         if target.outcome != "unknown":
             continue
         state = states.get(target.ref.agent)
-        if state is not None:
-            outcome = "applied" if state in IN_PLACE else "failed" if state in OUT else "unknown"
+        if state in IN_PLACE:
+            targets[i] = replace(target, outcome="applied", state=state, error=None)
+        elif state is not None:
+            outcome = "failed" if state in OUT else "unknown"
             targets[i] = replace(target, outcome=outcome, state=state)
         elif has_ended(target.ref, here):
             targets[i] = replace(target, outcome="ended", state="")

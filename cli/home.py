@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zdpatch.agent.config import default_home
 from zdpatch.patcher.errors import OperatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
 
-def default_home(env: Mapping[str, str] = os.environ) -> Path:
-    """`ZDPATCH_HOME`, else the XDG state directory's `zdpatch`. Always absolute; may not exist."""
-    if named := env.get("ZDPATCH_HOME"):
-        return Path(named).expanduser().absolute()
-    state = env.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser().absolute() / "zdpatch"
+def given_home() -> Path:
+    """The home that the environment names: the very one that an agent started there would use."""
+    return default_home(os.environ)
 
 
 def private_directory(path: Path) -> Path:

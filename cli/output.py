@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from zdpatch.cli.home import default_home
+from zdpatch.cli.home import given_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ class Output:
     """What a command knows about where its words go. `pass_output` hands it to a command."""
 
     json: bool = False
-    home: Path = field(default_factory=default_home)
+    home: Path = field(default_factory=given_home)
 
     def result(self, schema: str, data: Mapping[str, object], lines: Iterable[str]) -> None:
         """Print the result on stdout: `data` with its `schema` as JSON, or `lines` for people.

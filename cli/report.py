@@ -9,6 +9,7 @@ from zdpatch.cli import fleet
 from zdpatch.cli.client import label
 from zdpatch.cli.errors import FleetError
 from zdpatch.cli.output import Output, clean, count, table
+from zdpatch.cli.verdicts import ROWS
 from zdpatch.patcher.errors import UNCHANGED, Refused
 
 if TYPE_CHECKING:
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 
 _WRONG: Final = frozenset({"failed", "unknown", "stuck", "ended"})
 MAX_ROWS: Final = 40  # of one list; the rest is counted
-ROW_WORDS: Final = {
-    "A": "in place",
-    "Q": "needs a consistent flip",
-    "M": "needs a migration",
-    "R": "needs new workers",
-    "X": "refused",
-}
 
 
 def bundle_json(file: BundleFile) -> dict[str, object]:
@@ -82,7 +76,7 @@ def _plan_rows(targets: Sequence[Target]) -> list[tuple[str, str, str]]:
         if target.plan is None:
             continue
         for verdict in target.plan.verdicts:
-            words = ROW_WORDS.get(verdict.row, verdict.row)
+            words = ROWS.get(verdict.row, verdict.row)
             rows[words, verdict.path, verdict.edit] = None
         for module in target.plan.deferred:
             rows["at import", module, "not imported yet; served patched when it is"] = None
