@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from itertools import chain
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher import codes, reach
 from zdpatch.patcher.drift import Drift, drift
@@ -132,10 +132,26 @@ def _everything_behind(tracked: list[object]) -> list[object]:
     seen[id(seen)] = seen
     frontier: list[object] = list(roots)
     while frontier:
-        found = {id(o): o for o in gc.get_referents(*frontier)}
+        found = {id(o): o for o in _held_by(frontier)}
         frontier = [o for key, o in found.items() if key not in seen]
         seen.update((id(o), o) for o in frontier)
     return list(seen.values())
+
+
+def _held_by(objects: list[object]) -> list[object]:
+    """What these hold. A module holds its namespace.
+
+    Its own traverse function is not asked: that of `_asyncio` in CPython 3.12 hands out objects
+    that were freed (the free list of future iterators), and using one ends the process.
+    """
+    asked: list[object] = []
+    held: list[object] = []
+    for one in objects:
+        if reach.is_a(one, ModuleType):
+            held.append(reach.namespace(cast("ModuleType", one)))
+        else:
+            asked.append(one)
+    return held + gc.get_referents(*asked)
 
 
 def _all_classes() -> list[type]:

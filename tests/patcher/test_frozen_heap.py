@@ -1,0 +1,37 @@
+"""Looking at a frozen heap leaves it as it is: the event loop that runs in it goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LOOP = """
+import asyncio, gc, sys, types
+from zdpatch.patcher import inventory
+
+target = types.ModuleType("target")
+exec("def wanted(): pass", target.__dict__)
+hidden = [target.wanted]  # reached by the walk behind frozen objects alone
+sys.modules["target"] = target
+
+async def main():
+    for _ in range(3):  # leaves freed iterators on the free list of `_asyncio`
+        await asyncio.gather(*(asyncio.sleep(0.001) for _ in range(20)))
+    gc.freeze()
+    for _ in range(5):
+        found = inventory.take(target, heap=True)
+        assert [one.function for one in found.functions["wanted"]] == hidden
+        del found
+        await asyncio.gather(*(asyncio.sleep(0.001) for _ in range(20)))
+    print("went on")
+
+asyncio.run(main())
+"""
+
+
+def test_a_frozen_heap_is_looked_at_under_a_running_loop() -> None:
+    """No freed object of the interpreter is touched: asyncio's free list stays as it was."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOOP], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
