@@ -106,8 +106,9 @@ class Home:
     def _short_place(self) -> Path:
         runtime = os.environ.get("XDG_RUNTIME_DIR")
         # an operators' group cannot pass a private runtime directory
-        usable = runtime and self.gid is None and len(os.fsencode(runtime)) < self._path_bytes - 24
-        place = Path(runtime if usable else "/tmp") / f"zdpatch-{os.urandom(8).hex()}"  # noqa: S108 - new, private and unguessable
+        if not runtime or self.gid or len(os.fsencode(runtime)) > self._path_bytes - 30:
+            runtime = "/tmp"  # noqa: S108 - the directory made in it is new, private, unguessable
+        place = Path(runtime) / f"zdpatch-{os.urandom(8).hex()}"
         place.mkdir(mode=_PRIVATE)
         return place
 

@@ -1,11 +1,9 @@
-"""A process without a process: a real journal and trust file, an engine in memory, a clock by hand."""
+"""A process that is none: real journal and trust file, an engine in memory, a clock by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -21,8 +19,13 @@ from zdpatch.agent.protocol import Apply, Confirm, Revert, Stage
 from zdpatch.agent.verifier import Verifier
 from zdpatch.patcher import bundle
 from zdpatch.patcher.errors import ProcessError, Refused
-from zdpatch.patcher.keyring import TrustPolicy
 from zdpatch.patcher.source import ModuleChange, Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tests.conftest import Mint
 
 ALICE = Actor(1000, "alice", 4242)
 DAY = 86400
@@ -139,21 +142,12 @@ BASE = b"VAT = 1\n"
 FIXED = b"VAT = 2\n"
 
 
-class MakesBundles(Protocol):
-    """The part of the mint that is used here."""
-
-    def bundle(
-        self, *signers: str, changes: Collection[ModuleChange], **fields: object
-    ) -> bytes: ...
-    def policy(self, **fields: object) -> TrustPolicy: ...
-
-
 @dataclass
 class Desk:
     """An operator's desk at one process: what a request would do, without the wire."""
 
     home: Path
-    mint: MakesBundles
+    mint: Mint
     clock: Clock
     engine: MemoryEngine
     gate: Gate
@@ -242,7 +236,7 @@ class Desk:
         return self.another(modules, release=release)
 
 
-def build(
+def build(  # noqa: PLR0917 - the parts of a process
     home: Path,
     clock: Clock,
     engine: MemoryEngine,
@@ -267,7 +261,7 @@ def build(
 
 
 @pytest.fixture
-def desk(tmp_path: Path, mint: Any) -> Iterator[Desk]:  # noqa: ANN401 - the mint's class is in another conftest
+def desk(tmp_path: Path, mint: Mint) -> Iterator[Desk]:
     """One process of the application "shop", started and entered."""
     home = tmp_path / "home"
     Home(Config("shop", home, home / "trust.json")).prepare()

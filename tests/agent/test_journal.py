@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,15 +13,18 @@ from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import MOVES, move
 from zdpatch.patcher.errors import BugError, OperatorError
 
+if TYPE_CHECKING:
+    from tests.agent.conftest import Desk
 
-def audit_rows(desk: Any) -> list[dict[str, Any]]:
+
+def audit_rows(desk: Desk) -> list[dict[str, Any]]:
     """All audit rows, oldest first."""
     with desk.here.journal.read() as ledger:
         rows: list[dict[str, Any]] = ledger.audit_rows(1000)
     return rows[::-1]
 
 
-def test_every_step_is_known(desk: Any) -> None:
+def test_every_step_is_known(desk: Desk) -> None:
     """A life with every verb passes only steps that are listed."""
     digest = desk.push(desk.fix())
     desk.confirm(digest)
@@ -31,7 +34,7 @@ def test_every_step_is_known(desk: Any) -> None:
     assert set(BLOB_STEPS) <= set(desk.gate.passed)
 
 
-def test_the_intent_is_durable_before_the_flip(desk: Any) -> None:
+def test_the_intent_is_durable_before_the_flip(desk: Desk) -> None:
     """Another connection sees the intent before anything is flipped."""
     digest = desk.stage(desk.fix())
     seen: list[tuple[str, bytes]] = []
@@ -47,7 +50,7 @@ def test_the_intent_is_durable_before_the_flip(desk: Any) -> None:
     assert seen == [("applying", b"VAT = 1\n")]
 
 
-def test_private_files(desk: Any) -> None:
+def test_private_files(desk: Desk) -> None:
     """Journal and blobs are for their owner alone."""
     desk.push(desk.fix())
     app = desk.home / "apps" / "shop"
@@ -56,7 +59,7 @@ def test_private_files(desk: Any) -> None:
     assert app.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_newer_schema_refuses(desk: Any) -> None:
+def test_a_newer_schema_refuses(desk: Desk) -> None:
     """A journal of a newer zdpatch is left alone."""
     desk.here.journal.close()
     with sqlite3.connect(desk.here.journal.path) as db:
@@ -67,7 +70,7 @@ def test_a_newer_schema_refuses(desk: Any) -> None:
     assert caught.value.code == "ZDP-301"
 
 
-def test_not_a_database(desk: Any) -> None:
+def test_not_a_database(desk: Desk) -> None:
     """A file that is no journal is said to be none."""
     desk.here.journal.close()
     desk.here.journal.path.write_bytes(b"hello" * 1000)
@@ -75,7 +78,7 @@ def test_not_a_database(desk: Any) -> None:
         desk.stage(desk.fix())
 
 
-def test_old_stages_are_forgotten(desk: Any) -> None:
+def test_old_stages_are_forgotten(desk: Desk) -> None:
     """Only so many bundles wait; their bytes go with them."""
     for seq in range(70):
         desk.stage(desk.fix(seq=100 + seq))
@@ -84,7 +87,7 @@ def test_old_stages_are_forgotten(desk: Any) -> None:
     assert len(list(desk.here.journal.blobs.iterdir())) == desk.here.settings.staged_patches
 
 
-def test_audit_says_who_did_what_with_what_outcome(desk: Any) -> None:
+def test_audit_says_who_did_what_with_what_outcome(desk: Desk) -> None:
     """Each row names user, verb, patch, signer, place and outcome."""
     digest = desk.push(desk.fix())
     desk.revert(digest)
@@ -112,8 +115,8 @@ def test_audit_says_who_did_what_with_what_outcome(desk: Any) -> None:
         "DELETE FROM audit WHERE n = 3",
     ],
 )
-def test_a_broken_chain_shows(desk: Any, attack: str) -> None:
-    """A changed or missing row shows, at the end too; and it takes dropping a trigger to get there."""
+def test_a_broken_chain_shows(desk: Desk, attack: str) -> None:
+    """A changed or missing row shows, at the end too; a trigger must be dropped to get there."""
     desk.push(desk.fix())
     with desk.here.journal.read() as ledger:
         assert ledger.audit_broken_at() is None
@@ -136,7 +139,7 @@ def test_chain_is_pure() -> None:
     assert broken_at([Row(2, "{}", GENESIS, first)], first) == 1
 
 
-def test_no_control_characters(desk: Any) -> None:
+def test_no_control_characters(desk: Desk) -> None:
     """Whatever an operator writes, an audit row is one honest line."""
     evil = "a\nb\x1b[31mc\u202ed" + "x" * 1000
     assert clean(evil).isprintable()
@@ -152,7 +155,7 @@ def test_no_control_characters(desk: Any) -> None:
     assert body_of.__doc__
 
 
-def _some(desk: Any, ledger: Any) -> Any:  # noqa: ANN401
+def _some(desk: Desk, ledger: Any) -> Any:  # noqa: ANN401
     del desk
     return ledger.wanted()[0] if ledger.wanted() else _Nothing
 
@@ -174,7 +177,7 @@ def test_only_the_moves_of_the_table() -> None:
                     move(old, new)
 
 
-def test_history_tells_the_transitions(desk: Any) -> None:
+def test_history_tells_the_transitions(desk: Desk) -> None:
     """Every change of state leaves a row, newest first."""
     digest = desk.push(desk.fix())
     desk.confirm(digest)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from zdpatch.agent import replay
+from zdpatch.agent.ledger import SYSTEM
 from zdpatch.patcher.errors import ProcessError
 
+if TYPE_CHECKING:
+    from tests.agent.conftest import Desk
 
-def said(desk: Any) -> str:
+
+def said(desk: Desk) -> str:
     """All that this process has to say."""
     return " | ".join(desk.here.notices)
 
 
-def test_confirmed_patches_come_back_in_order(desk: Any) -> None:
+def test_confirmed_patches_come_back_in_order(desk: Desk) -> None:
     """Stacked patches come up in the order they were applied, before start returns."""
     one = desk.push(desk.fix(id="ONE", seq=7), confirm=True)
     two = desk.push(desk.fix(b"VAT = 3\n", base=b"VAT = 2\n", id="TWO", seq=8), confirm=True)
@@ -26,14 +30,14 @@ def test_confirmed_patches_come_back_in_order(desk: Any) -> None:
     assert (after.state(one), after.state(two)) == ("confirmed", "confirmed")
 
 
-def test_reverted_patches_stay_out(desk: Any) -> None:
+def test_reverted_patches_stay_out(desk: Desk) -> None:
     """What was reverted is not brought up."""
     desk.push(desk.fix(), confirm=True)
     desk.revert("FIX-1")
     assert desk.restart().here.active() == ()
 
 
-def test_killed_in_trial(desk: Any) -> None:
+def test_killed_in_trial(desk: Desk) -> None:
     """Start 1 retries the trial, start 2 quarantines it, start 3 is clean."""
     digest = desk.push(desk.fix(), trial_s=600)
     first = desk.restart()
@@ -47,7 +51,7 @@ def test_killed_in_trial(desk: Any) -> None:
         third.apply(digest)
 
 
-def test_an_announced_end_is_no_crash(desk: Any) -> None:
+def test_an_announced_end_is_no_crash(desk: Desk) -> None:
     """A process that leaves does not count against the patch on trial."""
     digest = desk.push(desk.fix(), trial_s=600)
     for _ in range(3):
@@ -56,7 +60,7 @@ def test_an_announced_end_is_no_crash(desk: Any) -> None:
         assert desk.state(digest) == "trial"
 
 
-def test_a_crash_after_confirmation_does_not_count(desk: Any) -> None:
+def test_a_crash_after_confirmation_does_not_count(desk: Desk) -> None:
     """A confirmed patch is brought up however often the process dies."""
     desk.push(desk.fix(), confirm=True)
     for _ in range(3):
@@ -64,7 +68,7 @@ def test_a_crash_after_confirmation_does_not_count(desk: Any) -> None:
         assert desk.vat == b"VAT = 2\n"
 
 
-def test_several_dead_workers_are_one_crash(desk: Any) -> None:
+def test_several_dead_workers_are_one_crash(desk: Desk) -> None:
     """Workers that died together count once: the first that starts takes them all together."""
     digest = desk.push(desk.fix(), trial_s=600)
     key = desk.here.identity.key
@@ -74,7 +78,7 @@ def test_several_dead_workers_are_one_crash(desk: Any) -> None:
     assert (after.state(digest), after.wanted(digest)) == ("trial", "trial")
 
 
-def test_a_reboot_is_no_crash(desk: Any) -> None:
+def test_a_reboot_is_no_crash(desk: Desk) -> None:
     """Processes of another boot ended with it."""
     key = desk.here.identity.key
     desk.leave()
@@ -86,7 +90,7 @@ def test_a_reboot_is_no_crash(desk: Any) -> None:
         assert desk.another().state(digest) == "trial"
 
 
-def test_trial_that_ended_while_down(desk: Any) -> None:
+def test_trial_that_ended_while_down(desk: Desk) -> None:
     """A trial whose time passed while no process ran is not taken up."""
     digest = desk.push(desk.fix(), trial_s=60)
     desk.clock.tick(61)
@@ -95,7 +99,7 @@ def test_trial_that_ended_while_down(desk: Any) -> None:
     assert "trial ended" in said(after)
 
 
-def test_a_trial_keeps_its_deadline(desk: Any) -> None:
+def test_a_trial_keeps_its_deadline(desk: Desk) -> None:
     """A restart does not prolong a trial."""
     digest = desk.push(desk.fix(), trial_s=60)
     desk.clock.tick(50)
@@ -103,8 +107,8 @@ def test_a_trial_keeps_its_deadline(desk: Any) -> None:
     assert after.here.mine[digest].deadline == after.clock.steady() + 10
 
 
-def test_superseded_is_said_loudly_and_looked_at_again(desk: Any) -> None:
-    """A release that changed the fixed code goes without the fix, and says so; the old one has it."""
+def test_superseded_is_said_loudly_and_looked_at_again(desk: Desk) -> None:
+    """A release that changed the fixed code goes without the fix, and says so loudly."""
     digest = desk.push(desk.fix(), confirm=True)
     new = desk.restart({"shop.cart": b"VAT = 9\n"})
     assert new.state(digest) == "superseded"
@@ -113,14 +117,14 @@ def test_superseded_is_said_loudly_and_looked_at_again(desk: Any) -> None:
     assert new.restart().vat == b"VAT = 2\n"
 
 
-def test_absorbed(desk: Any) -> None:
+def test_absorbed(desk: Desk) -> None:
     """A release that has the fix needs no patch."""
     digest = desk.push(desk.fix(), confirm=True)
     new = desk.restart({"shop.cart": b"VAT = 2\n"})
     assert (new.state(digest), new.here.active()) == ("absorbed", ())
 
 
-def test_revocation_removes(desk: Any) -> None:
+def test_revocation_removes(desk: Desk) -> None:
     """A revoked patch does not come up again, with a plain word."""
     digest = desk.push(desk.fix(), confirm=True)
     trust = desk.home / "trust.json"
@@ -130,7 +134,7 @@ def test_revocation_removes(desk: Any) -> None:
     assert "revoked" in said(after)
 
 
-def test_expiry_only_warns(desk: Any) -> None:
+def test_expiry_only_warns(desk: Desk) -> None:
     """A bundle past its end keeps running over restarts, and says so."""
     digest = desk.push(desk.fix(not_after=int(desk.clock.wall()) + 60), confirm=True)
     desk.clock.tick(120)
@@ -139,7 +143,7 @@ def test_expiry_only_warns(desk: Any) -> None:
     assert "expired" in said(after)
 
 
-def test_without_trust_nothing_comes_up(desk: Any) -> None:
+def test_without_trust_nothing_comes_up(desk: Desk) -> None:
     """No trust file, no patch, and the application starts."""
     digest = desk.push(desk.fix(), confirm=True)
     (desk.home / "trust.json").unlink()
@@ -148,7 +152,7 @@ def test_without_trust_nothing_comes_up(desk: Any) -> None:
     assert "ZDP-113" in said(after)
 
 
-def test_damaged_blob_is_refused(desk: Any) -> None:
+def test_damaged_blob_is_refused(desk: Desk) -> None:
     """Bytes that changed on disk are not what was accepted."""
     digest = desk.push(desk.fix(), confirm=True)
     for blob in (desk.home / "apps" / "shop" / "blobs").iterdir():
@@ -157,7 +161,7 @@ def test_damaged_blob_is_refused(desk: Any) -> None:
     assert (after.vat, after.state(digest)) == (b"VAT = 1\n", "refused")
 
 
-def test_a_new_release_takes_over_what_was_decided(desk: Any) -> None:
+def test_a_new_release_takes_over_what_was_decided(desk: Desk) -> None:
     """Patches follow to another release; a decision made there holds when the old one returns."""
     digest = desk.push(desk.fix(), confirm=True)
     desk.clock.tick(1)
@@ -171,7 +175,7 @@ def test_a_new_release_takes_over_what_was_decided(desk: Any) -> None:
     assert (old.vat, old.wanted(digest)) == (b"VAT = 1\n", "reverted")
 
 
-def test_blue_and_green_do_not_fight(desk: Any) -> None:
+def test_blue_and_green_do_not_fight(desk: Desk) -> None:
     """While processes of a release run, another release's decisions are not theirs."""
     digest = desk.push(desk.fix(), confirm=True)
     green = desk.another(release="1.5", key=_own_key_with_other_namespace(desk))
@@ -182,12 +186,12 @@ def test_blue_and_green_do_not_fight(desk: Any) -> None:
     assert worker.vat == b"VAT = 2\n"
 
 
-def _own_key_with_other_namespace(desk: Any, mark: str = "x") -> Any:  # noqa: ANN401
+def _own_key_with_other_namespace(desk: Desk, mark: str = "x") -> Any:  # noqa: ANN401
     key = desk.here.identity.key
     return type(key)(key.pid, key.ticks, key.boot + mark)
 
 
-def test_the_rest_comes_later(desk: Any) -> None:
+def test_the_rest_comes_later(desk: Desk) -> None:
     """A replay that takes too long stops between patches and can be taken up again."""
     desk.push(desk.fix(id="ONE", seq=7), confirm=True)
     desk.push(desk.fix(b"VAT = 3\n", base=b"VAT = 2\n", id="TWO", seq=8), confirm=True)
@@ -201,7 +205,7 @@ def test_the_rest_comes_later(desk: Any) -> None:
     assert after.here.active() == ("ONE", "TWO")
 
 
-def test_a_flip_that_fails_at_start_is_said(desk: Any) -> None:
+def test_a_flip_that_fails_at_start_is_said(desk: Desk) -> None:
     """The process starts without a patch that will not go in, which stays wanted."""
     digest = desk.push(desk.fix(), confirm=True)
     desk.leave()
@@ -212,10 +216,12 @@ def test_a_flip_that_fails_at_start_is_said(desk: Any) -> None:
     assert (after.state(digest), after.wanted(digest)) == ("refused", "confirmed")
 
 
-def test_a_child_takes_out_what_is_not_wanted_any_more(desk: Any) -> None:
+def test_a_child_takes_out_what_is_not_wanted_any_more(desk: Desk) -> None:
     """What a child inherited and the application reverted meanwhile goes out of the child."""
     digest = desk.push(desk.fix(), confirm=True)
     with desk.here.journal.write("revert.intent") as ledger:
-        ledger.want(ledger.find(digest), "reverted", until=None, reason="", by=replay.SYSTEM)
+        patch = ledger.find(digest)
+        assert patch is not None
+        ledger.want(patch, "reverted", until=None, reason="", by=SYSTEM)
     replay.agree(desk.here)
     assert (desk.vat, desk.state(digest)) == (b"VAT = 1\n", "reverted")

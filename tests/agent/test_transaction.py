@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from zdpatch.agent import transaction
+from zdpatch.agent.ledger import SYSTEM
 from zdpatch.patcher.errors import OperatorError, ProcessError, ZdpatchError
+
+if TYPE_CHECKING:
+    from tests.agent.conftest import Desk
 
 
 def refused(code: str, call: Any, *args: Any, **kwargs: Any) -> ZdpatchError:  # noqa: ANN401
@@ -18,7 +23,7 @@ def refused(code: str, call: Any, *args: Any, **kwargs: Any) -> ZdpatchError:  #
     return caught.value
 
 
-def test_apply_then_silence_reverts(desk: Any) -> None:
+def test_apply_then_silence_reverts(desk: Desk) -> None:
     """A patch that nobody confirms goes out at its deadline, for process and application."""
     digest = desk.push(desk.fix(), trial_s=60)
     assert (desk.vat, desk.state(digest), desk.wanted(digest)) == (b"VAT = 2\n", "trial", "trial")
@@ -32,7 +37,7 @@ def test_apply_then_silence_reverts(desk: Any) -> None:
     assert transaction.next_deadline(desk.here) is None
 
 
-def test_confirm_ends_the_trial(desk: Any) -> None:
+def test_confirm_ends_the_trial(desk: Desk) -> None:
     """A confirmed patch outlives its deadline."""
     digest = desk.push(desk.fix())
     assert desk.confirm("fix-1") == "confirmed"
@@ -42,7 +47,7 @@ def test_confirm_ends_the_trial(desk: Any) -> None:
     assert (desk.vat, desk.wanted(digest)) == (b"VAT = 2\n", "confirmed")
 
 
-def test_apply_and_confirm_at_once(desk: Any) -> None:
+def test_apply_and_confirm_at_once(desk: Desk) -> None:
     """Intent is always a trial: only what survived its flip is confirmed."""
     digest = desk.stage(desk.fix())
     seen: list[str] = []
@@ -52,7 +57,7 @@ def test_apply_and_confirm_at_once(desk: Any) -> None:
     assert desk.wanted(digest) == "confirmed"
 
 
-def test_apply_again_is_the_same_answer(desk: Any) -> None:
+def test_apply_again_is_the_same_answer(desk: Desk) -> None:
     """Applying an active digest again answers the same and flips nothing."""
     digest = desk.stage(desk.fix())
     first = desk.apply(digest)
@@ -60,7 +65,7 @@ def test_apply_again_is_the_same_answer(desk: Any) -> None:
     assert desk.apply(digest) == first
 
 
-def test_revert_and_apply_again(desk: Any) -> None:
+def test_revert_and_apply_again(desk: Desk) -> None:
     """A reverted patch can come in again, and going out twice is one answer."""
     digest = desk.push(desk.fix(), confirm=True)
     assert desk.revert("FIX-1") == "reverted"
@@ -70,7 +75,7 @@ def test_revert_and_apply_again(desk: Any) -> None:
     assert desk.vat == b"VAT = 2\n"
 
 
-def test_only_staged_digests(desk: Any) -> None:
+def test_only_staged_digests(desk: Desk) -> None:
     """Nothing can be applied, confirmed or reverted that is not here."""
     refused("ZDP-212", desk.apply, "0" * 64)
     refused("ZDP-212", desk.confirm, "FIX-1")
@@ -79,7 +84,7 @@ def test_only_staged_digests(desk: Any) -> None:
     refused("ZDP-213", desk.confirm, "FIX-1")
 
 
-def test_failed_flip_leaves_everything(desk: Any) -> None:
+def test_failed_flip_leaves_everything(desk: Desk) -> None:
     """A flip that raises leaves the journal as it was."""
     digest = desk.stage(desk.fix())
     desk.engine.fails = ProcessError("ZDP-203", "a value was changed")
@@ -91,7 +96,7 @@ def test_failed_flip_leaves_everything(desk: Any) -> None:
     )
 
 
-def test_failed_undo_leaves_everything(desk: Any) -> None:
+def test_failed_undo_leaves_everything(desk: Desk) -> None:
     """An undo that raises leaves the patch wanted, as it was."""
     digest = desk.push(desk.fix(), confirm=True)
     desk.engine.fails = ProcessError("ZDP-209", "shop.cart:VAT is not ours")
@@ -99,7 +104,7 @@ def test_failed_undo_leaves_everything(desk: Any) -> None:
     assert (desk.wanted(digest), desk.state(digest)) == ("confirmed", "confirmed")
 
 
-def test_failed_undo_at_the_deadline_is_tried_again(desk: Any) -> None:
+def test_failed_undo_at_the_deadline_is_tried_again(desk: Desk) -> None:
     """A trial that cannot be taken out is said, and tried again later, not at once."""
     digest = desk.push(desk.fix(), trial_s=60)
     desk.engine.fails = ProcessError("ZDP-209", "shop.cart:VAT is not ours")
@@ -115,7 +120,7 @@ def test_failed_undo_at_the_deadline_is_tried_again(desk: Any) -> None:
     assert desk.state(digest) == "reverted"
 
 
-def test_refused_plan_is_kept_with_its_reason(desk: Any) -> None:
+def test_refused_plan_is_kept_with_its_reason(desk: Desk) -> None:
     """What cannot go in is refused, and may be tried again after staging it again."""
     raw = desk.fix(base=b"VAT = 0\n")
     digest = desk.stage(raw)
@@ -125,11 +130,11 @@ def test_refused_plan_is_kept_with_its_reason(desk: Any) -> None:
     assert desk.wanted(digest) == "staged"
 
 
-def test_hold_blocks_applies_only(desk: Any) -> None:
+def test_hold_blocks_applies_only(desk: Desk) -> None:
     """While applies are held, a patch can go out, and none comes in."""
     digest = desk.push(desk.fix())
     with desk.here.journal.write("hold") as ledger:
-        ledger.hold(desk.here and transaction.SYSTEM, "freeze")
+        ledger.hold(SYSTEM, "freeze")
     desk.revert(digest)
     error = refused("ZDP-213", desk.apply, digest)
     assert "freeze" in error.cause
@@ -138,13 +143,13 @@ def test_hold_blocks_applies_only(desk: Any) -> None:
     desk.apply(digest)
 
 
-def test_no_apply(desk: Any) -> None:
+def test_no_apply(desk: Desk) -> None:
     """ZDPATCH=no-apply lets nothing in."""
     desk.here.no_apply = True
     refused("ZDP-213", desk.apply, desk.stage(desk.fix()))
 
 
-def test_sequence_floor(desk: Any) -> None:
+def test_sequence_floor(desk: Desk) -> None:
     """After a newer bundle ran, an older one that never did is refused; a known one may come."""
     old = desk.fix(id="OLD", seq=3)
     digest = desk.push(old)
@@ -156,15 +161,15 @@ def test_sequence_floor(desk: Any) -> None:
     refused("ZDP-111", desk.stage, desk.fix(id="OTHER", seq=8))
 
 
-def test_revoked_between_stage_and_apply(desk: Any) -> None:
+def test_revoked_between_stage_and_apply(desk: Desk) -> None:
     """A bundle revoked after it was staged does not come in."""
     digest = desk.stage(desk.fix())
     trust = desk.home / "trust.json"
-    trust.write_bytes(__import__("msgspec").json.encode(desk.mint.policy(revoked=[digest])))
+    trust.write_bytes(msgspec.json.encode(desk.mint.policy(revoked=[digest])))
     refused("ZDP-112", desk.apply, digest)
 
 
-def test_same_id_other_digest(desk: Any) -> None:
+def test_same_id_other_digest(desk: Desk) -> None:
     """A rebuilt bundle with the id of one that is in waits until that is out."""
     desk.push(desk.fix())
     other = desk.stage(desk.fix(b"VAT = 3\n", seq=8))
@@ -174,7 +179,7 @@ def test_same_id_other_digest(desk: Any) -> None:
     assert desk.vat == b"VAT = 3\n"
 
 
-def test_a_second_process_shares_what_is_wanted(desk: Any) -> None:
+def test_a_second_process_shares_what_is_wanted(desk: Desk) -> None:
     """Confirmed in one process, the other's trial is confirmed when it ends."""
     key = desk.here.identity.key
     digest = desk.push(desk.fix(), trial_s=60)
@@ -188,7 +193,7 @@ def test_a_second_process_shares_what_is_wanted(desk: Any) -> None:
     assert (two.vat, two.state(digest)) == (b"VAT = 2\n", "confirmed")
 
 
-def test_trials_of_two_processes_end_on_their_own(desk: Any) -> None:
+def test_trials_of_two_processes_end_on_their_own(desk: Desk) -> None:
     """While another process has trial left, the application still wants the patch."""
     key = desk.here.identity.key
     digest = desk.push(desk.fix(), trial_s=60)
@@ -203,7 +208,7 @@ def test_trials_of_two_processes_end_on_their_own(desk: Any) -> None:
     assert (two.state(digest), two.wanted(digest)) == ("reverted", "reverted")
 
 
-def test_unrecorded_outcome_takes_the_patch_out(desk: Any) -> None:
+def test_unrecorded_outcome_takes_the_patch_out(desk: Desk) -> None:
     """When the outcome of a flip cannot be written, the patch does not stay."""
     digest = desk.stage(desk.fix())
 
@@ -217,7 +222,7 @@ def test_unrecorded_outcome_takes_the_patch_out(desk: Any) -> None:
 
 
 @pytest.mark.parametrize("step", ["apply.intent.begin", "apply.intent.written"])
-def test_unwritten_intent_changes_nothing(desk: Any, step: str) -> None:
+def test_unwritten_intent_changes_nothing(desk: Desk, step: str) -> None:
     """When the intent cannot be written, nothing is flipped."""
     digest = desk.stage(desk.fix())
 

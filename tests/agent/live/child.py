@@ -1,27 +1,30 @@
 """One process of the application "shop": runs the lines it reads, prints what they are.
 
-A line is a Python expression (its value is printed as JSON) or statement. Run by `Processes` in conftest.
+A line is a Python expression (its value is printed as JSON) or a statement.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 SPEC: dict[str, Any] = json.loads(sys.argv[1])
 sys.path.insert(0, SPEC["tree"])
 
-from shop import cart  # noqa: E402 - the tree is known only now
-
-from zdpatch.agent import local  # noqa: E402, F401 - loaded before the user may change
 from zdpatch.agent.config import configure  # noqa: E402
-from zdpatch.agent.handle import Handle  # noqa: E402
 from zdpatch.agent.launch import launch  # noqa: E402
+
+if TYPE_CHECKING:
+    from zdpatch.agent.handle import Handle
+
+importlib.import_module("zdpatch.agent.local")  # loaded before the user may change
+cart: Any = importlib.import_module("shop.cart")  # the tree is known only now
 
 
 def gate(step: str) -> None:
@@ -30,12 +33,12 @@ def gate(step: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def start(**more: Any) -> Handle:
+def start() -> Handle:
     """The agent of this process."""
     config = configure(
         "shop", {"zone": "a"}, SPEC["release"], SPEC["home"], now=SPEC["now"], environ=os.environ
     )
-    return launch(config, gate=gate, **more)
+    return launch(config, gate=gate)
 
 
 def tell() -> None:
@@ -78,7 +81,8 @@ def main() -> None:
         try:
             value = eval(line, scope)
         except SyntaxError:
-            value = exec(line, scope)
+            value = None
+            exec(line, scope)
         print(json.dumps(value), flush=True)
 
 

@@ -8,10 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import pytest
@@ -20,9 +20,15 @@ import zmq
 from zdpatch.agent import protocol
 from zdpatch.agent.home import AgentFile, read_agents
 from zdpatch.agent.identity import start_ticks
-from zdpatch.agent.protocol import AgentInfo, Header
+from zdpatch.agent.protocol import AgentInfo  # noqa: TC001 - msgspec reads it
 from zdpatch.patcher import bundle
 from zdpatch.patcher.source import ModuleChange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.conftest import Mint
+    from zdpatch.agent.protocol import Header
 
 T = TypeVar("T")
 CHILD = Path(__file__).parent / "child.py"
@@ -63,7 +69,9 @@ class Operator:
         if not self.socket.poll(int(timeout_s * 1000)):
             raise TimeoutError("no answer")
         reply = protocol.parse_reply(self.socket.recv_multipart(), msgid)
-        result = {} if reply.result is None else msgspec.json.decode(reply.result)
+        result: dict[str, Any] = {}
+        if reply.result is not None:
+            result = msgspec.json.decode(reply.result)
         if reply.error is None:
             return Answer(reply.agent, result, "ok", "")
         return Answer(reply.agent, result, reply.error.code, reply.error.cause)
@@ -77,7 +85,9 @@ class Operator:
 class Child:
     """One process of the shop."""
 
-    def __init__(self, site: Site, command: list[str], spec: dict[str, Any], env: Any) -> None:
+    def __init__(
+        self, site: Site, command: list[str], spec: dict[str, Any], env: Mapping[str, str]
+    ) -> None:
         self.site = site
         self.log = site.root / "stderr"
         with self.log.open("ab") as errors:
@@ -96,13 +106,13 @@ class Child:
         """Of the process."""
         return self.process.pid
 
-    def read(self) -> Any:
+    def read(self) -> Any:  # noqa: ANN401 - whatever the line was
         """The next line it prints; None when it is dead."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         return json.loads(line) if line else None
 
-    def tell(self, line: str) -> Any:
+    def tell(self, line: str) -> Any:  # noqa: ANN401 - whatever the line was
         """Let it run a line; the value."""
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
@@ -138,7 +148,7 @@ class Child:
 class Site:
     """One home, one tree of sources, and processes that share them."""
 
-    def __init__(self, root: Path, mint: Any) -> None:
+    def __init__(self, root: Path, mint: Mint) -> None:
         self.root, self.mint = root, mint
         self.home, self.tree = root / "home", root / "tree"
         self.home.mkdir(mode=0o700)
@@ -183,7 +193,7 @@ class Site:
         kill: str = "",
         now: bool = True,
         release: str = "1.4",
-        env: Any = None,
+        env: Mapping[str, str] | None = None,
         command: list[str] | None = None,
         uid: int = 0,
     ) -> Child:
@@ -242,8 +252,19 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, mint: Any) -> Iterator[Site]:  # noqa: ANN401 - another conftest's class
+def site(tmp_path: Path, mint: Mint) -> Iterator[Site]:
     """A home and a tree of the application "shop"."""
     made = Site(tmp_path, mint)
     yield made
     made.close()
+
+
+@pytest.fixture
+def open_site(mint: Mint) -> Iterator[Site]:
+    """A site that only the agent's own directories keep people out of: pytest's are private."""
+    with tempfile.TemporaryDirectory(prefix="zdpatch-test-") as name:
+        root = Path(name)
+        root.chmod(0o711)
+        made = Site(root, mint)
+        yield made
+        made.close()

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from zdpatch.agent.protocol import Apply, Hello, Revert, Stage, Status
 
+if TYPE_CHECKING:
+    from tests.agent.live.conftest import Site
+
 pytestmark = pytest.mark.e2e
 
 
-def push(site: Any, agent: Any, digest: str, raw: bytes, *, confirm: bool = True) -> Any:  # noqa: ANN401
+def push(site: Site, agent: Any, digest: str, raw: bytes, *, confirm: bool = True) -> Any:  # noqa: ANN401
     """Stage and apply in one process."""
     operator = site.operator(agent)
     operator.ask(Stage(digest), raw)
     return operator.ask(Apply(digest, confirm=confirm))
 
 
-def test_a_child_has_its_own_agent(site: Any) -> None:
+def test_a_child_has_its_own_agent(site: Site) -> None:
     """A child forked from a process with a running agent answers by itself, and can be patched."""
     parent = site.start()
     parent.door()
@@ -38,7 +42,7 @@ def test_a_child_has_its_own_agent(site: Any) -> None:
     parent.tell(f"os.kill({pid}, 9)")
 
 
-def test_patches_stay_in_the_child(site: Any) -> None:
+def test_patches_stay_in_the_child(site: Site) -> None:
     """What runs in the parent runs in the child from its first instruction, and can be reverted."""
     parent = site.start()
     digest, raw = site.fix()
@@ -55,7 +59,7 @@ def test_patches_stay_in_the_child(site: Any) -> None:
     parent.tell(f"os.kill({pid}, 9)")
 
 
-def test_a_fork_before_the_thread(site: Any) -> None:
+def test_a_fork_before_the_thread(site: Site) -> None:
     """Children forked in the second before the parent's socket opens get theirs."""
     parent = site.start(now=False)
     pids = parent.tell("[fork() for _ in range(4)]")
@@ -66,7 +70,7 @@ def test_a_fork_before_the_thread(site: Any) -> None:
         parent.tell(f"os.kill({pid}, 9)")
 
 
-def test_short_children_stay_silent(site: Any) -> None:
+def test_short_children_stay_silent(site: Site) -> None:
     """Children that end at once leave neither socket nor journal rows, and no crash to count."""
     parent = site.start()
     digest, raw = site.fix()
@@ -78,13 +82,13 @@ def test_short_children_stay_silent(site: Any) -> None:
     assert site.start().tell("cart.vat()") == 2
 
 
-def test_fork_while_the_agent_works(site: Any) -> None:
+def test_fork_while_the_agent_works(site: Site) -> None:
     """Forks in the middle of requests never hang a child, and each child answers."""
     parent = site.start()
     operator = site.operator(parent)
     digest, raw = site.fix()
     operator.ask(Stage(digest), raw)
-    pids = []
+    pids: list[int] = []
     for _ in range(6):
         operator.ask(Apply(digest))
         pids.append(parent.tell("fork()"))
@@ -131,7 +135,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_multiprocessing(site: Any, method: str) -> None:
+def test_multiprocessing(site: Site, method: str) -> None:
     """Children of multiprocessing are patched, end by themselves, and count as no crash."""
     script = site.root / "program.py"
     script.write_text(MP)
@@ -179,14 +183,15 @@ def reachable(path: str) -> bool:
         return False
 
 
-def test_gunicorn_preload(site: Any) -> None:
+def test_gunicorn_preload(site: Site) -> None:
     """Started in the master before the fork: workers are patched, and new ones come up patched."""
     (site.tree / "wsgi.py").write_text(WSGI)
     listening = str(site.root / "g.sock")
     command = [sys.executable, "-W", "ignore", "-m", "gunicorn", "--preload", "-w", "2"]
     command += ["-b", f"unix:{listening}", "--chdir", str(site.tree), "wsgi:app", "--env"]
     master = _gunicorn(site, command, listening)
-    agents = site.eventually(lambda: len(site.agents()) == 3 and site.agents())
+    site.eventually(lambda: len(site.agents()) == 3)
+    agents = site.agents()
     digest, raw = site.fix()
     for door in agents:
         assert push(site, door, digest, raw).code == "ok"
@@ -200,9 +205,7 @@ def test_gunicorn_preload(site: Any) -> None:
     assert {get(listening)[1] for _ in range(20)} == {"2"}
 
 
-def _gunicorn(site: Any, command: list[str], listening: str) -> Any:  # noqa: ANN401
-    import subprocess  # noqa: PLC0415
-
+def _gunicorn(site: Site, command: list[str], listening: str) -> Any:  # noqa: ANN401
     env = {**os.environ, "SHOP_HOME": str(site.home)}
     master = subprocess.Popen(
         [*command[:-1], "--log-level", "error"],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from zdpatch.agent.journal import STEPS
 from zdpatch.agent.protocol import Apply, Confirm, Header, History, Hold, Revert, Stage, Status
+
+if TYPE_CHECKING:
+    from tests.agent.live.conftest import Child, Operator, Site
 
 pytestmark = pytest.mark.e2e
 
@@ -16,7 +19,7 @@ ELSEWHERE = ("refusal.",)
 ALL = [step for step in (*STEPS, *FLIPS) if not step.startswith(ELSEWHERE)]
 
 
-def drive(operator: Any, digest: str, raw: bytes) -> None:
+def drive(operator: Operator, digest: str, raw: bytes) -> None:
     """Every verb that writes; the other end may die at any of them."""
     requests: list[tuple[Header, bytes | None]] = [
         (Hold(on=False), None),
@@ -32,7 +35,7 @@ def drive(operator: Any, digest: str, raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("step", ALL)
-def test_killed(site: Any, step: str) -> None:
+def test_killed(site: Site, step: str) -> None:
     """After a kill at `step` a new process has old or new code, as its journal says."""
     digest, raw = site.fix()
     if step.startswith("replay."):
@@ -59,7 +62,7 @@ def test_killed(site: Any, step: str) -> None:
     assert after.tell("cart.vat()") == 1
 
 
-def _prepare_a_confirmed_patch(site: Any, digest: str, raw: bytes) -> None:
+def _prepare_a_confirmed_patch(site: Site, digest: str, raw: bytes) -> None:
     first = site.start()
     operator = site.operator(first)
     operator.ask(Stage(digest), raw)
@@ -68,7 +71,7 @@ def _prepare_a_confirmed_patch(site: Any, digest: str, raw: bytes) -> None:
         first.kill()
 
 
-def _let_it_die(site: Any, child: Any, digest: str, raw: bytes, step: str) -> None:
+def _let_it_die(site: Site, child: Child, digest: str, raw: bytes, step: str) -> None:
     operator = site.operator(child)
     if step.startswith("leave."):
         child.end()
@@ -79,7 +82,7 @@ def _let_it_die(site: Any, child: Any, digest: str, raw: bytes, step: str) -> No
         return
 
 
-def test_killed_while_settling_at_start(site: Any) -> None:
+def test_killed_while_settling_at_start(site: Site) -> None:
     """A kill while a start gives up a patch leaves it to the next start."""
     digest, raw = site.fix()
     _prepare_a_confirmed_patch(site, digest, raw)
@@ -91,7 +94,7 @@ def test_killed_while_settling_at_start(site: Any) -> None:
     assert (row["state"], row["wanted"]) == ("superseded", "confirmed")
 
 
-def test_crash_loop_ends_in_quarantine(site: Any) -> None:
+def test_crash_loop_ends_in_quarantine(site: Site) -> None:
     """A patch that kills its process on trial comes up once more, and not a third time."""
     digest, raw = site.fix()
     child = site.start()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from zdpatch.agent.protocol import Apply, History, Stage
 from zdpatch.agent.transport import Peer, admits
+
+if TYPE_CHECKING:
+    from tests.agent.live.conftest import Site
 
 pytestmark = [
     pytest.mark.e2e,
@@ -39,8 +44,6 @@ context.term()
 
 def ask(endpoint: str, uid: int, gid: int, groups: list[int]) -> str:
     """ "answer" or "silence" for that user."""
-    import json  # noqa: PLC0415
-
     spec = json.dumps([uid, gid, groups, endpoint])
     done = subprocess.run(
         [sys.executable, "-c", ASK, spec], capture_output=True, text=True, check=True, timeout=30
@@ -48,37 +51,30 @@ def ask(endpoint: str, uid: int, gid: int, groups: list[int]) -> str:
     return done.stdout.strip()
 
 
-def open_the_way(site: Any) -> None:
-    """pytest's own directories are private; here the agent's must be what keeps people out."""
-    for above in (site.root, *site.root.parents):
-        if str(above).startswith("/tmp/"):
-            above.chmod(above.stat().st_mode | 0o011)
-
-
-def test_nobody_is_refused(site: Any) -> None:
+def test_nobody_is_refused(open_site: Site) -> None:
     """Without a group only the service's user and root get an answer, even on an open socket."""
-    open_the_way(site)
+    site = open_site
     door = site.start().door()
     assert ask(door.endpoint, 0, 0, []) == "answer"
     assert ask(door.endpoint, NOBODY, NOBODY, []) == "silence"
-    place = os.path.dirname(door.endpoint.removeprefix("ipc://"))
+    place = Path(door.endpoint.removeprefix("ipc://")).parent
     for path in (site.home, site.home / "agents", place):
-        os.chmod(path, 0o755)
-    os.chmod(f"{place}/s", 0o777)
+        path.chmod(0o755)
+    (place / "s").chmod(0o777)
     assert ask(door.endpoint, NOBODY, NOBODY, []) == "silence"
     assert ask(door.endpoint, 0, 0, []) == "answer"
 
 
-def test_the_operators_group(site: Any) -> None:
+def test_the_operators_group(open_site: Site) -> None:
     """Members of ZDPATCH_GROUP, primary or supplementary, get an answer; others do not."""
-    open_the_way(site)
+    site = open_site
     child = site.start(env={"ZDPATCH_GROUP": str(OPERATORS)})
     door = child.door()
     assert ask(door.endpoint, NOBODY, OPERATORS, []) == "answer"
     assert ask(door.endpoint, NOBODY, NOBODY, [OPERATORS]) == "answer"
     assert ask(door.endpoint, NOBODY, NOBODY, []) == "silence"
-    place = os.path.dirname(door.endpoint.removeprefix("ipc://"))
-    modes = {name: os.stat(path).st_mode & 0o777 for name, path in _paths(site, place).items()}
+    place = Path(door.endpoint.removeprefix("ipc://")).parent
+    modes = {name: path.stat().st_mode & 0o777 for name, path in _paths(site, place).items()}
     assert modes == {
         "home": 0o710,
         "agents": 0o750,
@@ -88,25 +84,25 @@ def test_the_operators_group(site: Any) -> None:
         "app": 0o700,
     }
     for path in (site.home, site.home / "agents", place):
-        os.chmod(path, 0o755)
-    os.chmod(f"{place}/s", 0o777)
+        path.chmod(0o755)
+    (place / "s").chmod(0o777)
     assert ask(door.endpoint, NOBODY, NOBODY, []) == "silence"
 
 
-def _paths(site: Any, place: str) -> dict[str, Any]:
+def _paths(site: Site, place: Path) -> dict[str, Path]:
     return {
         "home": site.home,
         "agents": site.home / "agents",
         "own": place,
-        "socket": f"{place}/s",
-        "file": f"{place}/agent.json",
+        "socket": place / "s",
+        "file": place / "agent.json",
         "app": site.home / "apps" / "shop",
     }
 
 
-def test_a_service_that_is_not_root(site: Any) -> None:
+def test_a_service_that_is_not_root(open_site: Site) -> None:
     """A service of another user has its home, and answers root and its own user."""
-    open_the_way(site)
+    site = open_site
     os.chown(site.home, NOBODY, NOBODY)
     os.chown(site.home / "trust.json", NOBODY, NOBODY)
     child = site.start(uid=NOBODY)

@@ -6,16 +6,20 @@ import json
 import subprocess
 import sys
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from zdpatch.agent.protocol import Apply, Hello, Stage, Status
 
+if TYPE_CHECKING:
+    from tests.agent.live.conftest import Site
+
 pytestmark = pytest.mark.e2e
 
 
-def run(code: str, **env: str) -> Any:
+def run(code: str, **env: str) -> Any:  # noqa: ANN401 - whatever it printed
     """The last line that a fresh interpreter prints, from JSON."""
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -74,7 +78,7 @@ def test_start_never_raises(arguments: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["ZDPATCH_LABELS", "ZDPATCH_GROUP"])
-def test_bad_environment(name: str, tmp_path: Any) -> None:
+def test_bad_environment(name: str, tmp_path: Path) -> None:
     """A bad variable is a reason, not an exception."""
     code = FAIL.format(arguments=json.dumps({"app": "shop", "home": str(tmp_path / "h")}))
     status = run(code, **{name: "no such thing"})
@@ -84,7 +88,7 @@ def test_bad_environment(name: str, tmp_path: Any) -> None:
     )
 
 
-def test_others_may_not_write_the_home(tmp_path: Any) -> None:
+def test_others_may_not_write_the_home(tmp_path: Path) -> None:
     """A home that others can write to is not used."""
     home = tmp_path / "home"
     home.mkdir()
@@ -115,7 +119,7 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
-def test_starting_imports_no_more_than_it_needs(tmp_path: Any) -> None:
+def test_starting_imports_no_more_than_it_needs(tmp_path: Path) -> None:
     """No event loop, no second ZeroMQ flavour, no terminal library."""
     loaded = set(run(LEAN.format(home=str(tmp_path / "home"))))
     heavy = {
@@ -125,7 +129,7 @@ def test_starting_imports_no_more_than_it_needs(tmp_path: Any) -> None:
     assert not loaded & heavy
 
 
-def test_everything_is_imported_at_start(site: Any) -> None:
+def test_everything_is_imported_at_start(site: Site) -> None:
     """A push loads no module: a deploy may have replaced the files meanwhile."""
     child = site.start()
     child.door()
@@ -137,7 +141,7 @@ def test_everything_is_imported_at_start(site: Any) -> None:
     assert child.tell("sorted(set(sys.modules) - before)") == []
 
 
-def test_no_apply(site: Any) -> None:
+def test_no_apply(site: Site) -> None:
     """ZDPATCH=no-apply brings nothing up, lets nothing in, and answers."""
     first = site.start()
     digest, raw = site.fix()
@@ -155,7 +159,7 @@ def test_no_apply(site: Any) -> None:
     assert status.result["patches"][0]["reason"] == "wanted, and not in this process"
 
 
-def test_patched_before_start_returns(site: Any) -> None:
+def test_patched_before_start_returns(site: Site) -> None:
     """A restarted process has its patches when start() returns, without socket or network."""
     first = site.start()
     digest, raw = site.fix()
@@ -168,14 +172,14 @@ def test_patched_before_start_returns(site: Any) -> None:
     assert child.tell("handle.status()")["reason"] == "not started"
 
 
-def test_a_plain_script_answers_within_two_seconds(site: Any) -> None:
+def test_a_plain_script_answers_within_two_seconds(site: Site) -> None:
     """Without `now` the socket opens a second later."""
     begun = time.monotonic()
     assert site.operator(site.start(now=False)).ask(Hello()).code == "ok"
     assert time.monotonic() - begun < 8
 
 
-def test_a_long_home(site: Any) -> None:
+def test_a_long_home(site: Site) -> None:
     """A socket path that would be too long goes to a short private directory, and is removed."""
     site.home = site.root / ("h" * 90)
     site.home.mkdir(mode=0o700)
@@ -188,12 +192,10 @@ def test_a_long_home(site: Any) -> None:
     assert child.tell(f"oct(os.stat({place!r}).st_mode & 0o777)") == "0o700"
     assert child.end() == 0
     assert not site.agents()
-    import pathlib  # noqa: PLC0415
-
-    assert not pathlib.Path(place).exists()
+    assert not Path(place).exists()
 
 
-def test_stop_and_start_again(site: Any) -> None:
+def test_stop_and_start_again(site: Site) -> None:
     """A stopped agent answers nobody, keeps its patches in, and a new one reports them."""
     child = site.start()
     digest, raw = site.fix()
@@ -206,7 +208,7 @@ def test_stop_and_start_again(site: Any) -> None:
     assert site.agents() == []
 
 
-def test_an_ended_process_leaves_nothing(site: Any) -> None:
+def test_an_ended_process_leaves_nothing(site: Site) -> None:
     """A normal end removes socket and file, and is no crash for a patch on trial."""
     digest, raw = site.fix()
     for _ in range(3):
@@ -218,7 +220,7 @@ def test_an_ended_process_leaves_nothing(site: Any) -> None:
         assert list((site.home / "agents").iterdir()) == []
 
 
-def test_dead_agents_are_swept(site: Any) -> None:
+def test_dead_agents_are_swept(site: Site) -> None:
     """What a killed process left is removed by the next."""
     first = site.start()
     first.door()
@@ -228,18 +230,21 @@ def test_dead_agents_are_swept(site: Any) -> None:
     assert [path.name for path in (site.home / "agents").iterdir()] == [mine]
 
 
-def test_idle(site: Any) -> None:
+def test_idle(site: Site) -> None:
     """An idle agent wakes nobody: no context switch, no CPU time in half a second."""
     child = site.start()
     assert site.operator(child).ask(Hello()).code == "ok"
-    look = "[open(f'/proc/self/task/{t}/status').read().split('voluntary_ctxt_switches:')[1].split()[0] for t in sorted(os.listdir('/proc/self/task')) if int(t) != os.getpid()]"
+    look = (
+        "[Path(f'/proc/self/task/{t}/status').read_text().split('voluntary_ctxt_switches:')[1]"
+        ".split()[0] for t in sorted(os.listdir('/proc/self/task')) if int(t) != os.getpid()]"
+    )
     child.tell("time.sleep(0.3)")
     before = child.tell(look)
     child.tell("time.sleep(0.5)")
     assert child.tell(look) == before
 
 
-def test_the_journal_cannot_be_written(site: Any) -> None:
+def test_the_journal_cannot_be_written(site: Site) -> None:
     """A read-only or foreign journal is a clear refusal, and the process serves."""
     (site.home / "apps" / "shop").mkdir(parents=True, mode=0o700)
     (site.home / "apps").chmod(0o700)

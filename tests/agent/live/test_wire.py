@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,10 +20,13 @@ from zdpatch.agent.protocol import (
     Status,
 )
 
+if TYPE_CHECKING:
+    from tests.agent.live.conftest import Site
+
 pytestmark = pytest.mark.e2e
 
 
-def test_the_way_of_a_patch(site: Any) -> None:
+def test_the_way_of_a_patch(site: Site) -> None:
     """Stage, plan, apply, confirm, revert; captured functions follow; every answer says who."""
     child = site.start()
     operator = site.operator(child)
@@ -61,7 +64,7 @@ def test_the_way_of_a_patch(site: Any) -> None:
     assert {row["peer_pid"] for row in audit["rows"]} == {os.getpid()}
 
 
-def test_refusals_are_answered_and_audited(site: Any) -> None:
+def test_refusals_are_answered_and_audited(site: Site) -> None:
     """A tampered bundle, a foreign digest and an unknown patch are refused, and recorded."""
     operator = site.operator(site.start())
     digest, raw = site.fix()
@@ -75,7 +78,7 @@ def test_refusals_are_answered_and_audited(site: Any) -> None:
     assert all(row["outcome"].startswith("ZDP-") for row in rows)
 
 
-def test_hold_over_the_wire(site: Any) -> None:
+def test_hold_over_the_wire(site: Site) -> None:
     """A hold is for the whole application, and every answer shows it."""
     one, two = site.operator(site.start()), site.operator(site.start())
     digest, raw = site.fix()
@@ -88,7 +91,7 @@ def test_hold_over_the_wire(site: Any) -> None:
     assert two.ask(Apply(digest)).agent.state == "ready"
 
 
-def test_malformed_frames(site: Any) -> None:
+def test_malformed_frames(site: Site) -> None:
     """Bad frames get an error or nothing, and the agent goes on."""
     operator = site.operator(site.start())
     msgid = os.urandom(16)
@@ -100,7 +103,7 @@ def test_malformed_frames(site: Any) -> None:
     assert operator.ask(Hello()).code == "ok"
 
 
-def test_a_huge_frame_ends_the_connection_only(site: Any) -> None:
+def test_a_huge_frame_ends_the_connection_only(site: Site) -> None:
     """A frame above the limit costs its sender the connection; others are served."""
     child = site.start()
     greedy, operator = site.operator(child), site.operator(child)
@@ -111,7 +114,7 @@ def test_a_huge_frame_ends_the_connection_only(site: Any) -> None:
     assert operator.ask(Hello()).code == "ok"
 
 
-def test_a_flood_is_cut(site: Any) -> None:
+def test_a_flood_is_cut(site: Site) -> None:
     """More requests than the stated rate are answered "too many", and later ones are served."""
     operator = site.operator(site.start())
     codes = {operator.ask(Hello()).code for _ in range(1000)}
@@ -119,7 +122,7 @@ def test_a_flood_is_cut(site: Any) -> None:
     site.eventually(lambda: operator.ask(Hello()).code == "ok")
 
 
-def test_the_log_filter(site: Any) -> None:
+def test_the_log_filter(site: Site) -> None:
     """Records carry the ids of the active patches."""
     child = site.start()
     operator = site.operator(child)
