@@ -364,6 +364,7 @@ def _header(item: Item) -> str:
     assert isinstance(item.node, ast.ClassDef)
     node = item.node
     parts = [*node.bases, *(word.value for word in node.keywords), *node.decorator_list]
+    parts += getattr(node, "type_params", [])
     names = [word.arg or "**" for word in node.keywords]
     return "|".join([*map(ast.dump, parts), *names, str(len(node.bases))])
 

@@ -6,22 +6,21 @@ The engine does no I/O. Everything it did is in `applied`; whoever owns the engi
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from zdpatch.patcher import codes, inventory, overlay, selftest
 from zdpatch.patcher.drain import drain, in_flight
-from zdpatch.patcher.errors import ProcessError
+from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.plan import Plan, make_plan
+from zdpatch.patcher.source import Patch
 from zdpatch.patcher.standing import standing
-from zdpatch.patcher.swap import Step, Undo, commit
+from zdpatch.patcher.swap import Step, Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
-
-    from zdpatch.patcher.source import Patch
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -48,8 +47,7 @@ class Reverted(msgspec.Struct, frozen=True):
 @dataclass(eq=False)
 class _Active:
     plan: Plan
-    undo: Undo
-    late: list[Undo] = field(default_factory=list[Undo])
+    undos: list[Undo]
 
 
 class Engine:
@@ -100,8 +98,8 @@ class Engine:
             for name, source in fresh.linecache.items():
                 overlay.remember(name, source)
             undo = commit(fresh.steps)
-            active = self._active[plan.patch.id] = _Active(fresh, undo)
-            active.late = self._catch_up(fresh)
+            active = self._active[plan.patch.id] = _Active(fresh, [undo])
+            active.undos += self._catch_up(fresh)
             for clear in fresh.caches:
                 clear()
             return Applied(
@@ -130,26 +128,46 @@ class Engine:
         """Put back the very objects that were there, in one flip.
 
         Raises ProcessError with nothing changed: ZDP-212 when the patch is not active, ZDP-204 when
-        a
-        later patch stands on it, ZDP-209 when somebody changed what the patch had set.
+        a later patch stands on it, ZDP-209 when somebody changed what the patch had set.
         """
         with self._lock:
             active = self._active.get(patch_id)
             if active is None:
                 raise ProcessError("ZDP-212", f"patch {patch_id} is not active in this process")
             self._check_top(patch_id, active.plan)
-            self._check_imported(active.plan)
-            took = active.undo.revert()
-            for late in active.late:
-                late.revert()
-            for module, old, new in active.plan.renewed:
-                steps = _closure_steps(module, new, old)
-                if steps:
-                    commit(steps)
+            if conflicts := [c for undo in active.undos for c in undo.conflicts()]:
+                raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
+            undo = commit(self._way_back(active))
             for clear in active.plan.caches:
                 clear()
             del self._active[patch_id]
-            return Reverted(patch_id, took, _born(active.plan))
+            return Reverted(patch_id, undo.flip_us, _born(active.plan))
+
+    def _way_back(self, active: _Active) -> list[Step]:
+        """The inverse of all that was done, and what was born on trial or imported since."""
+        steps = [step for undo in reversed(active.undos) for step in inverse(undo.steps)]
+        for module, old, new in active.plan.renewed:
+            steps += _closure_steps(module, new, old)
+        steps += self._imported_since(active.plan)
+        return distinct(steps)
+
+    def _imported_since(self, plan: Plan) -> list[Step]:
+        """Steps for modules imported with the patched source: back to the base in place."""
+        changes = tuple(
+            replace(change, base=change.new, new=change.base)
+            for change in plan.patch.changes
+            if change.name in plan.deferred and overlay.served(change.name)
+        )
+        if not changes:
+            return []
+        try:
+            return list(make_plan(Patch(f"{plan.patch.id}~", changes), self._known()).steps)
+        except Refused as error:
+            names = ", ".join(change.name for change in changes)
+            cause = (
+                f"{names} was imported with the patched source and cannot go back: {error.cause}"
+            )
+            raise ProcessError("ZDP-209", cause, next="replace the worker") from error
 
     def _check_top(self, patch_id: str, plan: Plan) -> None:
         mine = {change.name for change in plan.patch.changes}
@@ -161,16 +179,6 @@ class Engine:
                     f"patch {other} was built on top of {patch_id}",
                     next=f"zdpatch rollback {other}",
                 )
-
-    def _check_imported(self, plan: Plan) -> None:
-        imported = [name for name in plan.deferred if overlay.served(name)]
-        if imported:
-            raise ProcessError(
-                "ZDP-209",
-                f"{', '.join(imported)} was imported with the patched source; "
-                "its old source was never loaded here",
-                next="replace the worker to take this patch out",
-            )
 
     # ------------------------------------------------------------ looking
 

@@ -215,7 +215,7 @@ class _Reader:
             return
         if node.module == "__future__":
             return
-        base = self.absolute(node)
+        base = absolute(node, self.module, package=self.package)
         for alias in node.names:
             one = ast.copy_location(ast.ImportFrom(node.module, [alias], node.level), node)
             if alias.name == "*":
@@ -225,13 +225,14 @@ class _Reader:
             self.imports[name] = f"{base}.{alias.name}"
             yield Item("import", scope, (name,), one, source=f"{base}.{alias.name}")
 
-    def absolute(self, node: ast.ImportFrom) -> str:
-        """The absolute name of the module that `from ... import` names."""
-        if not node.level:
-            return node.module or ""
-        parts = self.module.split(".")
-        parts = parts[: len(parts) - node.level + (1 if self.package else 0)]
-        return ".".join([*parts, node.module] if node.module else parts)
+
+def absolute(node: ast.ImportFrom, module: str, *, package: bool) -> str:
+    """The absolute name of the module that `from ... import` names, in `module`."""
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    parts = parts[: len(parts) - node.level + (1 if package else 0)]
+    return ".".join([*parts, node.module] if node.module else parts)
 
 
 def _role(node: FunctionNode) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher import codes, inventory, overlay
+from zdpatch.patcher import codes, inventory, overlay, reach
 from zdpatch.patcher.diff import Edit, ModuleVersions, read
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import run, same
@@ -235,13 +235,16 @@ def _drifted(name: str, why: str) -> Refused:
 
 
 def _not_as_main(change: ModuleChange, module: ModuleType | None) -> None:
-    """Code that was started as `python -m name` lives in `__main__`; under its own name it would be
-    a second copy.
-    """
+    """Refuse when the started program is this module: it lives in `__main__`, as a second copy."""
     main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if module is None and spec is not None and spec.name == change.name:
+    space = reach.namespace(main) if main is not None else {}
+    started = getattr(space.get("__spec__"), "name", None)
+    here = reach.namespace(module).get("__file__") if module is not None else None
+    if module is None and (located := overlay.locate(change.name)) is not None:
+        here = located.origin
+    same_file = isinstance(here, str) and here == space.get("__file__")
+    if module is not main and (started == change.name or same_file):
         verdict = Verdict(
-            f"{change.name}:", 0, "main", "R", "it runs as __main__", "replace the worker"
+            f"{change.name}:", 1, "main", "R", "it runs as __main__", "replace the worker"
         )
         raise Refused("ZDP-202", f"{change.name} runs as __main__ here", (verdict,))

@@ -15,9 +15,9 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher.diff import ANNOTATIONS, Edit, ModuleVersions, changed_defaults
-from zdpatch.patcher.evaluate import Place, guard, live_import, run, same
+from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run, same
 from zdpatch.patcher.names import FunctionNode, mangled
-from zdpatch.patcher.outline import Item, Outline
+from zdpatch.patcher.outline import Item, Outline, absolute
 from zdpatch.patcher.purity import is_typing
 from zdpatch.patcher.spread import Name, meanings, split
 from zdpatch.patcher.swap import MISSING
@@ -225,6 +225,9 @@ class Stage:
     def guard(self, edit: Edit, items: Iterable[Item]) -> None:
         namespace, globals_ = self._namespace(edit), vars(self.live[edit.module])
 
+        for item in items:
+            self._no_changed_import(edit, item)
+
         def lookup(name: str) -> object:
             value = self.find(edit.module, name)
             return (
@@ -232,6 +235,18 @@ class Stage:
             )
 
         guard(items, lookup)
+
+    def _no_changed_import(self, edit: Edit, item: Item) -> None:
+        """An import inside a branch runs as it is, and would find the old value of what changes."""
+        new = self.versions[edit.module].new
+        assert new is not None
+        outline = new.outline
+        for node in ast.walk(item.node) if item.kind == "value" else ():
+            if isinstance(node, ast.ImportFrom):
+                owner = absolute(node, outline.name, package=outline.package)
+                for alias in node.names:
+                    if self._imported(f"{owner}.{alias.name}") is not MISSING:
+                        raise Unevaluable(f"a branch imports {owner}.{alias.name}, which changes")
 
     # ------------------------------------------------------------ functions
 

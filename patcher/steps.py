@@ -5,13 +5,13 @@ gets.
 from __future__ import annotations
 
 import ast
-import functools
 import sys
 from dataclasses import replace
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from zdpatch.patcher import codes, inventory, overlay, reach
+from zdpatch.patcher.caches import stale_caches
 from zdpatch.patcher.compiler import fitted
 from zdpatch.patcher.diff import (
     ANNOTATIONS,
@@ -27,7 +27,7 @@ from zdpatch.patcher.diff import (
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.evaluate import same
 from zdpatch.patcher.names import FunctionNode, mangled
-from zdpatch.patcher.swap import MISSING, Step
+from zdpatch.patcher.swap import MISSING, Step, distinct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from zdpatch.patcher.situation import Situation
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.stage import Stage
-
-_CACHED = type(functools.lru_cache(len))
 
 
 class Builder:
@@ -64,7 +62,6 @@ class Builder:
         self.explained: list[CodeType] = []
         self._matches: dict[str, dict[tuple[str, int], list[LiveFunction]]] = {}
         self._unclear: dict[str, frozenset[str]] = {}
-        self._wrappers_of: dict[Name, list[object]] = {}
 
     def build(self, edits: Iterable[Edit], rebinds: Iterable[tuple[Name, Binding]]) -> None:
         """Add the steps of the allowed edits, and of names elsewhere that hold a changed value."""
@@ -76,6 +73,14 @@ class Builder:
             if not any(step.target is space and step.name == binding.name for step in self.steps):
                 self.steps.append(Step("item", space, binding.name, value.new, value.old, what))
         self._modules()
+        self.steps = distinct(self.steps)
+        self.caches = stale_caches(self.inventories, self._changed(edits))
+
+    def _changed(self, edits: Iterable[Edit]) -> Iterator[Name]:
+        yield from (name for name, value in self.stage.values.items() if value.changed)
+        for edit in edits:
+            if edit.kind in {"function", "nested"} and edit.facets & {BODY, DEFAULTS}:
+                yield edit.module, edit.qualname
 
     def _add(self, edit: Edit) -> None:
         if edit.kind in {"function", "nested"}:
@@ -122,7 +127,6 @@ class Builder:
             self._swap_code(edit, live, new)
         if edit.kind == "function":
             self._metadata(edit, live)
-        self._empty_caches(edit, live)
         if edit.kind == "nested" and old is not None and new is not None:
             self.renewed.append((self.inventories[edit.module].module, old, new))
 
@@ -231,17 +235,6 @@ class Builder:
             if not same(present[name], before.get(name)):
                 return f"the default of {name!r} was changed at run time"
         return ""
-
-    def _empty_caches(self, edit: Edit, live: list[LiveFunction]) -> None:
-        """A cache round a changed function holds answers of the old code."""
-        functions = {id(each.function) for each in live}
-        scope = (edit.module, "" if edit.kind == "nested" else edit.scope)
-        if scope not in self._wrappers_of:
-            inner = (_unwrapped(value) for value in list(self._namespace(edit).values()))
-            self._wrappers_of[scope] = [value for value in inner if type(value) is _CACHED]
-        for wrapper in self._wrappers_of[scope]:
-            if _wraps_one_of(wrapper, functions):
-                self.caches.append(cast("Any", wrapper).cache_clear)
 
     def _namespace(self, edit: Edit) -> dict[str, object]:
         taken = self.inventories[edit.module]
@@ -368,20 +361,3 @@ def _arranged(
         if d is not None
     }
     return tuple(values[name] for name in named), keyword
-
-
-def _unwrapped(value: object) -> object:
-    if reach.is_a(value, staticmethod, classmethod):
-        return cast("staticmethod[..., object]", value).__func__
-    return value
-
-
-def _wraps_one_of(wrapper: object, functions: set[int]) -> bool:
-    each: object = wrapper
-    for _ in range(20):
-        each = vars(each).get("__wrapped__") if hasattr(each, "__dict__") else None
-        if each is None:
-            return False
-        if id(each) in functions:
-            return True
-    return False

@@ -31,7 +31,7 @@ from zdpatch.patcher.slots import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["MISSING", "Step", "Undo", "audited", "check", "commit", "current", "prepare"]
 
@@ -66,6 +66,21 @@ def prepare(steps: Sequence[Step]) -> Undo:
     return Undo(tuple(steps))
 
 
+def distinct(steps: Iterable[Step]) -> list[Step]:
+    """Each slot once, by the first step that names it: what several edits say is written once."""
+    slots: dict[tuple[int, object], Step] = {}
+    for step in steps:
+        slots.setdefault((id(step.target), step.name), step)
+    return list(slots.values())
+
+
+def inverse(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps that take `steps` back, last first."""
+    return tuple(
+        Step(s.kind, s.target, s.name, s.expected, s.value, s.what) for s in reversed(steps)
+    )
+
+
 class Undo:
     """Steps that are written together, and can be taken back together, exactly.
 
@@ -79,9 +94,7 @@ class Undo:
         self.steps = steps
         self.flip_us = 0.0
         self.committed = False
-        self._inverse = tuple(
-            Step(s.kind, s.target, s.name, s.expected, s.value, s.what) for s in reversed(steps)
-        )
+        self._inverse = inverse(steps)
 
     def commit(self) -> None:
         """Write every step in one instant, or none.
@@ -120,7 +133,7 @@ def _flip(steps: Sequence[Step], conflict: str, mark: Call, unmark: Call) -> flo
     expected = [step.expected for step in steps]
     writers = [*(_writer(step, step.value) for step in steps), mark]
     # What is needed to take it back is made before it is needed.
-    inverse = [*(_writer(step, step.expected) for step in steps), unmark]
+    takers = [*(_writer(step, step.expected) for step in steps), unmark]
     compared = map(_true_or_raise, map(is_, map(call, readers), expected))
     loop = chain(map(call, guards), compared, map(call, writers))
     done: deque[object] = deque()  # grows by one for each that succeeded, also when one fails
@@ -133,7 +146,7 @@ def _flip(steps: Sequence[Step], conflict: str, mark: Call, unmark: Call) -> flo
         written = len(done) - len(guards) - len(readers)
         if written < 0:
             raise _explain(steps, len(done) < len(guards), conflict, error) from error
-        _take_back(steps, inverse, written)
+        _take_back(steps, takers, written)
         if not isinstance(error, Exception):
             raise  # somebody interrupted us as the loop was done
         cause = f"{steps[written].what if written < len(steps) else 'the last step'}: {error}"
