@@ -26,7 +26,10 @@ What = Literal["changed", "unknown", "replaced", "missing"]
 
 # What these do to a class leaves its plain methods alone.
 _HARMLESS_MODULES: Final = frozenset({"builtins", "abc", "enum", "typing"})
-_MAKERS_OF_STATIC: Final = frozenset({"__init_subclass__", "__class_getitem__", "__new__"})
+# Python makes static or class methods of these by itself (the last one: Enum, from 3.12 on).
+_MAKERS_OF_STATIC: Final = frozenset(
+    {"__init_subclass__", "__class_getitem__", "__new__", "_generate_next_value_"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,10 @@ class _Comparison:
         """Whether it runs the definition's code, or some that is reported or explained already."""
         if function.__globals__ is not self.inventory.namespace:
             return False
-        digest = self.live.get(id(function)) or codes.digest(function.__code__)
+        code = function.__code__
+        if code.co_qualname == made.code.co_qualname and code.co_filename in self.files:
+            return True  # if it differs, `functions` says so
+        digest = codes.digest(code)
         return digest == codes.digest(made.code) or digest in self.known
 
     def _alive(self, made: Definition) -> bool:
