@@ -77,9 +77,7 @@ def _stale_in(
         if item.kind == "star":
             yield from _stale_star(each, item, changed)
         elif (cause := _cause(each.new, item, versions, changed)) is not None:
-            edit = _stale(each, item, cause, versions, changed)
-            if edit is not None:
-                yield edit
+            yield from _stale(each, item, cause, versions, changed)
 
 
 def _stale_star(each: ModuleVersions, item: Item, changed: Mapping[Name, str]) -> Iterator[Edit]:
@@ -130,23 +128,27 @@ def _stale(
     cause: str,
     versions: Mapping[str, ModuleVersions],
     changed: Mapping[Name, str],
-) -> Edit | None:
+) -> Iterator[Edit]:
+    """The edits of one statement, a name each; none for a new one, which is made from new values."""
     assert each.base is not None
     assert each.new is not None
     if item.kind == "effect":
-        if not _was_there(each.base, item):
-            return None
-        qualname = f"{item.scope}:{item.line}" if item.scope else f":{item.line}"
-        return Edit(each.name, qualname, "stale", (item,), (item,), cause=cause)
-    old = tuple(each.base.outline.binders(item.scope, item.name))
-    if not old:
-        return None  # it is new itself, and will be made from the new values
-    if item.kind in {"value", "import"}:
-        new = tuple(each.new.outline.binders(item.scope, item.name))
-        return Edit(each.name, item.qualname, "value", old, new, cause=cause)
-    if item.kind == "class":
-        return Edit(each.name, item.qualname, "header", old, (item,), cause=cause)
-    return _stale_function(each, item, cause, versions, changed)
+        if _was_there(each.base, item):
+            qualname = f"{item.scope}:{item.line}" if item.scope else f":{item.line}"
+            yield Edit(each.name, qualname, "stale", (item,), (item,), cause=cause)
+        return
+    for name in item.names:
+        old = tuple(each.base.outline.binders(item.scope, name))
+        qualname = f"{item.scope}.{name}" if item.scope else name
+        if not old:
+            continue
+        if item.kind in {"value", "import"}:
+            new = tuple(each.new.outline.binders(item.scope, name))
+            yield Edit(each.name, qualname, "value", old, new, cause=cause)
+        elif item.kind == "class":
+            yield Edit(each.name, qualname, "header", old, (item,), cause=cause)
+        elif (edit := _stale_function(each, item, cause, versions, changed)) is not None:
+            yield edit
 
 
 def _stale_function(
