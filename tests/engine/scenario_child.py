@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from zdpatch.patcher.source import Patch
 
 LIMIT_S = 40
+CACHED = type(functools.lru_cache(len))
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, complex, type(...)})
 importlib.import_module("asyncio")  # before the forks: a dozen scenarios use it
 
@@ -219,14 +220,20 @@ def _called(function: Callable[..., object]) -> object:
         return type(error).__name__
 
 
-def _looked(value: object, deep: int = 0) -> object:
-    if inspect.isfunction(value) or inspect.ismethod(value):
-        result = _called(value)
-        told = (str(inspect.signature(value)), value.__doc__)
-        return (told, _looked(result, deep + 1) if deep < 3 else "deep")
+def _looked(value: Any, deep: int = 0) -> object:  # noqa: ANN401
+    if inspect.isfunction(value) or inspect.isclass(value):
+        home: str = value.__module__
+        if home not in ("m", "user"):
+            return f"{home}.{value.__qualname__}"
     if isinstance(value, type):
         return observe_class(value)
-    return repr(value)
+    if inspect.isfunction(value) or inspect.ismethod(value):
+        result = _called(value)
+        told = (repr(value.__defaults__), repr(value.__kwdefaults__), value.__doc__)
+        return (told, _looked(result, deep + 1) if deep < 3 else "deep")
+    if isinstance(value, CACHED):
+        return ("cached", repr(_called(value)))
+    return value.__name__ if inspect.ismodule(value) else repr(value)
 
 
 def observe_class(cls: type) -> dict[str, object]:
@@ -253,19 +260,26 @@ def observe(module: types.ModuleType) -> dict[str, object]:
     }
 
 
-def same_as_fresh(name: str, source: str) -> bool:
-    """True when the live module `name` shows what a fresh import of `source` shows."""
-    live = observe(sys.modules[name])
-    fresh = types.ModuleType(name)
-    exec(compile(source, "<fresh>", "exec"), vars(fresh))
-    wanted = observe(fresh)
-    if live != wanted:
+def same_as_fresh(sources: dict[str, str]) -> bool:
+    """True when the live modules show what a fresh import of `sources`, in that order, shows."""
+    live = {name: sys.modules[name] for name in sources}
+    fresh = {name: types.ModuleType(name) for name in sources}
+    try:
+        sys.modules.update(fresh)
+        for name, source in sources.items():
+            code = compile(source, "<fresh>", "exec", dont_inherit=True)
+            exec(code, vars(fresh[name]))
+    finally:
+        sys.modules.update(live)
+    for name in sources:
+        seen, wanted = observe(live[name]), observe(fresh[name])
         unequal = [
-            f"{key}: {live.get(key, '(none)')} against {wanted.get(key, '(none)')}"
-            for key in sorted(live.keys() | wanted.keys())
-            if live.get(key) != wanted.get(key)
+            f"{name}:{key}: {seen.get(key, '(none)')} against {wanted.get(key, '(none)')}"
+            for key in sorted(seen.keys() | wanted.keys())
+            if seen.get(key) != wanted.get(key)
         ]
-        raise Failed("live against fresh: " + "; ".join(unequal)[:2000])
+        if unequal:
+            raise Failed("live against fresh: " + "; ".join(unequal)[:2000])
     return True
 
 

@@ -69,7 +69,10 @@ class Writer:
         """One definition at module level; the first is always the constant X0."""
         if number == 0:
             return f"X0 = {self.pick(LITERALS)}"
-        kinds = (self.constant, self.function, self.klass, self.maker, self.generator, self.table)
+        kinds = (
+            *(self.constant, self.function, self.klass, self.maker, self.generator, self.table),
+            *(self.function, self.subclass, self.branch, self.decorated, self.dataclass, self.lamb),
+        )
         return self.rng.choice(kinds)(number)
 
     def constant(self, number: int) -> str:
@@ -112,6 +115,63 @@ class Writer:
         lines += ["    def open(self):", "        return self.__secret(), self.n, self.attr"]
         return "\n".join(lines)
 
+    def subclass(self, number: int) -> str:
+        uses = self.pick(("super().m()", "super().m(), 1", "1", "self.__own, super().m()"))
+        return (
+            f"class A{number}:\n    LIMIT = {self.value()}\n    __own = {self.value()}\n"
+            f"    def m(self, n=LIMIT):\n        return n, {self.value()}, self.__own\n"
+            f"class B{number}(A{number}):\n    __own = {self.value()}\n"
+            f"    def m(self):\n        return {uses}\n"
+        )
+
+    def branch(self, number: int) -> str:
+        test = self.pick(("X0 is not None", "X0 is not None", "True", "X0 == 'no'"))
+        return (
+            f"if {test}:\n    def b{number}():\n        return {self.value()}\n"
+            f"else:\n    def b{number}():\n        return {self.value()}, 'else'\n"
+            f"try:\n    import no_such_module_x\n"
+            f"except ImportError:\n    N{number} = {self.value()}"
+        )
+
+    def decorated(self, number: int) -> str:
+        doc = self.pick(("One.", "One.", "Two."))
+        return (
+            f"import functools\ndef deco{number}(f):\n    @functools.wraps(f)\n"
+            f"    def wrapper(*a):\n        return {self.pick(LITERALS)}, f(*a)\n"
+            f"    return wrapper\n@deco{number}\ndef d{number}(a=1):\n"
+            f'    """{doc}"""\n    return a, {self.value()}\n'
+            f"@functools.lru_cache\ndef c{number}(a=1):\n    return a, {self.value()}"
+        )
+
+    def dataclass(self, number: int) -> str:
+        return (
+            f"from dataclasses import dataclass\n@dataclass\nclass D{number}:\n"
+            f"    x: int = {self.pick(('1', '1', '1', '2'))}\n"
+            f"    def get(self):\n        return self.x, {self.value()}"
+        )
+
+    def lamb(self, number: int) -> str:
+        return f"l{number} = lambda a=1: (a, {self.value()})\nalias{number} = l{number}"
+
+
+USER = """
+import m
+from m import X0
+TEXT = f"{X0}?"
+def read(n=X0):
+    return X0, TEXT, m.X0, n
+class Reader:
+    value = X0
+"""
+
+
+def _importable(source: str) -> bool:
+    try:
+        exec(compile(source, "<probe>", "exec"), {"__name__": "probe"})
+    except Exception:  # noqa: BLE001  # whatever it is, the module cannot be imported
+        return False
+    return True
+
 
 def _case(base: str, new: str) -> dict[str, Any]:
     live = (
@@ -119,15 +179,21 @@ def _case(base: str, new: str) -> dict[str, Any]:
         "classes = [v for v in vars(m).values() if isinstance(v, type)]\n"
         "closures = {k: v() for k, v in held.items() if k.startswith('make')}\n"
     )
+    # A module that has no X0 any more cannot be seen through the one that imports it.
+    seen = {"m": new, "user": USER} if new.startswith("X0") else {"m": new}
     now = (
-        f"same_as_fresh('m', {new!r})\n"
+        f"same_as_fresh({seen!r})\n"
         "all(getattr(m, k, v) is v for k, v in held.items())\n"
         "all(getattr(m, c.__name__, c) is c for c in classes)\n"
         "all(f() == getattr(m, k)()() for k, f in closures.items() if hasattr(m, k))\n"
     )
-    sections = {"live": live, "now": now, "back": f"same_as_fresh('m', {base!r})", "either": ""}
+    back = f"same_as_fresh({ {'m': base, 'user': USER}!r})"
+    sections = {"live": live, "now": now, "back": back, "either": ""}
+    if not _importable(new):
+        sections = {"live": live, "refused": ""}
     empty: dict[str, Any] = {"outside": {}, "gone": [], "lazy": []}
-    return {"base": {"m.py": base}, "new": {"m.py": new}, "sections": sections, **empty}
+    files = {"m.py": base, "user.py": USER}
+    return {"base": files, "new": {"m.py": new}, "sections": sections, **empty}
 
 
 @settings(
