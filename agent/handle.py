@@ -22,9 +22,9 @@ class Handle:
         return self._runtime.status()
 
     def stop(self) -> None:
-        """End the agent of this process. Active patches stay in; nothing can be pushed any more."""
+        """End the agent of this process. Confirmed patches stay in, those on trial go out."""
         if self._runtime is not None:
-            self._runtime.stop()
+            self._runtime.retire()
 
     def __repr__(self) -> str:
         status = self.status()

@@ -12,6 +12,7 @@ import contextlib
 import grp
 import os
 import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _PRIVATE: Final = 0o700
 _LISTED: Final = 0o750
 _PASSED: Final = 0o710
+_UNANNOUNCED_S: Final = 60  # an empty directory this old belongs to nobody
 _PARTIAL: Final = "agent.json.part"
 
 
@@ -88,7 +90,15 @@ class Home:
 
     def _open_to_group(self, path: Path, mode: int) -> None:
         assert self.gid is not None
-        os.chown(path, -1, self.gid)
+        try:
+            os.chown(path, -1, self.gid)
+        except PermissionError:
+            raise OperatorError(
+                "ZDP-002",
+                f"{path} cannot be given to group {self.gid} (ZDPATCH_GROUP): the user of this"
+                " process is not a member",
+                next="usermod --append --groups GROUP USER, and restart the service",
+            ) from None
         path.chmod(mode)
 
     def open_door(self, identity: Identity) -> Door:
@@ -120,6 +130,11 @@ class Home:
                 if life(found.key, here) == "dead" and listing.lstat().st_uid == os.geteuid():
                     place = Path(found.endpoint.removeprefix("ipc://")).parent
                     Door(listing, place, None).close()
+        for listing in (self.root / "agents").iterdir():
+            # made, and not announced: its process died in between
+            with contextlib.suppress(OSError):
+                if listing.stat().st_mtime < time.time() - _UNANNOUNCED_S:
+                    listing.rmdir()
 
 
 class Door:

@@ -56,7 +56,8 @@ def plan(here: Here, header: Plan, by: Actor) -> msgspec.Struct | dict[str, Any]
             "notices": [f"already in ({mine.state}): nothing to do"],
             "deferred": [],
         }
-    _, bundle = load(here, header.digest)
+    patch, bundle = load(here, header.digest)
+    check_allowed(here, patch)
     return here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s).summary()
 
 
@@ -71,6 +72,29 @@ def load(here: Here, digest: str) -> tuple[Wanted, VerifiedBundle]:
     if bundle.digest != digest:
         raise OperatorError("ZDP-301", f"the bytes kept for {patch.id} are another bundle")
     return patch, bundle
+
+
+def check_allowed(here: Here, patch: Wanted) -> None:
+    """Whether anything may come in, and this patch. Raises ProcessError.
+
+    A plan asks too: what it allows, the apply that follows must not refuse.
+    """
+    if here.no_apply:
+        raise ProcessError("ZDP-213", "this process was started with ZDPATCH=no-apply")
+    with here.journal.read() as ledger:
+        held = ledger.held()
+    if held is not None:
+        raise ProcessError(
+            "ZDP-213", f"applies are held by {held.by}: {held.reason}", next="zdpatch hold --off"
+        )
+    if patch.state == "quarantined":
+        raise ProcessError("ZDP-303", f"{patch.id}: {patch.reason}", next="zdpatch build")
+    if patch.id in here.active():
+        raise ProcessError(
+            "ZDP-204",
+            f"another bundle called {patch.id} is in",
+            next=f"zdpatch rollback {patch.id}",
+        )
 
 
 def find(ledger: Ledger, ref: str) -> Wanted:

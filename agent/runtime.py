@@ -61,6 +61,7 @@ class Runtime:
             no_apply=config.no_apply,
         )
         self._reason = "not started"
+        self._retire = False
         self._behind = False  # patches are wanted that were not brought up yet
         self._begin()
 
@@ -101,6 +102,11 @@ class Runtime:
     def running(self) -> bool:
         """Whether its thread lives."""
         return not self._done.wait(0)
+
+    def retire(self) -> None:
+        """Stop while the process goes on: nobody would end a trial any more, so all end now."""
+        self._retire = True
+        self.stop()
 
     def stop(self) -> None:
         """End the thread, leave the journal and remove the socket."""
@@ -155,8 +161,12 @@ class Runtime:
                 return
             if inherited:
                 self._move_in()
-            door = self._open()
+            self._home.sweep(self.here.identity.key)
+            door = self._home.open_door(self.here.identity)
+            self._open(door)
             self._loop()
+            if self._retire:
+                transaction.end_trials(self.here)
         except Exception as error:  # noqa: BLE001 - the thread has nobody to tell but the log
             self._reason = f"{type(error).__name__}: {error}"
             LOG.error("zdpatch is off in this process: %s", self._reason)
@@ -180,14 +190,10 @@ class Runtime:
             except ZdpatchError as error:
                 here.say(f"no patch was brought up: {error}")
 
-    def _open(self) -> Door:
-        here = self.here
-        self._home.sweep(here.identity.key)
-        door = self._home.open_door(here.identity)
-        self._transport = Transport(door, here.settings)
-        door.announce(here.identity)
+    def _open(self, door: Door) -> None:
+        self._transport = Transport(door, self.here.settings)
+        door.announce(self.here.identity)
         self._reason = ""
-        return door
 
     def _loop(self) -> None:
         transport, here = self._transport, self.here
@@ -214,8 +220,8 @@ class Runtime:
                 replay.bring_up(self.here, None)
             try:
                 transaction.expire(self.here)
-            except ZdpatchError as error:
-                self.here.say(f"the journal cannot be written: {error}")
+            except Exception as error:  # noqa: BLE001 - the deadline was moved: it is tried again
+                self.here.say(f"a trial could not be ended: {error}")
 
     def _patience(self) -> float | None:
         due = transaction.next_deadline(self.here)

@@ -60,7 +60,7 @@ def revert(here: Here, header: Revert, by: Actor) -> RevertResult:
 
 def _bring_in(here: Here, header: Apply, by: Actor) -> Mine:
     patch, bundle = intake.load(here, header.digest)
-    _check_allowed(here, patch)
+    intake.check_allowed(here, patch)
     try:
         plan = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s)
     except Refused as refusal:
@@ -79,25 +79,6 @@ def _refuse(here: Here, patch: Wanted, refusal: Refused, by: Actor) -> None:
         now = ledger.find(patch.digest)
         if now is not None and now.state == "staged":
             ledger.want(now, "refused", until=None, reason=refusal.cause, by=by)
-
-
-def _check_allowed(here: Here, patch: Wanted) -> None:
-    if here.no_apply:
-        raise ProcessError("ZDP-213", "this process was started with ZDPATCH=no-apply")
-    with here.journal.read() as ledger:
-        held = ledger.held()
-    if held is not None:
-        raise ProcessError(
-            "ZDP-213", f"applies are held by {held.by}: {held.reason}", next="zdpatch hold --off"
-        )
-    if patch.state == "quarantined":
-        raise ProcessError("ZDP-303", f"{patch.id}: {patch.reason}", next="zdpatch build")
-    if patch.id in here.active():
-        raise ProcessError(
-            "ZDP-204",
-            f"another bundle called {patch.id} is in",
-            next=f"zdpatch rollback {patch.id}",
-        )
 
 
 def _intend(here: Here, ledger: Ledger, mine: Mine, by: Actor) -> None:
@@ -272,10 +253,23 @@ def _expire(here: Here, mine: Mine) -> None:
     try:
         take_out(here, mine, by=SYSTEM, verb="expire", reason="nobody confirmed it in time")
     except ZdpatchError as error:
-        mine.reason = f"its trial is over and it cannot be taken out: {error.cause}"
-        here.say(f"{mine.patch.id}: {mine.reason}")
-        return
+        if mine.state == "trial":
+            mine.reason = f"its trial is over and it cannot be taken out: {error.cause}"
+            here.say(f"{mine.patch.id}: {mine.reason}")
+            return
     here.say(f"{mine.patch.id} was reverted: nobody confirmed it in time")
+
+
+def end_trials(here: Here) -> None:
+    """Take out what is on trial in this process; other processes keep theirs."""
+    with here.lock:
+        for mine in list(here.mine.values()):
+            if mine.state == "trial":
+                reason = "the agent was stopped during its trial"
+                try:
+                    take_out(here, mine, by=SYSTEM, verb="expire", reason=reason)
+                except ZdpatchError as error:
+                    here.say(f"{mine.patch.id} stays in, unconfirmed: {error.cause}")
 
 
 def next_deadline(here: Here) -> float | None:

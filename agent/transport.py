@@ -25,6 +25,7 @@ _ROOT: Final = 0
 _KEPT_FRAMES: Final = MAX_FRAMES + 1  # one more than allowed shows that there were too many
 _AT_ONCE: Final = 64  # messages served before deadlines are looked at again
 _LINGER_MS: Final = 200
+_HANDSHAKE_MS: Final = 2000  # a connection that does not say who it is ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,11 @@ class Transport:
         self._zap: Final = self._context.socket(zmq.ROUTER)
         self._router: Final = self._context.socket(zmq.ROUTER)
         self._poller: Final = zmq.Poller()
-        self._open(settings)
+        try:
+            self._open(settings)
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self, settings: Settings) -> None:
         self._zap.bind("inproc://zeromq.zap.01")
@@ -69,6 +74,7 @@ class Transport:
         router.set(zmq.RCVHWM, settings.queue_messages)
         router.set(zmq.SNDHWM, settings.queue_messages)
         router.set(zmq.ROUTER_MANDATORY, 1)
+        router.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         if self._door.gid is None:
             # libzmq closes everybody else's connection before a byte is read
             router.set(zmq.IPC_FILTER_UID, os.geteuid())

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from zdpatch.agent import transaction
+from zdpatch.agent import intake, transaction
 from zdpatch.agent.ledger import SYSTEM
+from zdpatch.agent.protocol import Plan
 from zdpatch.patcher.errors import OperatorError, ProcessError, ZdpatchError
 
 if TYPE_CHECKING:
@@ -141,6 +142,33 @@ def test_hold_blocks_applies_only(desk: Desk) -> None:
     with desk.here.journal.write("hold") as ledger:
         ledger.lift()
     desk.apply(digest)
+
+
+def test_a_plan_refuses_what_an_apply_would(desk: Desk) -> None:
+    """A push that planned everywhere must not stop half-way at a hold, a clash or no-apply."""
+    digest = desk.stage(desk.fix())
+    plan = Plan(digest)
+    desk.here.no_apply = True
+    refused("ZDP-213", intake.plan, desk.here, plan, SYSTEM)
+    desk.here.no_apply = False
+    assert intake.plan(desk.here, plan, SYSTEM)
+    other = desk.stage(desk.fix(b"VAT = 3\n", seq=8))
+    desk.apply(digest)
+    refused("ZDP-204", intake.plan, desk.here, Plan(other), SYSTEM)
+    already = intake.plan(desk.here, plan, SYSTEM)
+    assert isinstance(already, dict)
+    assert already["notices"] == ["already in (trial): nothing to do"]
+
+
+def test_a_stopped_agent_leaves_no_trial(desk: Desk) -> None:
+    """When nobody would end a trial any more, it ends; what is wanted elsewhere stays."""
+    digest = desk.push(desk.fix())
+    transaction.end_trials(desk.here)
+    assert (desk.vat, desk.state(digest), desk.wanted(digest)) == (
+        b"VAT = 1\n",
+        "reverted",
+        "trial",
+    )
 
 
 def test_no_apply(desk: Desk) -> None:
