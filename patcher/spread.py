@@ -129,7 +129,7 @@ def _stale(
     versions: Mapping[str, ModuleVersions],
     changed: Mapping[Name, str],
 ) -> Iterator[Edit]:
-    """The edits of one statement, a name each; none for a new one, which is made from new values."""
+    """The edits of one statement, a name each; none for a new one: it is made from new values."""
     assert each.base is not None
     assert each.new is not None
     if item.kind == "effect":
