@@ -34,6 +34,8 @@ def launch(
         LOG.warning("the agent was started before, as %s", _current.config.app)
         return Handle(_current)
     runtime = Runtime(config, engine or _engine(), clock or SystemClock(), gate or _no_gate)
+    if _current is not None:
+        runtime.continue_from(_current)
     runtime.boot()
     _current = runtime
     _hook()

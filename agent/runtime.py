@@ -65,12 +65,19 @@ class Runtime:
         self._behind = False  # patches are wanted that were not brought up yet
         self._begin()
 
+    def continue_from(self, stopped: Runtime) -> None:
+        """What an agent that was stopped left in this process is in for the new one too."""
+        if stopped.config.app == self.config.app and stopped.here.engine is self.here.engine:
+            left = stopped.here.mine
+            self.here.mine = {key: left[key] for key in left if stopped.here.runs(key)}
+
     def boot(self) -> None:
         """Bring this process up to what is wanted, or say why not."""
         here = self.here
         with here.lock:
             try:
                 self._enter()
+                replay.agree(here)
                 self._behind = not replay.bring_up(here, here.settings.replay_limit_s)
             except ZdpatchError as error:
                 here.say(f"no patch was brought up: {error}")

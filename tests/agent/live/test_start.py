@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zdpatch.agent.protocol import Apply, Hello, Stage, Status
+from zdpatch.agent.protocol import Apply, Hello, Revert, Stage, Status
 
 if TYPE_CHECKING:
     from tests.agent.live.conftest import Site
@@ -206,6 +206,23 @@ def test_stop_and_start_again(site: Site) -> None:
     child.tell("handle.stop()")
     assert child.tell("[handle.status()['reason'], cart.vat()]") == ["stopped", 2]
     assert site.agents() == []
+    child.tell("handle = start()")
+    assert child.tell("[list(handle.status()['active']), cart.vat()]") == [["FIX-1"], 2]
+    again = site.operator(child)
+    assert again.ask(Status()).result["patches"][0]["state"] == "confirmed"
+    assert again.ask(Revert("FIX-1")).code == "ok"
+    assert child.tell("cart.vat()") == 1
+
+
+def test_a_stopped_agent_leaves_no_trial(site: Site) -> None:
+    """Nobody would end the trial any more, so it ends with the agent."""
+    child = site.start()
+    digest, raw = site.fix()
+    operator = site.operator(child)
+    operator.ask(Stage(digest), raw)
+    operator.ask(Apply(digest))
+    child.tell("handle.stop()")
+    assert child.tell("cart.vat()") == 1
 
 
 def test_an_ended_process_leaves_nothing(site: Site) -> None:
