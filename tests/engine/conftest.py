@@ -6,6 +6,7 @@ that are source take a path (default `m.py`): `[base m.py]`, `[new m.py]`, `[out
 checks: `[live]` runs after the import of the base; each expression of `[was]` is true before the
 patch and after its revert (or `[back]`, when given); `[now]` while it is applied; `[refused]`
 lists what must be told: `path row`, or an error id. `[lazy]` names files that are not imported;
+`[either]` may be refused;
 `[once]` applies only once; `[keep]` leaves it applied; `[flags]` are the interpreter's (`-O`);
 `[python 3.12]` is the least version.
 """
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 SOURCES = ("base", "new", "outside")
-SECTIONS = "case|base|new|outside|gone|lazy|live|was|now|back|refused|once|keep|flags|python"
+SECTIONS = "case|base|new|outside|gone|lazy|live|was|now|back|refused|either|once|keep|flags|python"
 HEADER = re.compile(rf"\[((?:{SECTIONS})(?: [^\]]+)?)\]")
 
 
