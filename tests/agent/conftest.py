@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.source import ModuleChange, Patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.conftest import Mint
@@ -260,10 +262,9 @@ def build(  # noqa: PLR0917 - the parts of a process
     )
 
 
-@pytest.fixture
-def desk(tmp_path: Path, mint: Mint) -> Iterator[Desk]:
-    """One process of the application "shop", started and entered."""
-    home = tmp_path / "home"
+@contextlib.contextmanager
+def opened(home: Path, mint: Mint) -> Generator[Desk]:
+    """One process of the application "shop", started and entered, in a new home."""
     Home(Config("shop", home, home / "trust.json")).prepare()
     trust = home / "trust.json"
     trust.write_bytes(msgspec.json.encode(mint.policy()))
@@ -274,6 +275,21 @@ def desk(tmp_path: Path, mint: Mint) -> Iterator[Desk]:
     replay.enter(here)
     replay.bring_up(here, 5)
     made = Desk(home, mint, clock, engine, gate, here, [here])
-    yield made
-    for one in made.opened:
-        one.journal.close()
+    try:
+        yield made
+    finally:
+        for one in made.opened:
+            one.journal.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, mint: Mint) -> Iterator[Desk]:
+    """One process of the application "shop", started and entered."""
+    with opened(tmp_path / "home", mint) as made:
+        yield made
+
+
+@pytest.fixture
+def new_desk(tmp_path: Path, mint: Mint) -> Callable[[], contextlib.AbstractContextManager[Desk]]:
+    """Desks, each in a home of its own."""
+    return lambda: opened(tmp_path / os.urandom(8).hex(), mint)

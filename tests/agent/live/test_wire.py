@@ -64,6 +64,38 @@ def test_the_way_of_a_patch(site: Site) -> None:
     assert {row["peer_pid"] for row in audit["rows"]} == {os.getpid()}
 
 
+def test_silence_reverts(site: Site) -> None:
+    """A trial that nobody confirms ends by itself, and the agent says so."""
+    child = site.start()
+    operator = site.operator(child)
+    digest, raw = site.fix()
+    operator.ask(Stage(digest), raw)
+    operator.ask(Apply(digest, trial_s=1))
+    assert child.tell("cart.vat()") == 2
+    site.eventually(lambda: child.tell("cart.vat()") == 1)
+    status = operator.ask(Status()).result
+    assert (status["patches"][0]["state"], status["patches"][0]["wanted"]) == ("reverted",) * 2
+    assert "nobody confirmed it in time" in status["warnings"][0]
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_full_disk(site: Site, room: int) -> None:
+    """When nothing more can be written, the answer says so and the process is as it was."""
+    child = site.start()
+    operator = site.operator(child)
+    digest, raw = site.fix()
+    operator.ask(Stage(digest), raw)
+    child.tell("import resource; limits = resource.getrlimit(resource.RLIMIT_FSIZE)")
+    size = f"os.stat({str(site.home / 'apps' / 'shop' / 'journal.db-wal')!r}).st_size"
+    full = f"({size} + {room * 4120}, limits[1])"
+    child.tell(f"resource.setrlimit(resource.RLIMIT_FSIZE, {full})")
+    assert operator.ask(Apply(digest)).code == "ZDP-301"
+    assert child.tell("cart.vat()") == 1
+    child.tell("resource.setrlimit(resource.RLIMIT_FSIZE, limits)")
+    assert operator.ask(Apply(digest)).code == "ok"
+    assert child.tell("cart.vat()") == 2
+
+
 def test_refusals_are_answered_and_audited(site: Site) -> None:
     """A tampered bundle, a foreign digest and an unknown patch are refused, and recorded."""
     operator = site.operator(site.start())
