@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher import codes
+from zdpatch.patcher import codes, flow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _IGNORED: Final = frozenset({"EXTENDED_ARG", "NOP", "CACHE", "SET_FUNCTION_ATTRIBUTE"})
+_NAME_STORES: Final = frozenset({"STORE_NAME", "DELETE_NAME"})
 _STORES: Final = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"})
 _STORE_OPCODES: Final = frozenset(dis.opmap[name] for name in _STORES)
 
@@ -40,20 +41,24 @@ def stored_elsewhere(base: CodeType) -> frozenset[str]:
     return frozenset(found)
 
 
+def stored_once(body: CodeType, not_plain: frozenset[str]) -> frozenset[str]:
+    """Names that one single statement of the body can bind, of those not in `not_plain`."""
+    if ("*",) in body.co_consts:
+        return frozenset()  # from x import *: may rebind any name
+    stores = Counter(i.argval for i in dis.get_instructions(body) if i.opname in _NAME_STORES)
+    return frozenset(name for name, times in stores.items() if times == 1) - not_plain
+
+
 def plain_definitions(body: CodeType, not_plain: frozenset[str]) -> list[Definition]:
     """The plain definitions of a module or class body whose names are not in `not_plain`."""
-    if ("*",) in body.co_consts:  # from x import *: may rebind any name
-        return []
-    every = list(dis.get_instructions(body))
-    skipped = _skipped(body, every)
-    instructions = [i for i in every if i.opname not in _IGNORED]
-    stores = Counter(i.argval for i in instructions if i.opname in ("STORE_NAME", "DELETE_NAME"))
+    read = flow.Flow.of(body)
+    always = {read.instructions[at].offset for at in read.always()}
+    instructions = [i for i in read.instructions if i.opname not in _IGNORED]
+    once = stored_once(body, not_plain)
     return [
         Definition(store.argval, code)
         for store, code in _made(instructions)
-        if stores[store.argval] == 1
-        and store.argval not in not_plain
-        and not any(low < store.offset < high for low, high in skipped)
+        if store.argval in once and store.offset in always
     ]
 
 
@@ -81,27 +86,9 @@ def _end_of_class(instructions: list[dis.Instruction], made: int) -> int:
     depth = 3
     for at in range(made + 1, len(instructions)):
         instruction = instructions[at]
-        if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
+        if flow.is_jump(instruction):
             return -1
         depth += dis.stack_effect(instruction.opcode, instruction.arg)
         if depth == 1:
             return at
     return -1
-
-
-def _skipped(body: CodeType, instructions: list[dis.Instruction]) -> list[tuple[int, int]]:
-    """Ranges of offsets, without their ends, that an execution of the body may leave out."""
-    jumps = [
-        (i.offset, i.argval)
-        for i in instructions
-        if i.opcode in dis.hasjrel or i.opcode in dis.hasjabs
-    ]
-    skipped = [(at, target) for at, target in jumps if target > at]
-    forward = list(skipped)
-    for start, end, handler in codes.protected(body):
-        skipped.append((start - 1, end))
-        if any(at < handler < target for at, target in forward):
-            skipped.append((start, handler))  # the handler stands in line, after an `else`
-        # A handler at the end of the code jumps back to where the body goes on.
-        skipped += [(start, target) for at, target in jumps if at >= handler and target < at]
-    return skipped

@@ -24,6 +24,8 @@ from inspect import (
 from types import CodeType
 from typing import TYPE_CHECKING, Final, cast
 
+from zdpatch.patcher import flow
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -43,19 +45,8 @@ def _ignored_flags() -> int:
 
 
 _IGNORED_FLAGS: Final = _ignored_flags()
-_LOOP_OPCODES: Final = frozenset(
-    code
-    for name, code in dis.opmap.items()
-    if "JUMP_BACKWARD" in name and not name.endswith("NO_INTERRUPT")
-)
-# The jump back of an iteration goes to one of these; nothing follows on the others.
+# The jump back of an iteration goes to one of these.
 _ITERATIONS: Final = frozenset({"FOR_ITER", "GET_ANEXT"})
-_ENDS: Final = frozenset(
-    {
-        *("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"),
-        *("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE"),
-    }
-)
 
 
 def compile_source(source: bytes, filename: str) -> CodeType:
@@ -144,38 +135,10 @@ def endless(code: CodeType) -> bool:
     return not _ITERATIONS.issuperset(_loop_heads(code))
 
 
-def _loop_heads(code: CodeType) -> list[str]:
-    """Names of the instructions that loops jump back to.
-
-    A jump back alone is no loop: handlers, which stand at the end, jump back to where the body
-    goes on. It is one when there is no way to it but through its target.
-    """
-    if _LOOP_OPCODES.isdisjoint(code.co_code[::2]):
-        return []
-    instructions = list(dis.get_instructions(code))
-    index = {instruction.offset: at for at, instruction in enumerate(instructions)}
-    guarded = [(start, end, index[handler]) for start, end, handler in protected(code)]
-    edges: list[list[int]] = []
-    for at, instruction in enumerate(instructions):
-        onward = [] if instruction.opname in _ENDS or at + 1 == len(instructions) else [at + 1]
-        if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
-            onward.append(index[instruction.argval])
-        onward += [to for start, end, to in guarded if start <= instruction.offset < end]
-        edges.append(onward)
-    back = [(at, index[i.argval]) for at, i in enumerate(instructions) if i.opcode in _LOOP_OPCODES]
-    return [instructions[to].opname for at, to in back if at not in _reachable(edges, to)]
-
-
-def _reachable(edges: list[list[int]], without: int) -> set[int]:
-    """Indices that control can come to from the start, if it may not pass `without`."""
-    seen = {without}
-    pending = [] if without == 0 else [0]
-    while pending:
-        at = pending.pop()
-        if at not in seen:
-            seen.add(at)
-            pending += edges[at]
-    return seen - {without}
+def _loop_heads(code: CodeType) -> set[str]:
+    if flow.LOOP_OPCODES.isdisjoint(code.co_code[::2]):
+        return set()
+    return {head.opname for head in flow.Flow.of(code).loop_heads()}
 
 
 def position(code: CodeType) -> tuple[int, int, int]:
@@ -273,40 +236,17 @@ def _resolved(code: CodeType) -> bytes:
         parts.append(_framed(b"I", instruction.opname.encode()))
         if instruction.opcode in dis.hasconst:
             parts.append(_class_constant(instruction.argval, stored))
-        elif instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
+        elif flow.is_jump(instruction):
             parts.append(_constant(bisect_left(offsets, instruction.argval)))
         elif instruction.opcode in dis.hasname or instruction.opcode in dis.hasfree:
             parts.append(_constant(instruction.argval))
             parts.append(_constant(_bits_beside_the_name(instruction)))
         else:
             parts.append(_constant(instruction.arg))
-    for start, end, target, depth in _exception_entries(code):
+    for start, end, target, depth in flow.exception_entries(code):
         places = (bisect_left(offsets, offset) for offset in (start, end, target))
         parts.append(_constant((*places, depth)))
     return b"".join(parts)
-
-
-def protected(code: CodeType) -> list[tuple[int, int, int]]:
-    """Ranges of offsets in bytes that a handler guards: (first, end, the handler's)."""
-    return [entry[:3] for entry in _exception_entries(code)]
-
-
-def _exception_entries(code: CodeType) -> list[tuple[int, int, int, int]]:
-    """(first, end, handler, depth and lasti) of the exception table, offsets in bytes.
-
-    A number has six bits a byte, high ones first; 64 says that more follow.
-    """
-    numbers: list[int] = []
-    value = 0
-    for byte in code.co_exceptiontable:
-        value = value << 6 | byte & 63
-        if not byte & 64:
-            numbers.append(value)
-            value = 0
-    return [
-        (2 * start, 2 * (start + length), 2 * target, depth)
-        for start, length, target, depth in zip(*[iter(numbers)] * 4, strict=True)
-    ]
 
 
 def _class_constant(value: object, stored: object) -> bytes:

@@ -14,7 +14,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from zdpatch.patcher import codes, reach
-from zdpatch.patcher.bytecode import Definition, plain_definitions, stored_elsewhere
+from zdpatch.patcher.bytecode import Definition, plain_definitions, stored_elsewhere, stored_once
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -75,6 +75,7 @@ class _Comparison:
         }
         self.files = self._files()
         self.stored_elsewhere = stored_elsewhere(base)
+        self.bound: set[int] = set()  # classes found where their only statement put them
 
     def _files(self) -> set[str]:
         """File names which the module's own code has; other code was made by `exec`."""
@@ -112,15 +113,28 @@ class _Comparison:
         space = self.inventory.namespace
         yield from self._body(self.base, space, "", strict=True)
         for path, bodies in codes.class_bodies(self.base).items():
-            if len(bodies) == 1:
-                for cls in self.inventory.classes.get(path, []):
-                    strict = _plainly_made(cls)
-                    own = dict(reach.class_dict(cls))
-                    yield from self._body(bodies[0], own, path + ".", strict=strict)
+            made_here = [c for c in self.inventory.classes.get(path, []) if self._made(c, path)]
+            for cls in made_here if len(bodies) == 1 else []:
+                own = {str(key): value for key, value in reach.items(reach.class_dict(cls))}
+                strict = _plainly_made(cls)
+                yield from self._body(bodies[0], own, path + ".", strict=strict)
+
+    def _made(self, cls: type, path: str) -> bool:
+        """Whether the class statement made it; a named tuple or a C class may share its name."""
+        return id(cls) in self.bound or any(
+            function.__globals__ is self.inventory.namespace
+            and function.__code__.co_qualname.startswith(path + ".")
+            for _, value in reach.items(reach.class_dict(cls))
+            for function in reach.inner_functions(value)
+        )
 
     def _body(
         self, body: CodeType, space: dict[str, object], prefix: str, *, strict: bool
     ) -> Iterator[Drift]:
+        for name in stored_once(body, self.stored_elsewhere):
+            value = space.get(name)
+            if reach.is_a(value, type) and reach.qualname(cast("type", value)) == prefix + name:
+                self.bound.add(id(value))
         for made in plain_definitions(body, self.stored_elsewhere):
             if codes.is_class_body(made.code):
                 found = self._class(made, space)

@@ -81,7 +81,7 @@ _FROZEN_AT_START: Final = 2_000  # objects; measured: 375 on 3.12.1, none on 3.1
 class Limits:
     """How far a walk goes: `hops` away from the namespace, `objects` looked at in all."""
 
-    hops: int = 6
+    hops: int = 16
     objects: int = 200_000
 
 
