@@ -29,7 +29,7 @@ bench: .venv/ready-bench ## the figures, each beside its baseline
 	$(BIN)/python benchmarks/run.py
 
 .PHONY: lint
-lint: .venv/ready-lint ## style, import direction, types
+lint: .venv/ready-lint .venv/ready-bench ## style, import direction, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
