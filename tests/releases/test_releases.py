@@ -29,28 +29,28 @@ def test_release(
     live = pair.run("live")
     row = table[name] = {"release": f"{pair.facts['old']} -> {pair.facts['new']}"}
     if pair.facts["expect"] != "applied":
-        row["outcome"] = f"refused: {live.get('refused')}"
+        row["outcome"] = f"refused: {pair.facts['expect']}"
         paths = {verdict["path"] for verdict in live.get("verdicts", ())}
         assert pair.facts["expect"] in paths, live
         return
     assert "refused" not in live, live
-    fresh, old = pair.run("new"), pair.run("old")
+    fresh = pair.run("new")
     lost = passing(fresh) - passing(live)
-    # A test that fails in the live process and on the old release alike, though the code it
-    # tests was
-    # not changed, looks at the files or the distribution's metadata: those are still the old
-    # release's.
     row |= {
         "outcome": "applied",
         "tests fresh": len(passing(fresh)),
         "tests live": len(passing(live)),
-        "tests old": len(passing(old)),
-        "lost": sorted(lost),
         "changed functions held": live["held and changed"],
         "stale": len(live["stale"]),
         "plan ms": live["plan ms"],
         "flip us": live["flip us"],
     }
+    if lost:
+        # Tests of sockets and time-outs fail now and then: lost is what fails live twice.
+        unsteady = lost & passing(pair.run("live"))
+        row["unsteady"] = sorted(unsteady)
+        lost -= unsteady
+    row["lost"] = len(lost)
     assert live["check"], "the fix does not show in objects made before the patch"
     assert not live["stale"]
-    assert lost <= set(pair.facts.get("environment", ())), lost
+    assert not lost, (lost, row)
