@@ -34,7 +34,7 @@ def look(name: str) -> list[str]:
     except ZdpatchError as error:
         return [f"{name}: {error}"]
     wrong = [] if works else [f"{name}: the added function does not work"]
-    extra = [each for each in plan.summary().verdicts if each["path"] != f"{name}:zdpatch_added"]
+    extra = [each for each in plan.summary().verdicts if each.path != f"{name}:zdpatch_added"]
     wrong += [f"{name}: {each}" for each in extra]
     after = vars(module)
     changed = [key for key in before.keys() | after.keys() if before.get(key) is not after.get(key)]

@@ -167,7 +167,7 @@ class Reader:
 
 def _importable(source: str) -> bool:
     try:
-        exec(compile(source, "<probe>", "exec"), {"__name__": "probe"})
+        exec(compile(source, "<probe>", "exec", dont_inherit=True), {"__name__": "probe"})
     except Exception:  # noqa: BLE001  # whatever it is, the module cannot be imported
         return False
     return True
