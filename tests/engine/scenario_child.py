@@ -491,10 +491,10 @@ def _fork(case: dict[str, Any]) -> str:
 def main() -> None:
     """Serve until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what scenarios print is not an answer
-    for line in sys.stdin:
-        answers.write(_fork(json.loads(line)) + "\n")
+    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
+        os.dup2(2, 1)  # what scenarios print is not an answer
+        for line in sys.stdin:
+            answers.write(_fork(json.loads(line)) + "\n")
 
 
 main()
