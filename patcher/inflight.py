@@ -97,7 +97,8 @@ def references(code: CodeType, known: int) -> int:
     """How many references to `code` nobody has explained; 0 means that all its holders are known.
 
     `known` counts what the caller can explain, its own variables included: a function holds one,
-    a frame, generator or coroutine one, the constants of the enclosing code one, a container one.
+    a frame, generator or coroutine one (in 3.11 a generator two; and it keeps its function, which
+    holds another), the constants of the enclosing code one, a container one.
     """
     # This function's parameter is one, the argument of getrefcount another.
     return sys.getrefcount(code) - 2 - known
