@@ -322,6 +322,7 @@ class Scenario:
         sys.modules["scene"] = self.module
         self.scope.update(
             raises=raises,
+            called=_called,
             ZdpatchError=ZdpatchError,
             same_as_fresh=same_as_fresh,
             sys=sys,

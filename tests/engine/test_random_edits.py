@@ -185,7 +185,7 @@ def _case(base: str, new: str) -> dict[str, Any]:
         f"same_as_fresh({seen!r})\n"
         "all(getattr(m, k, v) is v for k, v in held.items())\n"
         "all(getattr(m, c.__name__, c) is c for c in classes)\n"
-        "all(f() == getattr(m, k)()() for k, f in closures.items() if hasattr(m, k))\n"
+        "all(called(f) == called(getattr(m, k)()) for k, f in closures.items() if hasattr(m, k))\n"
     )
     back = f"same_as_fresh({ {'m': base, 'user': USER}!r})"
     sections = {"live": live, "now": now, "back": back, "either": ""}
