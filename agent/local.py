@@ -6,6 +6,7 @@ It is a Python API only; the agent never offers it over the wire.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ def engine() -> Engine:
     global _engine  # noqa: PLW0603 - a process has one engine, made when first needed
     if _engine is None:
         _engine = Engine()
+        os.register_at_fork(after_in_child=_engine.after_fork)
     return _engine
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher.attributes import unfit
+from zdpatch.patcher.calls import changed_functions, stale_calls
 from zdpatch.patcher.diff import diff, read
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.safety import decide
-from zdpatch.patcher.spread import Name, stale_calls, stale_reads
+from zdpatch.patcher.spread import Name, stale_reads
 
 if TYPE_CHECKING:
     from zdpatch.patcher.source import Patch
@@ -25,7 +26,6 @@ def check(patch: Patch) -> list[Verdict]:
     versions = {change.name: read(change, patch.id) for change in patch.changes}
     edits = [edit for each in versions.values() for edit in diff(each)]
     edits += unfit(versions, edits)
-    edits += stale_calls(versions, edits)
     changed: dict[Name, str] = {}
     fresh = edits
     while fresh:
@@ -36,6 +36,7 @@ def check(patch: Patch) -> list[Verdict]:
         }
         fresh = stale_reads(versions, changed, edits)
         edits = [*edits, *fresh]
+    edits += stale_calls(versions, changed | changed_functions(edits))
     decisions = [decide(edit, versions) for edit in edits]
     decisions.sort(key=lambda each: each.row == "A")
     verdicts = [each.verdict for each in decisions]

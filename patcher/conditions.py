@@ -4,8 +4,10 @@ subclasses, readers of metadata.
 
 from __future__ import annotations
 
+import abc
 import ast
 import builtins
+import functools
 import gc
 import sys
 from types import CodeType, ModuleType
@@ -17,7 +19,7 @@ from zdpatch.patcher.diff import ANNOTATIONS, DEFAULTS, SIGNATURE, Edit, ModuleV
 from zdpatch.patcher.names import FunctionNode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from zdpatch.patcher.inventory import Binding, Inventory
     from zdpatch.patcher.outline import Item
@@ -40,17 +42,20 @@ class Conditions:
         self.versions = versions
         self.inventories = inventories
         self.heap_scan = False
-        for name in {edit.module for edit in edits if edit.kind == "nested"}:
-            self._heap(name)
-        for name in {edit.module for edit in edits if edit.kind == "function"}:
-            if unseen_functions(self.inventories[name]):
-                self._heap(name)
+        inner = {edit.module for edit in edits if edit.kind == "nested"}
+        changed = {edit.module for edit in edits if edit.kind == "function"} - inner
+        self._scan(inner | {name for name in changed if unseen_functions(inventories[name])})
+
+    def _scan(self, names: set[str]) -> None:
+        """One scan of the heap for all these modules."""
+        missing = sorted(name for name in names if not self.inventories[name].heap)
+        if missing:
+            taken = inventory.take_all([self.inventories[name].module for name in missing])
+            self.inventories.update(zip(missing, taken, strict=True))
 
     def _heap(self, name: str) -> Inventory:
-        taken = self.inventories[name]
-        if not taken.heap:
-            taken = self.inventories[name] = inventory.take(taken.module, heap=True)
-        return taken
+        self._scan({name})
+        return self.inventories[name]
 
     def unmet(self, decision: Decision) -> Iterator[str]:
         """Why a decision does not hold here; nothing when it does."""
@@ -78,7 +83,7 @@ class Conditions:
         if isinstance(cls, str):
             return cls
         item = (edit.new or edit.old)[-1]
-        value = item.kind in {"value", "field", "import"}
+        value = item.kind in {"value", "field", "import"} and edit.kind != "fields"
         if why := watched_class(cls, values=value):
             return f"read when the class was made: {why}"
         annotated = isinstance(item.node, ast.AnnAssign)
@@ -89,6 +94,7 @@ class Conditions:
     def _decorated(self, edit: Edit, *, value: bool) -> str:
         each = self.versions[edit.module].base
         assert each is not None
+        module = self.inventories[edit.module].module
         node = next(
             (
                 i.node
@@ -103,6 +109,9 @@ class Conditions:
                  "unique", "enum.unique"}  # fmt: skip
         for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else []:
             name = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
+            owner = _resolve(module, name.removesuffix(".register"))
+            if name.endswith(".register") and type(owner) is abc.ABCMeta:
+                continue
             if name not in quiet:
                 return f"the class decorator {name} may have read it"
         del value
@@ -183,7 +192,7 @@ class Conditions:
         node = item.node
         assert isinstance(node, FunctionNode)
         module = self.inventories[edit.module].module
-        if reader := reads_metadata(node.decorator_list, lambda name: _resolve(module, name)):
+        if reader := reads_metadata(node.decorator_list, resolver(module)):
             return f"the decorator {reader} may have read it"
         if edit.facets & {ANNOTATIONS, DEFAULTS, SIGNATURE}:
             return self._read_by_class(edit, item) if item.scope else self._handed_over(edit, item)
@@ -201,9 +210,13 @@ class Conditions:
             return ""
         each = self.versions[edit.module].base
         assert each is not None
+        module = self.inventories[edit.module].module
         for other in each.outline.every():
-            if item.qualname in other.passed:
-                return f"line {other.line} handed the function to a call that may have read it"
+            for callee, given in other.passed:
+                if given == item.qualname and reads_metadata([_call_of(callee)], resolver(module)):
+                    return (
+                        f"line {other.line} handed the function to {callee}, which may have read it"
+                    )
         return ""
 
 
@@ -218,6 +231,16 @@ def unseen_functions(taken: Inventory) -> bool:
     found = sum(len(group) for group in taken.functions.values())
     # the module itself, and the argument of `getrefcount`
     return not taken.complete or sys.getrefcount(taken.namespace) - 2 > found
+
+
+def _call_of(callee: str) -> ast.expr:
+    """A call of a dotted name, as `reads_metadata` takes it; of something nameless for ""."""
+    return ast.Call(ast.parse(callee or "()", mode="eval").body, [], [])
+
+
+def resolver(module: ModuleType) -> Callable[[str], object]:
+    """Looks up dotted names as the module has them."""
+    return functools.partial(_resolve, module)
 
 
 def _resolve(module: ModuleType, name: str) -> object:

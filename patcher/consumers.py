@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
-from typing import Final
+from typing import Any, Final
 
 from zdpatch.patcher.evaluate import class_namespace
 from zdpatch.patcher.names import dotted
@@ -23,7 +23,7 @@ Resolve = Callable[[str], object]  # a dotted name as the live module sees it, o
 
 _METADATA: Final = frozenset(
     {
-        "__annotations__", "__doc__", "__defaults__", "__kwdefaults__", "__code__", "__signature__",
+        "__annotations__", "__doc__", "__defaults__", "__kwdefaults__", "__signature__",
         "__type_params__", "signature", "getfullargspec", "getargspec", "get_type_hints",
         "get_annotations",
         "getdoc", "cleandoc",
@@ -39,6 +39,7 @@ _HARMLESS: Final[tuple[object, ...]] = (
     inspect.isasyncgenfunction, inspect.isgeneratorfunction, inspect.isclass, TypeError, ValueError,
     AttributeError, RuntimeError,
 )  # fmt: skip
+_DEPTH: Final = 4  # functions called by functions called by a decorator
 _METACLASSES: Final = (type, abc.ABCMeta, enum.EnumMeta, type(typing.Protocol))
 
 
@@ -68,20 +69,20 @@ _KNOWN: Final[tuple[object, ...]] = (
 )  # fmt: skip
 
 
-def _quiet(decorator: FunctionType, *, factory: bool) -> bool:
+def _quiet(function: FunctionType, *, factory: bool, depth: int = _DEPTH) -> bool:
     """True when running the decorator cannot have read metadata, judged from its own code.
 
     The function it makes is run at each call, and reads what is true then: only the code that runs
-    at
-    definition counts (of a factory, also the decorator that it makes). What it calls must be known.
+    at definition counts (of a factory, also the decorator that it makes). What it calls must be
+    known, or be as quiet.
     """
-    running = [decorator.__code__]
+    running = [function.__code__]
     if factory:
-        running += [each for each in decorator.__code__.co_consts if isinstance(each, CodeType)]
-    return all(_quiet_code(code, decorator.__globals__) for code in running)
+        running += [each for each in function.__code__.co_consts if isinstance(each, CodeType)]
+    return depth > 0 and all(_quiet_code(code, function.__globals__, depth) for code in running)
 
 
-def _quiet_code(code: CodeType, globals_: dict[str, object]) -> bool:
+def _quiet_code(code: CodeType, globals_: dict[str, object], depth: int) -> bool:
     builtins = globals_.get("__builtins__")
     fallback = builtins if isinstance(builtins, dict) else vars(builtins) if builtins else {}
     for instruction in dis.get_instructions(code):
@@ -90,9 +91,11 @@ def _quiet_code(code: CodeType, globals_: dict[str, object]) -> bool:
             return False
         if instruction.opname not in {"LOAD_GLOBAL", "LOAD_NAME"}:
             continue
-        value = globals_.get(name, fallback.get(name))
+        value: Any = globals_.get(name, fallback.get(name))
         known = any(value is each for each in (*_HARMLESS, *_KNOWN))
-        if callable(value) and not known and not isinstance(value, enum.EnumMeta):
+        if not callable(value) or known or isinstance(value, enum.EnumType):
+            continue
+        if type(value) is not FunctionType or not _quiet(value, factory=True, depth=depth - 1):
             return False
     return True
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import ast
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from types import CodeType
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes
@@ -22,6 +21,7 @@ from zdpatch.patcher.source import ModuleChange, file_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import CodeType
 
 # facets of a function edit
 BODY, DEFAULTS, SIGNATURE, KIND, DECORATORS, ANNOTATIONS, DOCSTRING = (
@@ -74,14 +74,21 @@ class Version:
     """One version of one module: its outline and its code."""
 
     outline: Outline
-    code: CodeType
-    functions: dict[tuple[str, int], CodeType] = field(
-        default_factory=dict[tuple[str, int], CodeType]
-    )
+    filename: str
+
+    @cached_property
+    def code(self) -> CodeType:
+        """The module's code, compiled with this process's flags when first asked for."""
+        return codes.compile_source(self.outline.source, self.filename)
+
+    @cached_property
+    def _functions(self) -> dict[tuple[str, int], CodeType]:
+        every = ((name, each) for name, group in self.flat.items() for each in group)
+        return {(name, each.co_firstlineno): each for name, each in every}
 
     def code_of(self, item: Item) -> CodeType | None:
         """The code object of a function item; None where the compiler dropped it (`if 0:`)."""
-        return self.functions.get((item.qualname, first_line(item.node)))
+        return self._functions.get((item.qualname, first_line(item.node)))
 
     @cached_property
     def flat(self) -> dict[str, list[CodeType]]:
@@ -109,15 +116,8 @@ def first_line(node: ast.stmt) -> int:
 
 
 def version(name: str, source: bytes, filename: str, *, package: bool) -> Version:
-    """Parse and compile one side. Raises SyntaxError."""
-    read = outline(name, source, package=package)
-    code = codes.compile_source(source, filename)
-    functions = {
-        (qualname, each.co_firstlineno): each
-        for qualname, group in codes.flatten(code).items()
-        for each in group
-    }
-    return Version(read, code, functions)
+    """Parse one side; it is compiled when its code is needed. Raises SyntaxError."""
+    return Version(outline(name, source, package=package), filename)
 
 
 def read(change: ModuleChange, patch_id: str) -> ModuleVersions:
@@ -129,7 +129,10 @@ def read(change: ModuleChange, patch_id: str) -> ModuleVersions:
         if source is None:
             return None
         try:
-            return version(change.name, source, filename, package=change.package)
+            found = version(change.name, source, filename, package=change.package)
+            if change.base != change.new:
+                _ = found.code  # what parses may still not compile
+            return found
         except SyntaxError as error:
             line, why = error.lineno or 0, str(error.msg)
             remedy = "mend the source and build again"

@@ -5,13 +5,14 @@ The engine does no I/O. Everything it did is in `applied`; whoever owns the engi
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from zdpatch.patcher import codes, inventory, overlay, selftest
+from zdpatch.patcher import inventory, overlay, selftest
 from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.plan import Plan, make_plan
@@ -60,6 +61,10 @@ class Engine:
         self._active: dict[str, _Active] = {}
         self._failed = tuple(selftest.run())
 
+    def after_fork(self) -> None:
+        """In a forked child: the lock may be held by a thread that does not exist here."""
+        self._lock = threading.RLock()
+
     # ------------------------------------------------------------ planning
 
     def plan(self, patch: Patch, *, drain_s: float = 1.0) -> Plan:
@@ -94,10 +99,7 @@ class Engine:
             if plan.patch.id in self._active:
                 raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
             fresh = make_plan(plan.patch, self._known()) if plan.heap_scan else plan
-            overlay.install()
-            for name, source in fresh.linecache.items():
-                overlay.remember(name, source)
-            undo = commit(fresh.steps)
+            undo = _flip(fresh)
             active = self._active[plan.patch.id] = _Active(fresh, [undo])
             active.undos += self._catch_up(fresh)
             for clear in fresh.caches:
@@ -202,13 +204,28 @@ class Engine:
             return standing(patch, self._known())
 
 
+def _flip(plan: Plan) -> Undo:
+    """Commit; a refusal leaves no finder behind that was not there."""
+    present = any(finder is overlay.FINDER for finder in sys.meta_path)
+    overlay.install()
+    try:
+        undo = commit(plan.steps)
+    except BaseException:
+        if not present:
+            overlay.uninstall()
+        raise
+    for name, source in plan.linecache.items():
+        overlay.remember(name, source)
+    return undo
+
+
 def _closure_steps(module: ModuleType, old: CodeType, new: CodeType) -> list[Step]:
+    # By identity: another definition of the same path may have equal code, and stays as it is.
     taken = inventory.take(module, heap=True)
-    wanted = codes.digest(old)
     return [
         Step("function", each.function, "__code__", new, each.code, f"{each.where}.__code__")
         for each in taken.functions.get(old.co_qualname, [])
-        if codes.digest(each.code) == wanted
+        if each.code is old
     ]
 
 

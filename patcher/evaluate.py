@@ -17,9 +17,9 @@ import importlib
 import re
 import sys
 import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import EnumType
 from types import CellType, CodeType, ModuleType
 from typing import Final, cast
 
@@ -308,12 +308,14 @@ def _plain(name: str, lookup: Callable[[str], object]) -> None:
         raise Unevaluable(f"{name} has no value here")
     if kind is types.FunctionType and _known_function(cast("types.FunctionType", value)):
         return
-    if (
-        kind not in _PLAIN_TYPES
-        and not isinstance(value, type)
-        and kind.__module__ != typing.__name__
-    ):
+    if not _is_plain(value):
         raise Unevaluable(f"{name} is a {kind.__qualname__}, not a plain value")
+
+
+def _is_plain(value: object) -> bool:
+    kind = type(value)
+    constant = type(kind) is EnumType or kind.__module__ == sys.__name__  # re.I, sys.version_info
+    return constant or kind in _PLAIN_TYPES or is_a(value, type) or kind.__module__ == "typing"
 
 
 def _known_function(function: types.FunctionType) -> bool:
@@ -329,7 +331,7 @@ def _static(value: object, attribute: str, name: str) -> object:
             if attribute in names:
                 return names[attribute]
         return MISSING
-    if type(value) in _PLAIN_TYPES:
+    if type(value) in _PLAIN_TYPES or type(value).__module__ == sys.__name__:
         return getattr(value, attribute, MISSING)
     raise Unevaluable(f"{name} reads an attribute of a {type(value).__qualname__}")
 
@@ -358,6 +360,8 @@ def same(a: object, b: object) -> bool:  # noqa: PLR0911 - one clause a kind of 
         return repr(a) == repr(b)  # tells 0.0 from -0.0, and nan equals nan
     if type(a) in {int, str, bytes, bool, range, re.Pattern, types.GenericAlias, types.UnionType}:
         return bool(a == b)
+    if type(type(a)) is EnumType:
+        return False  # a member is one object
     return type(a).__module__ == "typing" and bool(a == b)
 
 

@@ -20,7 +20,7 @@ from zdpatch.patcher.inflight import InFlight, current_frames, in_flight, refere
 from zdpatch.patcher.reach import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
     from types import CodeType
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "match",
     "references",
     "take",
+    "take_all",
 ]
 
 _ON_THE_HEAP: Final = "<heap>"
@@ -94,14 +95,24 @@ def take(module: ModuleType, *, heap: bool, limits: Limits | None = None) -> Inv
     for 1.4 million objects), and, when objects were frozen by `gc.freeze`, which hides them from
     it, walks everything that can be reached from anything (seconds, but threads go on).
     """
+    return take_all([module], limits=limits)[0] if heap else _take(module, None, limits)
+
+
+def take_all(modules: Sequence[ModuleType], *, limits: Limits | None = None) -> list[Inventory]:
+    """What is live of each of `modules`, with one scan of the heap for all of them."""
+    heap = _Heap({id(reach.namespace(module)) for module in modules})
+    return [_take(module, heap, limits) for module in modules]
+
+
+def _take(module: ModuleType, heap: _Heap | None, limits: Limits | None) -> Inventory:
     globals_ = reach.namespace(module)
     name = globals_.get("__name__")
     walk = reach.Walk(name if type(name) is str else "?", globals_, limits or Limits())
     walk.run()
-    if heap:
-        for found in _heap(globals_):
+    if heap is not None:
+        for found in (*heap.functions.get(id(globals_), ()), *heap.classes):
             walk.add(found, _ON_THE_HEAP)
-    inventory = Inventory(module, heap, walk.complete)
+    inventory = Inventory(module, heap is not None, walk.complete)
     for function, where in walk.functions:
         live = LiveFunction(function, function.__code__.co_qualname, where)
         inventory.functions.setdefault(live.qualname, []).append(live)
@@ -110,18 +121,22 @@ def take(module: ModuleType, *, heap: bool, limits: Limits | None = None) -> Inv
     return inventory
 
 
-def _heap(globals_: dict[str, object]) -> list[object]:
-    """Functions with these globals, and all classes, that garbage collection knows of."""
-    tracked = gc.get_objects()
-    everything: Iterable[object] = tracked
-    if reach.frozen():
-        everything = chain(tracked, _everything_behind(tracked))
-    return [
-        found
-        for found in everything
-        if (type(found) is FunctionType and found.__globals__ is globals_)
-        or issubclass(type(found), type)
-    ]
+class _Heap:
+    """Functions by the identity of their globals, for those asked for, and all classes."""
+
+    def __init__(self, wanted: set[int]) -> None:
+        self.functions: dict[int, list[FunctionType]] = {}
+        self.classes: list[type] = []
+        tracked = gc.get_objects()
+        everything: Iterable[object] = tracked
+        if reach.frozen():
+            everything = chain(tracked, _everything_behind(tracked))
+        for found in everything:
+            if type(found) is FunctionType:
+                if id(found.__globals__) in wanted:
+                    self.functions.setdefault(id(found.__globals__), []).append(found)
+            elif issubclass(type(found), type):
+                self.classes.append(cast("type", found))
 
 
 def _everything_behind(tracked: list[object]) -> list[object]:

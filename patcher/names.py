@@ -37,7 +37,7 @@ class Uses:
 
     reads: set[str] = field(default_factory=set[str])
     calls: set[str] = field(default_factory=set[str])
-    passed: set[str] = field(default_factory=set[str])
+    passed: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
 
 class _Visitor(ast.NodeVisitor):
@@ -62,7 +62,7 @@ class _Visitor(ast.NodeVisitor):
         if name is None or name.rpartition(".")[2] not in _KEEPERS:
             for argument in [*node.args, *(word.value for word in node.keywords)]:
                 if (given := dotted(argument)) is not None:
-                    self.uses.passed.add(given)
+                    self.uses.passed.add((name or "", given))
         self.generic_visit(node)
 
     def visit_Lambda(self, node: ast.Lambda) -> None:

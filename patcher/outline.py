@@ -72,7 +72,8 @@ class Item:
         return frozenset(self._uses.calls)
 
     @cached_property
-    def passed(self) -> frozenset[str]:
+    def passed(self) -> frozenset[tuple[str, str]]:
+        """(callee, argument) of the calls that got a plain name."""
         return frozenset(self._uses.passed)
 
     @cached_property

@@ -4,6 +4,8 @@ found and checked.
 
 from __future__ import annotations
 
+import ast
+import builtins
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import msgspec
 
 from zdpatch.patcher import codes
 from zdpatch.patcher.attributes import unfit
+from zdpatch.patcher.calls import changed_functions, stale_calls
 from zdpatch.patcher.conditions import Conditions
 from zdpatch.patcher.diff import Edit, ModuleVersions, diff
 from zdpatch.patcher.errors import Refused, Verdict
@@ -18,7 +21,7 @@ from zdpatch.patcher.evaluate import Unevaluable
 from zdpatch.patcher.neighbours import neighbours
 from zdpatch.patcher.safety import Decision, decide
 from zdpatch.patcher.situation import Situation
-from zdpatch.patcher.spread import Name, stale_calls, stale_reads
+from zdpatch.patcher.spread import Name, stale_reads
 from zdpatch.patcher.stage import Stage
 from zdpatch.patcher.steps import Builder
 from zdpatch.patcher.swap import MISSING, Step
@@ -97,7 +100,6 @@ class _Planner:
         self.inventories: dict[str, Inventory] = dict(self.situation.inventories)
         self.decisions: list[Decision] = []
         self.edits: list[Edit] = []
-        self.code = "ZDP-202"
         self.extra: list[Verdict] = []
         self.changed: dict[Name, str] = {}
         self.rebinds: list[tuple[Name, Binding]] = []
@@ -106,7 +108,6 @@ class _Planner:
         self.stage = self._stage()
         fresh = [edit for each in self.situation.live_versions() for edit in diff(each)]
         fresh += unfit(self.versions, fresh)
-        fresh += stale_calls(self.versions, fresh)
         while fresh:
             self._take(fresh)
             self._widen()
@@ -115,6 +116,8 @@ class _Planner:
                 for edit in stale_reads(self._live(), self.changed, self.edits)
                 if not self._same_outcome(edit)
             ]
+        self._take(list(stale_calls(self._live(), self.changed | changed_functions(self.edits))))
+        self._check_gone()
         self.conditions = Conditions(self.versions, self.inventories, self.edits)
         self._check_removed()
         self._check_needs()
@@ -154,8 +157,8 @@ class _Planner:
             self._against(edit, "M", f"{edit.kind} cannot be evaluated again: {error}")
             return
         except Exception as error:  # noqa: BLE001 - statements of the patch may raise anything
-            self.code = "ZDP-207" if edit.new[-1].kind == "import" else "ZDP-208"
-            self._against(edit, "X", f"evaluating it raises {type(error).__name__}: {error}")
+            code = "ZDP-207" if edit.new[-1].kind == "import" else "ZDP-208"
+            self._against(edit, "X", f"evaluating it raises {type(error).__name__}: {error}", code)
             return
         if value is None or not value.changed:
             return
@@ -164,9 +167,9 @@ class _Planner:
         if why := self.situation.conflict(edit, value, self.stage):
             self._against(edit, "X", why)
 
-    def _against(self, edit: Edit, row: str, reason: str) -> None:
+    def _against(self, edit: Edit, row: str, reason: str, code: str = "ZDP-202") -> None:
         remedy = "replace the worker, or put the live value back first"
-        self.decisions.append(Decision(edit, row, reason, remedy))
+        self.decisions.append(Decision(edit, row, reason, remedy, (), code))
 
     def _widen(self) -> None:
         """Bring in modules outside the patch that took a changed value when they were imported."""
@@ -213,6 +216,19 @@ class _Planner:
                     )
                 )
 
+    def _check_gone(self) -> None:
+        """A statement that still reads a removed name cannot run: the new source is broken."""
+        gone = {
+            (edit.module, edit.qualname): edit.path
+            for edit in self.edits
+            if edit.kind == "removed" and not edit.scope and edit.old[-1].kind != "field"
+        }
+        for edit in stale_reads(self._live(), gone, ()) if gone else ():
+            guarded = isinstance(edit.new[-1].node, ast.Try | ast.If)
+            if not guarded and edit.cause.rpartition(":")[2] not in vars(builtins):
+                why = f"it reads {edit.cause}, which is removed: the new source cannot be imported"
+                self._against(edit, "X", why, "ZDP-208")
+
     def _check_removed(self) -> None:
         """A module goes only when nothing outside of it holds it, or what it defines."""
         for name in self.situation.removed:
@@ -234,7 +250,8 @@ class _Planner:
         others = len(bad) + len(self.extra) - 1
         if others:
             cause += f"; and {others} more"
-        raise Refused(self.code, cause, verdicts)
+        code = bad[0].code if bad and not self.extra else "ZDP-202"
+        raise Refused(code, cause, verdicts)
 
     # ------------------------------------------------------------ building
 

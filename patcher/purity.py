@@ -45,6 +45,7 @@ FRESH_CALLS: Final = frozenset(
         "weakref.WeakValueDictionary", "functools.partial", "operator.itemgetter",
         "operator.attrgetter",
         "operator.methodcaller", "itertools.count", "asyncio.Lock", "types.MappingProxyType",
+        "dataclasses.field", "enum.auto",
     }
 )  # fmt: skip
 # Typing constructs: read by type checkers, not by running code.

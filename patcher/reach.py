@@ -32,6 +32,8 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
+from zdpatch.patcher.codes import is_function_code
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -258,7 +260,8 @@ class Walk:
 
     def _function(self, function: FunctionType, place: _Place) -> None:
         mine = function.__globals__ is self.globals
-        if mine:
+        # While a module or class body runs there is a function of its code, never called again.
+        if mine and is_function_code(function.__code__):
             self.functions.append((function, str(place)))
         names = function.__code__.co_freevars
         for name, cell in zip(names, function.__closure__ or (), strict=False):

@@ -74,6 +74,7 @@ class Decision:
     reason: str
     remedy: str = ""
     needs: tuple[Need, ...] = ()
+    code: str = "ZDP-202"
 
     @property
     def verdict(self) -> Verdict:
@@ -101,7 +102,7 @@ def _passed(each: ModuleVersions) -> frozenset[str]:
         return frozenset()
     found: set[str] = set()
     for item in each.new.outline.every():
-        found.update(item.passed)
+        found.update(given for _, given in item.passed)
     return frozenset(found)
 
 

@@ -3,17 +3,15 @@ changed.
 
 Names are (module, qualified name) pairs. Reads are followed through imports, attribute chains and
 class
-scopes; calls through the functions that a changed function is called by. (An example:
-`MAX` from 5 to 6 changes `UA = f"lib/{MAX}"` and `def f(n=MAX)`, which nobody edited.)
+scopes. An example:
+`MAX` from 5 to 6 changes `UA = f"lib/{MAX}"` and `def f(n=MAX)`, which nobody edited.
 """
 
 from __future__ import annotations
 
-from types import CodeType
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher import codes
-from zdpatch.patcher.diff import BODY, DECORATORS, DEFAULTS, Edit, ModuleVersions, Version, defaults
+from zdpatch.patcher.diff import DECORATORS, DEFAULTS, Edit, ModuleVersions, Version, defaults
 from zdpatch.patcher.names import FunctionNode, uses
 from zdpatch.patcher.purity import origin
 
@@ -133,7 +131,7 @@ def _stale(
     assert each.base is not None
     assert each.new is not None
     if item.kind == "effect":
-        if _was_there(each.base, item):
+        if was_there(each.base, item):
             qualname = f"{item.scope}:{item.line}" if item.scope else f":{item.line}"
             yield Edit(each.name, qualname, "stale", (item,), (item,), cause=cause)
         return
@@ -189,101 +187,6 @@ def _stale_function(
     )  # fmt: skip
 
 
-# ---------------------------------------------------------------- calls at import time
-
-
-def stale_calls(versions: Mapping[str, ModuleVersions], edits: Iterable[Edit]) -> list[Edit]:
-    """Statements that called, when they ran, a function whose code is another one now."""
-    reached = _callers(versions, _changed_functions(edits))
-    found: list[Edit] = []
-    for each in versions.values():
-        if each.new is None or each.base is None:
-            continue
-        for item in each.new.outline.every():
-            names = (
-                name
-                for call in sorted(item.calls)
-                for name in meanings(each.new.outline, item.scope, call, versions)
-            )
-            cause = next((reached[name] for name in names if name in reached), None)
-            if cause is not None and _was_there(each.base, item):
-                found.append(_stale_call(each.name, item, cause))
-    return found
-
-
-def _stale_call(module: str, item: Item, cause: str) -> Edit:
-    qualname = item.qualname if item.names else f"{item.scope}:{item.line}"
-    return Edit(module, qualname, "stale", (item,), (item,), cause=cause, detail="call")
-
-
-def _was_there(base: Version, item: Item) -> bool:
-    """False for a statement that is new: it calls the new function, once, when it is evaluated."""
+def was_there(base: Version, item: Item) -> bool:
+    """False for a statement that is new: it is evaluated once, with the new values."""
     return any(each.shape == item.shape for each in base.outline.scopes.get(item.scope, ()))
-
-
-def _changed_functions(edits: Iterable[Edit]) -> dict[Name, str]:
-    found: dict[Name, str] = {}
-    for edit in edits:
-        old, new = edit.codes
-        if (
-            edit.kind == "function"
-            and BODY in edit.facets
-            and old
-            and new
-            and _outer_differs(old, new)
-        ):
-            found[edit.module, edit.qualname] = edit.path
-    return found
-
-
-def _outer_differs(old: CodeType, new: CodeType) -> bool:
-    """False when only functions made by the call differ (a decorator's wrapper): these are patched
-    where they live.
-    """
-    return codes.digest(_alone(old)) != codes.digest(_alone(new))
-
-
-def _alone(code: CodeType) -> CodeType:
-    constants = (None if isinstance(each, CodeType) else each for each in code.co_consts)
-    return code.replace(co_consts=tuple(constants))
-
-
-def _callers(versions: Mapping[str, ModuleVersions], changed: dict[Name, str]) -> dict[Name, str]:
-    """`changed` and every function of these modules that may reach one of them by name."""
-    reached = dict(changed)
-    pending = list(changed)
-    callers = _call_graph(versions)
-    while pending:
-        name = pending.pop()
-        for caller in callers.get(name, ()):
-            if caller not in reached:
-                reached[caller] = reached[name]
-                pending.append(caller)
-    return reached
-
-
-def _call_graph(versions: Mapping[str, ModuleVersions]) -> dict[Name, list[Name]]:
-    """Callers by callee, over module-level functions: every global name a function's code loads
-    counts as called.
-    """
-    found: dict[Name, list[Name]] = {}
-    for each in versions.values():
-        if each.new is None:
-            continue
-        for item in each.new.outline.items:
-            code = each.new.code_of(item) if item.kind == "function" else None
-            if code is None:
-                continue
-            for read in _globals(code):
-                for name in meanings(each.new.outline, "", read, versions):
-                    found.setdefault(name, []).append((each.name, item.qualname))
-    return found
-
-
-def _globals(code: CodeType) -> set[str]:
-    pending, found = [code], set[str]()
-    while pending:
-        each = pending.pop()
-        found.update(each.co_names)
-        pending += [const for const in each.co_consts if isinstance(const, CodeType)]
-    return found

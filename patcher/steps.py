@@ -128,7 +128,9 @@ class Builder:
         if edit.kind == "function":
             self._metadata(edit, live)
         if edit.kind == "nested" and old is not None and new is not None:
-            self.renewed.append((self.inventories[edit.module].module, old, new))
+            module = self.inventories[edit.module].module
+            for code in {id(f.code): f.code for f in live}.values():
+                self.renewed.append((module, code, new))
 
     def _swap_code(self, edit: Edit, live: Iterable[LiveFunction], new: CodeType) -> None:
         for each in live:
@@ -257,9 +259,25 @@ class Builder:
             cls = self.stage.classes[edit.module, edit.scope]
             new = None if name == "__doc__" and value.new is MISSING else value.new
             self.steps.append(Step("class", cls, mangled(edit.scope, name), new, present, what))
+            if name == "__eq__":
+                self._implicit_hash(edit, cls)
         else:
             space = self.inventories[edit.module].namespace
             self.steps.append(Step("item", space, name, value.new, present, what))
+
+    def _implicit_hash(self, edit: Edit, cls: type) -> None:
+        """A class statement that binds `__eq__` and not `__hash__` sets it to None (CPython
+        `type_new_set_hash`, Objects/typeobject.c).
+        """
+        new = self.versions[edit.module].new
+        assert new is not None
+        own = {name for item in new.outline.scopes.get(edit.scope, ()) for name in item.names}
+        present = reach.class_dict(cls).get("__hash__", MISSING)
+        if "__hash__" not in own and (present is None or present is MISSING):
+            value = None if "__eq__" in own else MISSING
+            if value is not present:
+                what = f"{edit.module}:{edit.scope}.__hash__"
+                self.steps.append(Step("class", cls, "__hash__", value, present, what))
 
     def _annotation(self, edit: Edit) -> None:
         """The entry of an annotated name in the `__annotations__` of its module or class."""
