@@ -23,6 +23,7 @@ from inspect import (
 )
 from types import CodeType
 from typing import TYPE_CHECKING, Final, cast
+from weakref import ref
 
 from zdpatch.patcher import flow
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DIGEST_SIZE: Final = 20  # bytes
+_MOST_DIGESTS: Final = 20_000
+# By identity: code is never changed, but compares and hashes by value, slowly.
+_digests: dict[int, tuple[ref[CodeType], bytes]] = {}
 _INLINE_SCOPES: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
 _GENERIC: Final = "<generic parameters of "
 _KIND_FLAGS: Final = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
@@ -158,9 +162,15 @@ def like_live(new: CodeType, live: CodeType) -> CodeType:
 
 def digest(code: CodeType) -> bytes:
     """What `code` does, as 20 bytes; see the module's first sentence for what counts."""
+    known = _digests.get(id(code))
+    if known is not None and known[0]() is code:
+        return known[1]
     hashed = blake2b(digest_size=_DIGEST_SIZE)
     _feed(hashed, code)
-    return hashed.digest()
+    if len(_digests) >= _MOST_DIGESTS:
+        _digests.clear()
+    found = _digests[id(code)] = (ref(code), hashed.digest())
+    return found[1]
 
 
 def same(a: CodeType, b: CodeType) -> bool:

@@ -34,6 +34,7 @@ _METADATA: Final = frozenset(
 _HARMLESS: Final[tuple[object, ...]] = (
     functools.wraps, functools.update_wrapper, functools.partial, functools.lru_cache,
     functools.cache,
+    set, frozenset, tuple, list, dict, bool, int, any, all, map, filter, zip, super, object, next,
     isinstance, issubclass, callable, getattr, setattr, hasattr, type, len, str, repr, id, property,
     staticmethod, classmethod, typing.cast, inspect.iscoroutinefunction, inspect.isfunction,
     inspect.isasyncgenfunction, inspect.isgeneratorfunction, inspect.isclass, TypeError, ValueError,

@@ -4,7 +4,6 @@ effect.
 
 from __future__ import annotations
 
-import dis
 import time
 from typing import TYPE_CHECKING
 
@@ -12,15 +11,11 @@ from zdpatch.patcher import codes, inventory
 from zdpatch.patcher.errors import Refused, Verdict
 
 if TYPE_CHECKING:
-    from types import CodeType
 
     from zdpatch.patcher.inventory import InFlight
     from zdpatch.patcher.plan import Plan
 
 _POLL_S = 0.02
-# What a `for`, an `async for` or an `await` jumps back to: they end when what they iterate over
-# ends.
-_BOUNDED = frozenset({"FOR_ITER", "GET_ANEXT", "SEND", "END_SEND", "RESUME"})
 
 
 def drain(plan: Plan, seconds: float) -> None:
@@ -54,18 +49,7 @@ def in_flight(plan: Plan) -> list[InFlight]:
 
 
 def _may_stay(frame: InFlight, plan: Plan) -> bool:
-    return frame.kind == "thread" or any(map(_endless, plan.watched.get(frame.path, ())))
-
-
-def _endless(code: CodeType) -> bool:
-    """Whether it has a `while` loop: a jump back to something that no iterator ends."""
-    names = {each.offset: each.opname for each in dis.get_instructions(code)}
-    return any(
-        "JUMP_BACKWARD" in each.opname
-        and "NO_INTERRUPT" not in each.opname
-        and names.get(each.argval) not in _BOUNDED
-        for each in dis.get_instructions(code)
-    )
+    return frame.kind == "thread" or any(map(codes.endless, plan.watched.get(frame.path, ())))
 
 
 def _blocked(stuck: list[InFlight], seconds: float) -> Refused:

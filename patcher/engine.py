@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from zdpatch.patcher import inventory, overlay, selftest
+from zdpatch.patcher import inventory, overlay, reach, selftest
 from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.plan import Plan, make_plan
+from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.source import Patch
 from zdpatch.patcher.standing import standing
-from zdpatch.patcher.swap import Step, Undo, commit, distinct, inverse
+from zdpatch.patcher.swap import Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
+
+
+_PLAN_LIVES_S = 60.0
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -45,6 +50,15 @@ class Reverted(msgspec.Struct, frozen=True):
     born_on_trial: dict[str, int]
 
 
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A plan, and the state of the process that it was made in (`at` in monotonic seconds)."""
+
+    plan: Plan
+    world: tuple[object, ...]
+    at: float
+
+
 @dataclass(eq=False)
 class _Active:
     plan: Plan
@@ -59,6 +73,7 @@ class Engine:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._active: dict[str, _Active] = {}
+        self._made: _Made | None = None
         self._failed = tuple(selftest.run())
 
     def after_fork(self) -> None:
@@ -77,9 +92,34 @@ class Engine:
         """
         with self._lock:
             self._check_self()
+            if self._still_true(patch):
+                assert self._made is not None
+                return self._made.plan
             plan = make_plan(patch, self._known())
             drain(plan, drain_s)
+            self._made = _Made(plan, self._world(patch), time.monotonic())
             return plan
+
+    def _still_true(self, patch: Patch) -> bool:
+        """Whether the plan made last is for `patch`, and nothing it was made from has changed."""
+        made = self._made
+        return (
+            made is not None
+            and made.plan.patch == patch
+            and not made.plan.heap_scan
+            and time.monotonic() - made.at < _PLAN_LIVES_S
+            and made.world == self._world(patch)
+            and not differing(made.plan.steps)
+            and not in_flight(made.plan)
+        )
+
+    def _world(self, patch: Patch) -> tuple[object, ...]:
+        """What a plan without a heap scan depends on besides its steps: which modules and patches
+        there are, and how many functions hold each namespace (a reload makes more of them).
+        """
+        loaded = (sys.modules.get(change.name) for change in patch.changes)
+        holders = [sys.getrefcount(reach.namespace(m)) for m in loaded if m is not None]
+        return frozenset(sys.modules), self.active(), tuple(holders)
 
     def _check_self(self) -> None:
         if self._failed:
@@ -98,6 +138,7 @@ class Engine:
         with self._lock:
             if plan.patch.id in self._active:
                 raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
+            self._made = None
             fresh = make_plan(plan.patch, self._known()) if plan.heap_scan else plan
             undo = _flip(fresh)
             active = self._active[plan.patch.id] = _Active(fresh, [undo])

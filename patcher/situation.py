@@ -121,11 +121,16 @@ class Situation:
         self.added.append(change.name)
         self._specify(change)
 
+    def entries(self) -> list[overlay.Source]:
+        """What the overlay serves from now on, also to a reload of what is patched in place."""
+        return [
+            _entry(change, self.patch.id)
+            for change in self.patch.changes
+            if change.new is not None and change.new != change.base
+        ]
+
     def _specify(self, change: ModuleChange) -> None:
-        assert change.new is not None
-        filename = file_name(self.patch.id, change.path)
-        entry = overlay.Source(change.name, change.new, filename, change.package)
-        self.specs[change.name] = overlay.make_spec(entry)
+        self.specs[change.name] = overlay.make_spec(_entry(change, self.patch.id))
 
     def _place_unloaded(self, change: ModuleChange) -> None:
         located = overlay.locate(change.name)
@@ -225,6 +230,12 @@ def drift_of(taken: Inventory, each: ModuleVersions, known: Iterable[CodeType]) 
     """Live code of a module which the base of the patch does not explain."""
     assert each.base is not None
     return inventory.drift(taken, each.base.code, tuple(known))
+
+
+def _entry(change: ModuleChange, patch_id: str) -> overlay.Source:
+    assert change.new is not None
+    filename = file_name(patch_id, change.path)
+    return overlay.Source(change.name, change.new, filename, change.package)
 
 
 def _drifted(name: str, why: str) -> Refused:

@@ -305,8 +305,8 @@ class Builder:
             parent = name.rpartition(".")[0]
             if not parent or parent in sys.modules or parent in self.stage.modules:
                 self.stage.load(name)
-        for name in [*self.situation.added, *self.situation.deferred]:
-            self._overlay(name, overlay.source_of(self.situation.specs[name]))
+        for entry in self.situation.entries():
+            self._overlay(entry.name, entry)
         for name, module in self.stage.modules.items():
             self._module(name, module, MISSING)
         for name in self.situation.removed:
