@@ -39,7 +39,10 @@ class Settings:
     rate_burst: int = 400  # requests of one user, at once
     refusals_per_s: float = 1.0  # malformed or refused requests of one user that are audited
     refusals_burst: int = 20
-    queue_messages: int = 16  # ZeroMQ's high-water marks, per peer
+    connections: int = 32  # of one user, at once
+    handshake_s: float = 2.0  # a connection that does not say what it is ends
+    accept_pause_s: float = 0.5  # nobody is let in while descriptors are short
+    unfinished_bytes: int = 32 * 1024 * 1024  # of requests that are not complete, together
     socket_path_bytes: int = 107  # sun_path of a unix socket without its final NUL
 
 

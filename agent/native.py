@@ -1,12 +1,14 @@
 """Threads and locks here are the operating system's, also where gevent has replaced them.
 
-A patched thread that waits in ZeroMQ stops the whole application, so the originals are taken
+A patched thread that waits for its socket stops the whole application, so the originals are taken
 back from gevent's own register of what it patched.
 """
 
 from __future__ import annotations
 
 import _thread
+import select
+import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,12 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def original(name: str) -> Any:  # noqa: ANN401 - a function or a type of _thread
-    """`_thread.<name>` as the interpreter made it."""
+_MODULES: Final = {"_thread": _thread, "select": select, "socket": socket}
+
+
+def original(name: str, module: str = "_thread") -> Any:  # noqa: ANN401 - function or type
+    """`<module>.<name>` as the interpreter made it; the module is one of those imported here."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
-        return monkey.get_original("_thread", name)
-    return getattr(_thread, name)
+        return monkey.get_original(module, name)
+    return getattr(_MODULES[module], name)
 
 
 def spawn(run: Callable[[], None]) -> None:

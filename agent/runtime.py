@@ -198,7 +198,7 @@ class Runtime:
                 here.say(f"no patch was brought up: {error}")
 
     def _open(self, door: Door) -> None:
-        self._transport = Transport(door, self.here.settings)
+        self._transport = Transport(door, self.here.settings, self.here.clock)
         door.announce(self.here.identity)
         self._reason = ""
 

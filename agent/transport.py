@@ -1,103 +1,126 @@
 """A frame reaches the agent only with the user who sent it, as the kernel told at the connection.
 
-The credentials travel with the connection through ZeroMQ's authentication hook, so a descriptor
-that was closed and reused cannot lend its user to another's frames.
+A peer is read only while no answer waits for it, and every buffer has a limit: whatever peers do,
+and however short of memory or descriptors the process is, they cost a connection, never the
+process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
+import socket
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import zmq
-
-from zdpatch.agent.native import Lock
-from zdpatch.agent.protocol import MAX_BLOB_BYTES, MAX_FRAMES
+from zdpatch.agent import zmtp
+from zdpatch.agent.here import LOG
+from zdpatch.agent.native import Lock, original
+from zdpatch.agent.protocol import MAX_BLOB_BYTES, MAX_FRAMES, MAX_HEADER_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zdpatch.agent.clock import Clock
     from zdpatch.agent.config import Settings
     from zdpatch.agent.home import Door
 
 _ROOT: Final = 0
 _KEPT_FRAMES: Final = MAX_FRAMES + 1  # one more than allowed shows that there were too many
-_AT_ONCE: Final = 64  # messages served before deadlines are looked at again
-_LINGER_MS: Final = 200
-_HANDSHAKE_MS: Final = 2000  # a connection that does not say who it is ends
+_MESSAGE_BYTES: Final = MAX_BLOB_BYTES + MAX_HEADER_BYTES + 4096
+_READ_BYTES: Final = 256 * 1024
+_BACKLOG: Final = 128
+_SO_PEERGROUPS: Final = 59
+_GROUPS_BYTES: Final = 1024  # the most that Python asks a socket for
+_SHORT_OF: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end of a connection."""
+    """Who is at the other end of a connection, as the kernel knew it when it connected."""
 
     uid: int
     gid: int
     pid: int
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """Frames of one peer, and where a reply goes."""
 
-    route: bytes
+    connection: Connection
     peer: Peer
     frames: list[bytes]
+
+
+class Connection:
+    """One peer: what came and is not whole yet, and what it has not read yet."""
+
+    def __init__(self, stream: socket.socket, peer: Peer, deadline: float) -> None:
+        self.stream: Final = stream
+        self.number: Final = stream.fileno()
+        self.peer: Final = peer
+        self.deadline: Final = deadline  # of the handshake, on the steady clock
+        self.decoder: Final = zmtp.Decoder(
+            kept=_KEPT_FRAMES, frame=MAX_BLOB_BYTES, message=_MESSAGE_BYTES
+        )
+        self.unsent = memoryview(zmtp.GREETING + zmtp.READY)
 
 
 class Transport:
     """The ROUTER of one agent, used by one thread; only `wake` may be called from others."""
 
-    def __init__(self, door: Door, settings: Settings) -> None:
+    def __init__(self, door: Door, settings: Settings, clock: Clock) -> None:
         self._door: Final = door
+        self._settings: Final = settings
+        self._clock: Final = clock
+        self._connections: Final[dict[int, Connection]] = {}
         self._bell: Final = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._bell_lock: Final = Lock()
         self._closed = False
-        # a context of its own: one that came over a fork hangs
-        self._context: Final = zmq.Context(io_threads=1)
-        self._zap: Final = self._context.socket(zmq.ROUTER)
-        self._router: Final = self._context.socket(zmq.ROUTER)
-        self._poller: Final = zmq.Poller()
+        self._paused_until: float | None = None  # no descriptors: nobody is let in until then
+        self._poll: Final[select.epoll] = original("epoll", "select")()
+        self._listener: Final[socket.socket] = original("socket", "socket")(socket.AF_UNIX)
+        self._listener.setblocking(False)
         try:
-            self._open(settings)
+            self._listener.bind(str(door.socket))
+            self._listener.listen(_BACKLOG)
+            for readable in (self._listener.fileno(), self._bell):
+                self._poll.register(readable, select.EPOLLIN)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, settings: Settings) -> None:
-        self._zap.bind("inproc://zeromq.zap.01")
-        router = self._router
-        router.set(zmq.LINGER, _LINGER_MS)
-        router.set(zmq.ZAP_DOMAIN, b"zdpatch")
-        router.set(zmq.MAXMSGSIZE, MAX_BLOB_BYTES)
-        router.set(zmq.RCVHWM, settings.queue_messages)
-        router.set(zmq.SNDHWM, settings.queue_messages)
-        router.set(zmq.ROUTER_MANDATORY, 1)
-        router.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
-        if self._door.gid is None:
-            # libzmq closes everybody else's connection before a byte is read
-            router.set(zmq.IPC_FILTER_UID, os.geteuid())
-            router.set(zmq.IPC_FILTER_UID, _ROOT)
-        router.bind(self._door.endpoint)
-        for readable in (self._zap, router, self._bell):
-            self._poller.register(readable, zmq.POLLIN)
-
     def wait(self, timeout_s: float | None) -> list[Message]:
-        """Messages that came within `timeout_s` (None: wait for ever, or for `wake`)."""
-        timeout_ms = None if timeout_s is None else max(0, int(timeout_s * 1000) + 1)
-        ready = {source for source, _ in self._poller.poll(timeout_ms)}
-        if self._bell in ready:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._bell)
-        if self._zap in ready:
-            self._admit()
-        return self._receive() if self._router in ready else []
+        """Messages that came within `timeout_s` (None: wait for ever, or for `wake`).
 
-    def reply(self, message: Message, frames: list[bytes]) -> None:
-        """Send a reply; a peer that is gone or does not read gets none."""
-        with contextlib.suppress(zmq.Again, zmq.ZMQError):
-            self._router.send_multipart([message.route, *frames], zmq.DONTWAIT)
+        At most one of each peer, so that none keeps others waiting.
+        """
+        found: dict[int, Message] = {}
+        for connection in list(self._connections.values()):
+            self._take(connection, found)
+        for number, event in self._poll.poll(0 if found else self._patience(timeout_s)):
+            if number == self._bell:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._bell)
+            elif number == self._listener.fileno():
+                self._accept()
+            elif number in self._connections and number not in found:
+                self._serve(self._connections[number], event, found)
+        self._expire()
+        return list(found.values())
+
+    def reply(self, message: Message, frames: Sequence[bytes]) -> None:
+        """Send a reply; a peer that is gone gets none, one that does not read it is not read."""
+        connection = message.connection
+        if self._connections.get(connection.number) is connection:
+            connection.unsent = memoryview(zmtp.encode(frames))
+            self._send(connection)
 
     def wake(self) -> None:
         """End a `wait` in the agent's thread."""
@@ -106,76 +129,141 @@ class Transport:
                 os.eventfd_write(self._bell, 1)
 
     def close(self) -> None:
-        """Close the socket, the connections and the context."""
-        self._router.close()
-        self._zap.close()
-        self._context.term()
+        """Close the socket and the connections."""
+        for connection in list(self._connections.values()):
+            self._drop(connection)
+        self._listener.close()
+        self._poll.close()
         with self._bell_lock:
             self._closed = True
             os.close(self._bell)
 
     def abandon(self) -> None:
-        """In a forked child: let go of what belongs to the parent, without touching it."""
+        """In a forked child: let go of the copies of what belongs to the parent."""
         self._closed = True
+        for connection in list(self._connections.values()):
+            connection.stream.close()
+        self._listener.close()
+        self._poll.close()
         os.close(self._bell)
 
-    def _admit(self) -> None:
-        with contextlib.suppress(zmq.Again):
-            while True:
-                frames = self._zap.recv_multipart(zmq.DONTWAIT)
-                route, version, request, address = frames[0], frames[2], frames[3], frames[5]
-                peer = _peer(address)
-                admitted = peer is not None and admits(peer, self._door.gid)
-                code = b"200" if admitted else b"400"
-                # the user id given here is what ZeroMQ attaches to every message of the connection
-                self._zap.send_multipart([route, b"", version, request, code, b"", address, b""])
+    def _serve(self, connection: Connection, event: int, found: dict[int, Message]) -> None:
+        if event & select.EPOLLOUT:
+            self._send(connection)
+        else:
+            self._read(connection)
+            self._take(connection, found)
 
-    def _receive(self) -> list[Message]:
-        messages: list[Message] = []
-        with contextlib.suppress(zmq.Again):
-            while len(messages) < _AT_ONCE:
-                message = self._one()
-                if message is not None:
-                    messages.append(message)
-        return messages
+    def _patience(self, timeout_s: float | None) -> float | None:
+        """Until the next thing that is due: the caller's, a handshake's, or letting in again."""
+        now = self._clock.steady()
+        due = [one.deadline for one in self._connections.values() if not one.decoder.ready]
+        if self._paused_until is not None:
+            due.append(self._paused_until)
+        if not due:
+            return timeout_s
+        soonest = max(0.0, min(due) - now)
+        return soonest if timeout_s is None else min(timeout_s, soonest)
 
-    def _one(self) -> Message | None:
-        first = self._router.recv(zmq.DONTWAIT, copy=False)
-        kept: list[zmq.Frame] = []
-        more = first.more
-        while more:
-            frame = self._router.recv(zmq.DONTWAIT, copy=False)
-            more = frame.more
-            if len(kept) < _KEPT_FRAMES:
-                kept.append(frame)
-        peer = None
-        if kept:
-            with contextlib.suppress(zmq.ZMQError):
-                peer = _peer(str(kept[-1].get("User-Id")).encode())
-        if peer is None:
-            return None
-        return Message(first.bytes, peer, [frame.bytes for frame in kept])
+    def _expire(self) -> None:
+        """End connections that do not say what they are; after a pause, let people in again."""
+        now = self._clock.steady()
+        for connection in list(self._connections.values()):
+            if not connection.decoder.ready and connection.deadline <= now:
+                self._drop(connection)
+        if self._paused_until is not None and self._paused_until <= now:
+            self._paused_until = None
+            self._poll.modify(self._listener.fileno(), select.EPOLLIN)
+
+    def _accept(self) -> None:
+        try:
+            stream, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in _SHORT_OF:
+                self._pause(error)
+            return
+        stream.setblocking(False)
+        peer = _peer(stream)
+        theirs = sum(one.peer.uid == peer.uid for one in self._connections.values())
+        if not admits(peer, self._door.gid) or theirs >= self._settings.connections:
+            stream.close()
+            return
+        connection = Connection(stream, peer, self._clock.steady() + self._settings.handshake_s)
+        self._connections[connection.number] = connection
+        self._poll.register(connection.number, select.EPOLLIN)
+        self._send(connection)
+
+    def _pause(self, error: OSError) -> None:
+        """Who waits stays in the kernel's queue; asking again at once would only burn time."""
+        LOG.warning("nobody can reach the agent for now: %s", error.strerror)
+        self._paused_until = self._clock.steady() + self._settings.accept_pause_s
+        self._poll.modify(self._listener.fileno(), 0)
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            data = connection.stream.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        connection.decoder.feed(data)
+        held = sum(one.decoder.held for one in self._connections.values())
+        if not data or held > self._settings.unfinished_bytes:
+            self._drop(connection)
+
+    def _take(self, connection: Connection, found: dict[int, Message]) -> None:
+        """The next whole message of a peer that has read all its answers."""
+        if connection.unsent or self._connections.get(connection.number) is not connection:
+            return
+        try:
+            frames = connection.decoder.message()
+        except zmtp.ProtocolError:
+            self._drop(connection)
+            return
+        if frames is not None:
+            found[connection.number] = Message(connection, connection.peer, frames)
+
+    def _send(self, connection: Connection) -> None:
+        try:
+            # an application may have given SIGPIPE its deadly default back
+            sent = connection.stream.send(connection.unsent, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._drop(connection)
+            return
+        connection.unsent = connection.unsent[sent:]
+        event = select.EPOLLOUT if connection.unsent else select.EPOLLIN
+        self._poll.modify(connection.number, event)
+
+    def _drop(self, connection: Connection) -> None:
+        if self._connections.pop(connection.number, None) is not None:
+            # a copy in a child that was forked meanwhile would keep it in the poll
+            self._poll.unregister(connection.number)
+            connection.stream.close()
 
 
-def _peer(address: bytes) -> Peer | None:
-    """`localhost:uid:gid:pid`, as libzmq writes the credentials of an ipc connection."""
-    parts = address.split(b":")
-    if len(parts) != 4 or not all(part.isdigit() for part in parts[1:]):
-        return None
-    return Peer(int(parts[1]), int(parts[2]), int(parts[3]))
+def _peer(stream: socket.socket) -> Peer:
+    raw = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, uid, gid = struct.unpack("iII", raw)
+    try:
+        raw = stream.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
+    except OSError:  # more groups than fit, or a kernel before 4.13
+        return Peer(uid, gid, pid, _groups(pid))
+    return Peer(uid, gid, pid, struct.unpack(f"{len(raw) // 4}I", raw))
+
+
+def _groups(pid: int) -> tuple[int, ...]:
+    """Supplementary groups of a process, from the kernel: those of /etc/group may differ."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
+            if line.startswith(b"Groups:"):
+                return tuple(int(group) for group in line[7:].split())
+    return ()
 
 
 def admits(peer: Peer, gid: int | None) -> bool:
     """Root, this process's own user, and members of the operators' group may speak."""
     if peer.uid in (_ROOT, os.geteuid()):
         return True
-    return gid is not None and (peer.gid == gid or gid in _groups(peer.pid))
-
-
-def _groups(pid: int) -> list[int]:
-    """Supplementary groups of a process, from the kernel: those of /etc/group may differ."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
-            if line.startswith(b"Groups:"):
-                return [int(group) for group in line[7:].split()]
-    return []
+    return gid is not None and gid in (peer.gid, *peer.groups)

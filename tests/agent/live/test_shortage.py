@@ -1,0 +1,113 @@
+"""Peers and shortages cost a connection, never the service."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from zdpatch.agent import zmtp
+from zdpatch.agent.protocol import Hello, Stage, encode_request
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from tests.agent.live.conftest import Child, Site
+
+pytestmark = pytest.mark.e2e
+
+MIB = 1 << 20
+
+
+@contextlib.contextmanager
+def connected(child: Child) -> Generator[socket.socket]:
+    """A peer that speaks the protocol byte by byte."""
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.connect(child.door().endpoint.removeprefix("ipc://"))
+        stream.settimeout(10)
+        stream.sendall(zmtp.GREETING + zmtp.READY.replace(b"ROUTER", b"DEALER"))
+        yield stream
+
+
+def megabytes(child: Child) -> float:
+    """What the process holds."""
+    return psutil.Process(child.pid).memory_info().rss / MIB
+
+
+def test_no_descriptors_left(site: Site) -> None:
+    """A service that ran out of open files lives on, and answers when it has some again."""
+    child = site.start()
+    operator = site.operator(child)
+    assert operator.ask(Hello()).code == "ok"
+    child.tell("import resource, os; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))")
+    child.tell("held = []")
+    child.tell("exec('try:\\n while 1: held.append(os.dup(0))\\nexcept OSError: pass')")
+    late = site.operator(child)
+    with pytest.raises(TimeoutError):
+        late.ask(Hello(), timeout_s=1)
+    assert child.tell("1 + 1") == 2
+    child.tell("[os.close(number) for number in held] and None")
+    assert site.operator(child).ask(Hello()).code == "ok"
+
+
+def test_many_connections_of_one_user(site: Site) -> None:
+    """One user holds so many connections and no more; the process has room for its own work."""
+    child = site.start()
+    operator = site.operator(child)
+    assert operator.ask(Hello()).code == "ok"
+    before = psutil.Process(child.pid).num_fds()
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                stack.enter_context(connected(child))
+        assert operator.ask(Hello()).code == "ok"
+        assert psutil.Process(child.pid).num_fds() <= before + 32
+    site.eventually(lambda: site.operator(child).ask(Hello(), timeout_s=5).code == "ok")
+
+
+def test_a_connection_that_says_nothing_ends(site: Site) -> None:
+    """Who does not say what it is within two seconds is let go."""
+    child = site.start()
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.connect(child.door().endpoint.removeprefix("ipc://"))
+        stream.settimeout(10)
+        while stream.recv(4096):
+            pass
+
+
+def test_a_message_without_end(site: Site) -> None:
+    """Frame after frame of one message: nothing is stored, and the connection ends."""
+    child = site.start()
+    operator = site.operator(child)
+    operator.ask(Hello())
+    before = megabytes(child)
+    frame = b"\x03" + (4 * MIB).to_bytes(8) + bytes(4 * MIB)
+    with connected(child) as stream, contextlib.suppress(OSError):
+        for _ in range(50):
+            stream.sendall(frame)
+    assert megabytes(child) < before + 48
+    assert operator.ask(Hello()).code == "ok"
+
+
+def test_a_peer_that_never_reads(site: Site) -> None:
+    """Requests without end from a peer that takes no answer fill its own buffers, not ours."""
+    child = site.start()
+    operator = site.operator(child)
+    operator.ask(Hello())
+    before = megabytes(child)
+    digest, _ = site.fix()
+    request = zmtp.encode(encode_request(Stage(digest), os.urandom(16), bytes(7 * MIB)))
+    with connected(child) as stream:
+        stream.setblocking(False)
+        end = time.monotonic() + 3
+        while time.monotonic() < end and select.select([], [stream], [], 0.5)[1]:
+            with contextlib.suppress(BlockingIOError):
+                stream.send(request)
+        assert operator.ask(Hello()).code == "ok"
+    assert megabytes(child) < before + 64
