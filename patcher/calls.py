@@ -7,43 +7,44 @@ class whose initialiser does, and of whatever reaches one of these by name.
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import codes
 from zdpatch.patcher.diff import BODY, Edit, ModuleVersions
 from zdpatch.patcher.names import dotted
+from zdpatch.patcher.purity import origin
 from zdpatch.patcher.spread import Name, meanings, was_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from types import CodeType
 
     from zdpatch.patcher.outline import Item
 
-# What runs when a class is called, subclassed, subscripted or put into another class.
-_RUN_BY_CLASS: Final = frozenset(
-    {"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__"}
-)
+# What runs when a class is called, or put into another class.
+_RUN_BY_CLASS: Final = frozenset({"__init__", "__new__", "__post_init__", "__set_name__"})
+Resolve = Callable[[str, str], "Name | None"]
 
 
 def stale_calls(
-    versions: Mapping[str, ModuleVersions], changed: Mapping[Name, str]
+    versions: Mapping[str, ModuleVersions], changed: Changed, resolve: Resolve
 ) -> Iterator[Edit]:
-    """Edits of kind "stale" for statements of both sides that reached a name of `changed`.
+    """Edits of kind "stale" for statements of both sides that reached something of `changed`.
 
-    `changed`: (module, qualname) of functions and values, with the path that is to blame.
+    `resolve(module, "a.go")` gives the method (module, "C.go") that a call on a live object ran.
     """
-    reached = _callers(versions, dict(changed))
+    full, outer = (reachable(versions, dict(names)) for names in (changed.full, changed.outer))
     for each in versions.values():
         if each.new is None or each.base is None:
             continue
         for item in each.new.outline.every():
-            names = (
-                name
-                for call in sorted(item.calls)
-                for name in meanings(each.new.outline, item.scope, call, versions)
-            )
-            cause = next((reached[name] for name in names if name in reached), None)
+            # a decorator is judged without the wrapper it makes, which is patched where it lives
+            reached = outer if item.kind == "function" else full
+            called = {name: why for name, why in reached.items() if name not in changed.values}
+            cause = _reached(each, item, versions, called, resolve)
+            cause = cause or _whole(each, item, changed.values)
             if cause is not None and was_there(each.base, item):
                 qualname = item.qualname if item.names else f"{item.scope}:{item.line}"
                 yield Edit(
@@ -51,13 +52,68 @@ def stale_calls(
                 )
 
 
-def changed_functions(edits: Iterable[Edit]) -> dict[Name, str]:
-    """Functions whose own code differs; what they make (wrappers) is patched where it lives."""
-    return {
-        (edit.module, edit.qualname): edit.path
-        for edit in edits
-        if edit.kind == "function" and BODY in edit.facets and _outer_differs(*edit.codes)
-    }
+def _reached(
+    each: ModuleVersions,
+    item: Item,
+    versions: Mapping[str, ModuleVersions],
+    reached: Mapping[Name, str],
+    resolve: Resolve,
+) -> str | None:
+    assert each.new is not None
+    for call in sorted(item.calls):
+        for name in meanings(each.new.outline, item.scope, call, versions):
+            if name in reached:
+                return reached[name]
+        ran = resolve(each.name, call) if "." in call else None
+        if ran is not None and ran in reached:
+            return reached[ran]
+    if item.kind == "class":  # a class statement runs a hook of its bases
+        for base in sorted(item.reads):
+            for module, name in meanings(each.new.outline, item.scope, base, versions):
+                hook = (module, f"{name}.__init_subclass__")
+                if hook in reached:
+                    return reached[hook]
+    return None
+
+
+def _whole(each: ModuleVersions, item: Item, values: Mapping[Name, str]) -> str | None:
+    """A call that got a module or class as an object may have read every name of it."""
+    assert each.new is not None
+    imports = each.new.outline.imports
+    for _, given in sorted(item.passed):
+        for module, path in values:
+            owner = path.rpartition(".")[0]
+            full = f"{module}.{owner}" if owner else module
+            if origin(given, imports) == full or (each.name, given) == (module, owner):
+                return values[module, path]
+    if item.calls & {"globals", "locals", "vars"}:
+        return next((why for (module, _), why in values.items() if module == each.name), None)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What is another now, each with the path to blame. `full`: functions whose code differs at
+    all, and values. `outer`: the same, without functions of which only what they make differs.
+    """
+
+    full: Mapping[Name, str]
+    outer: Mapping[Name, str]
+    values: Mapping[Name, str]
+
+    @classmethod
+    def of(cls, edits: Iterable[Edit], values: Mapping[Name, str]) -> Changed:
+        full, outer = dict(values), dict(values)
+        for edit in edits:
+            if edit.kind == "function" and BODY in edit.facets:
+                full[edit.module, edit.qualname] = edit.path
+                if _outer_differs(*edit.codes):
+                    outer[edit.module, edit.qualname] = edit.path
+            elif edit.kind == "nested" and edit.old[-1].kind == "value":  # a named lambda
+                full |= {(edit.module, name): edit.path for name in edit.old[-1].names}
+        made = {"__init__", "__new__", "__post_init__"}  # allowed, with a count of instances
+        full = {name: why for name, why in full.items() if name[1].rpartition(".")[2] not in made}
+        return cls(full, outer, values)
 
 
 def _outer_differs(old: CodeType | None, new: CodeType | None) -> bool:
@@ -65,11 +121,15 @@ def _outer_differs(old: CodeType | None, new: CodeType | None) -> bool:
 
 
 def _alone(code: CodeType) -> bytes:
-    constants = (None if hasattr(each, "co_code") else each for each in code.co_consts)
+    """A digest without the functions it makes; its comprehensions are its own."""
+    constants = (
+        None if isinstance(each, CodeType) and codes.is_function_code(each) else each
+        for each in code.co_consts
+    )
     return codes.digest(code.replace(co_consts=tuple(constants)))
 
 
-def _callers(versions: Mapping[str, ModuleVersions], reached: dict[Name, str]) -> dict[Name, str]:
+def reachable(versions: Mapping[str, ModuleVersions], reached: dict[Name, str]) -> dict[Name, str]:
     """`reached`, and every function and class that may reach one of them by name."""
     pending = list(reached)
     callers = _call_graph(versions) if pending else {}
@@ -89,18 +149,25 @@ def _call_graph(versions: Mapping[str, ModuleVersions]) -> dict[Name, list[Name]
         if each.new is None:
             continue
         for item in each.new.outline.items:
-            for read in _body_names(item):
+            for path, read in _body_names(item):
                 for name in meanings(each.new.outline, "", read, versions):
-                    found.setdefault(name, []).append((each.name, item.qualname))
+                    found.setdefault(name, []).append((each.name, path))
     return found
 
 
-def _body_names(item: Item) -> set[str]:
-    """Dotted names in what runs when a function or class is called."""
-    bodies: list[ast.stmt] = [item.node] if item.kind == "function" else []
-    if item.kind == "class":
-        bodies = [child.node for child in item.children if child.name in _RUN_BY_CLASS]
-    return {name for body in bodies for name in _global_names(body)}
+def _body_names(item: Item) -> Iterator[tuple[str, str]]:
+    """(path, dotted name read) for what runs when the path is called, or stands for in an alias."""
+    if item.kind == "function":
+        yield from ((item.qualname, name) for name in _global_names(item.node))
+    elif item.kind == "class":
+        for child in item.children:
+            if child.kind == "function":
+                names = _global_names(child.node)
+                yield from ((child.qualname, name) for name in names)
+                if child.name in _RUN_BY_CLASS:
+                    yield from ((item.qualname, name) for name in names)
+    elif item.kind == "value" and (alias := dotted(getattr(item.node, "value", None) or item.node)):
+        yield item.qualname, alias
 
 
 def _global_names(body: ast.stmt) -> set[str]:

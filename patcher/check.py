@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher.attributes import unfit
-from zdpatch.patcher.calls import changed_functions, stale_calls
+from zdpatch.patcher.calls import Changed, stale_calls
 from zdpatch.patcher.diff import diff, read
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.safety import decide
@@ -36,7 +36,8 @@ def check(patch: Patch) -> list[Verdict]:
         }
         fresh = stale_reads(versions, changed, edits)
         edits = [*edits, *fresh]
-    edits += stale_calls(versions, changed | changed_functions(edits))
+    calls = stale_calls(versions, Changed.of(edits, changed), lambda _module, _call: None)
+    edits += calls
     decisions = [decide(edit, versions) for edit in edits]
     decisions.sort(key=lambda each: each.row == "A")
     verdicts = [each.verdict for each in decisions]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import abc
 import ast
 import builtins
+import enum
 import functools
 import gc
 import sys
@@ -14,7 +15,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory, reach
-from zdpatch.patcher.consumers import reads_metadata, watched_class
+from zdpatch.patcher.consumers import collected, reads_metadata, watched_class
 from zdpatch.patcher.diff import ANNOTATIONS, DEFAULTS, SIGNATURE, Edit, ModuleVersions
 from zdpatch.patcher.names import FunctionNode
 
@@ -62,6 +63,7 @@ class Conditions:
         checks = {
             "unconsumed": self._unconsumed,
             "plain class": self._plain_class,
+            "not made": self._not_made,
             "no instances": self._no_instances,
             "no closures": self._no_closures,
             "no subclasses": self._no_subclasses,
@@ -89,6 +91,8 @@ class Conditions:
         annotated = isinstance(item.node, ast.AnnAssign)
         if annotated and "__dataclass_fields__" in reach.class_dict(cls):
             return "a dataclass made fields of its annotated attributes"
+        if edit.kind in {"added", "removed"} and (why := collected(cls, item.name)):
+            return why
         return self._decorated(edit, value=value)
 
     def _decorated(self, edit: Edit, *, value: bool) -> str:
@@ -117,13 +121,18 @@ class Conditions:
         del value
         return ""
 
+    def _not_made(self, edit: Edit) -> str:
+        """An Enum made its members, a metaclass its classes, when they were defined."""
+        cls = self._class(edit, edit.scope)
+        if isinstance(cls, str):
+            return cls
+        if isinstance(cls, enum.EnumType):
+            return "the members of the Enum exist already"
+        return "classes of this metaclass exist already" if issubclass(cls, type) else ""
+
     def _no_instances(self, edit: Edit) -> str:
-        scope = (
-            edit.qualname
-            if edit.kind in {"unfit", "removed"} and edit.old[-1].kind == "class"
-            else edit.scope
-        )
-        scope = edit.qualname if edit.kind == "unfit" else scope
+        of_class = edit.kind == "unfit" or (edit.kind == "removed" and edit.old[-1].kind == "class")
+        scope = edit.qualname if of_class else edit.scope
         cls = self._class(edit, scope)
         if isinstance(cls, str):
             return "" if not self.inventories[edit.module].classes.get(scope) else cls

@@ -40,6 +40,10 @@ _HARMLESS: Final[tuple[object, ...]] = (
     inspect.isasyncgenfunction, inspect.isgeneratorfunction, inspect.isclass, TypeError, ValueError,
     AttributeError, RuntimeError,
 )  # fmt: skip
+_GENERATED: Final = frozenset(
+    {"__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__",
+     "__setattr__", "__delattr__", "__getstate__", "__setstate__", "__match_args__"}
+)  # fmt: skip
 _DEPTH: Final = 4  # functions called by functions called by a decorator
 _METACLASSES: Final = (type, abc.ABCMeta, enum.EnumMeta, type(typing.Protocol))
 
@@ -119,3 +123,18 @@ def watched_class(cls: type, *, values: bool) -> str:
     if values and issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return "a named tuple made fields of its values"
     return ""
+
+
+def collected(cls: type, name: str) -> str:
+    """What was derived from the methods a class had when it was made, for a method that comes or
+    goes; "" when nothing was.
+    """
+    own = class_namespace(cls)
+    if "__dataclass_fields__" in own and (name == "__post_init__" or name in _GENERATED):
+        return f"a dataclass generates {name}, or code which calls it"
+    if own.get("_is_protocol"):
+        return "a protocol collected its members"
+    abstract = {each for base in cls.__mro__ for each in getattr(base, "__abstractmethods__", ())}
+    return (
+        f"{name} is abstract in a base: what is abstract was collected" if name in abstract else ""
+    )

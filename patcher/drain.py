@@ -11,7 +11,6 @@ from zdpatch.patcher import codes, inventory
 from zdpatch.patcher.errors import Refused, Verdict
 
 if TYPE_CHECKING:
-
     from zdpatch.patcher.inventory import InFlight
     from zdpatch.patcher.plan import Plan
 

@@ -23,7 +23,7 @@ from enum import EnumType
 from types import CellType, CodeType, ModuleType
 from typing import Final, cast
 
-from zdpatch.patcher.names import FunctionNode, dotted
+from zdpatch.patcher.names import FunctionNode, dotted, mangled
 from zdpatch.patcher.outline import Item, bound_names
 from zdpatch.patcher.purity import KNOWN_CALLS
 from zdpatch.patcher.reach import is_a, namespace
@@ -72,7 +72,8 @@ def run(items: Iterable[Item], place: Place, find: Find) -> dict[str, object]:
     """
     bound: dict[str, object] = {}
     if place.live_class is not None:
-        bound = _ClassNames(place.live_class, place.class_names)
+        own = {mangled(place.scope, name) for item in items for name in item.names}
+        bound = _ClassNames(place.live_class, place.class_names, own)
     for item in items:
         if item.kind == "import":
             bound[item.name] = _import(item, place.module.__name__, find)
@@ -90,13 +91,20 @@ class _ClassNames(dict[str, object]):
     class.
     """
 
-    def __init__(self, live: type, new: Mapping[str, object]) -> None:
+    def __init__(self, live: type, new: Mapping[str, object], own: set[str]) -> None:
         super().__init__()
         self.live = live
         self.new = new
+        self.own = own
 
     def __missing__(self, name: str) -> object:
-        if name in {"__name__", "__module__", "__qualname__", "__classcell__", "__annotations__"}:
+        if name in self.own or name in {
+            "__name__",
+            "__module__",
+            "__qualname__",
+            "__classcell__",
+            "__annotations__",
+        }:
             raise KeyError(name)
         return self.new[name] if name in self.new else class_namespace(self.live)[name]
 
@@ -176,9 +184,12 @@ class _Fill(ast.NodeTransformer):
 
     def __init__(self, place: Place, item: Item, bound: Mapping[str, object], find: Find) -> None:
         self.module = place.module.__name__
-        self.local = set(bound_names(item.node)) | set(bound.keys())
+        self.local = set(bound.keys())
         if place.live_class is not None:
-            self.local |= set(class_namespace(place.live_class)) | set(place.class_names)
+            inner = set(class_namespace(place.live_class)) | set(place.class_names)
+            self.local |= inner - set(bound_names(item.node))
+        elif item.kind != "class":
+            self.local |= set(bound_names(item.node))
         self.find = find
         self.values: list[object] = []
 
@@ -206,16 +217,13 @@ class _Fill(ast.NodeTransformer):
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
         for part in ("decorator_list", "bases", "keywords"):
             setattr(node, part, [self.visit(each) for each in getattr(node, part)])
-        node.body = self._inside({n for each in node.body for n in bound_names(each)}, node.body)
-        return node
-
-    def _inside(self, names: set[str], body: list[ast.stmt]) -> list[ast.stmt]:
         outer = self.local
-        self.local = outer | names
-        try:
-            return [self.visit(each) for each in body]
-        finally:
-            self.local = outer
+        body: list[ast.stmt] = []
+        for each in node.body:  # a name is the class's own only after it was bound
+            body.append(self.visit(each))
+            self.local = self.local | set(bound_names(each))
+        node.body, self.local = body, outer
+        return node
 
     def _comprehension(self, node: ast.expr) -> ast.expr:
         outer = self.local

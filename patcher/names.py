@@ -31,6 +31,10 @@ def dotted(node: ast.expr) -> str | None:
     return ".".join([node.id, *reversed(parts)])
 
 
+# Callables which call what they are given, at once.
+_CALLERS: Final = frozenset({"map", "filter", "sorted", "min", "max", "reduce", "sort", "groupby"})
+
+
 @dataclass(slots=True)
 class Uses:
     """Dotted names read, called and handed over as arguments when the visited code runs."""
@@ -59,10 +63,15 @@ class _Visitor(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         if (name := dotted(node.func)) is not None:
             self.uses.calls.add(name)
-        if name is None or name.rpartition(".")[2] not in _KEEPERS:
-            for argument in [*node.args, *(word.value for word in node.keywords)]:
-                if (given := dotted(argument)) is not None:
-                    self.uses.passed.add((name or "", given))
+        last = node.func.attr if isinstance(node.func, ast.Attribute) else name
+        for argument in [*node.args, *(word.value for word in node.keywords)]:
+            given = dotted(argument)
+            if given is not None and last in _CALLERS:
+                self.uses.calls.add(given)
+            elif given is not None and last not in _KEEPERS:
+                self.uses.passed.add((name or "", given))
+            if isinstance(argument, ast.Lambda) and last in _CALLERS:
+                self.visit(argument.body)
         self.generic_visit(node)
 
     def visit_Lambda(self, node: ast.Lambda) -> None:

@@ -17,7 +17,7 @@ from operator import ge, gt, le, lt
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from zdpatch.patcher.names import FunctionNode, Uses, dotted, uses
-from zdpatch.patcher.purity import is_pure
+from zdpatch.patcher.purity import is_pure, origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,7 +168,7 @@ class _Reader:
                 yield Item("class", scope, (node.name,), node, children=children)
             case ast.Import() | ast.ImportFrom():
                 yield from self._imports(node, scope)
-            case ast.If() if (taken := _decided(node)) is not None:
+            case ast.If() if (taken := _decided(node, self.imports)) is not None:
                 for inner_node in taken:
                     yield from self._statement(inner_node, scope)
             case ast.AnnAssign(value=None, target=ast.Name(id=name)):
@@ -316,28 +316,29 @@ def _plain_target(node: ast.expr) -> bool:
     return isinstance(node, ast.Name)
 
 
-def _decided(node: ast.If) -> list[ast.stmt] | None:
+def _decided(node: ast.If, imports: dict[str, str]) -> list[ast.stmt] | None:
     """The branch of an `if` that the text and the running Python decide; None when only the process
     knows.
     """
-    value = _static(node.test)
+    value = _static(node.test, imports)
     if value is None:
         return None
     return node.body if value else node.orelse
 
 
-def _static(test: ast.expr) -> bool | None:
+def _static(test: ast.expr, imports: dict[str, str]) -> bool | None:
     if dotted(test) is not None and cast("str", dotted(test)).rpartition(".")[2] == "TYPE_CHECKING":
         return False
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        inner = _static(test.operand)
+        inner = _static(test.operand, imports)
         return None if inner is None else not inner
     if not isinstance(test, ast.Compare) or len(test.ops) != 1:
         return None
     left, right = test.left, test.comparators[0]
     if isinstance(left, ast.Name) and left.id == "__name__" and _is_text(right):
         return {ast.Eq: False, ast.NotEq: True}.get(type(test.ops[0])) if _is_main(right) else None
-    if (dotted(left) or "").endswith("version_info") and isinstance(right, ast.Tuple):
+    name = dotted(left)
+    if name and origin(name, imports) == "sys.version_info" and isinstance(right, ast.Tuple):
         return _version(test.ops[0], right)
     return None
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zdpatch.patcher import codes
+from zdpatch.patcher import codes, reach
 from zdpatch.patcher.attributes import unfit
-from zdpatch.patcher.calls import changed_functions, stale_calls
+from zdpatch.patcher.calls import Changed, stale_calls
 from zdpatch.patcher.conditions import Conditions
 from zdpatch.patcher.diff import Edit, ModuleVersions, diff
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import Unevaluable
 from zdpatch.patcher.neighbours import neighbours
+from zdpatch.patcher.placement import ill_placed
 from zdpatch.patcher.safety import Decision, decide
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.spread import Name, stale_reads
@@ -116,7 +117,8 @@ class _Planner:
                 for edit in stale_reads(self._live(), self.changed, self.edits)
                 if not self._same_outcome(edit)
             ]
-        self._take(list(stale_calls(self._live(), self.changed | changed_functions(self.edits))))
+        changed = Changed.of(self.edits, self.changed)
+        self._take(list(stale_calls(self._live(), changed, self._method)))
         self._check_gone()
         self.conditions = Conditions(self.versions, self.inventories, self.edits)
         self._check_removed()
@@ -151,6 +153,9 @@ class _Planner:
 
     def _evaluate(self, edit: Edit) -> None:
         name = (edit.module, edit.qualname)
+        if why := ill_placed(edit, self.versions[edit.module]):
+            self._against(edit, *why)
+            return
         try:
             value = self.stage.value(name)
         except Unevaluable as error:
@@ -215,6 +220,15 @@ class _Planner:
                         each.edit, row, f"{each.reason}; {why}", each.remedy or "replace the worker"
                     )
                 )
+
+    def _method(self, module: str, call: str) -> Name | None:
+        """The method that `a.go()` ran for an object `a` of the module: where its class has it."""
+        root, _, name = call.partition(".")
+        value = self.inventories[module].namespace.get(root)
+        for cls in type.mro(type(value)) if "." not in name else ():
+            if name in reach.class_dict(cls):
+                return str(reach.class_dict(cls).get("__module__")), f"{reach.qualname(cls)}.{name}"
+        return None
 
     def _check_gone(self) -> None:
         """A statement that still reads a removed name cannot run: the new source is broken."""

@@ -37,15 +37,16 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.outline import Item
 
-Need = Literal["unconsumed", "plain class", "no instances", "no closures", "no subclasses"]
+Need = Literal[
+    "unconsumed", "plain class", "not made", "no instances", "no closures", "no subclasses"
+]  # fmt: skip
 _REPLACE: Final = "replace the worker: zdpatch cannot do this in place"
 _MIGRATE: Final = "needs a migration of live state; until then replace the worker"
 IDENTITY: Final = frozenset(
     {"__hash__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"}
 )
-_CREATION: Final = frozenset(
-    {"__init_subclass__", "__prepare__", "__set_name__", "__instancecheck__"}
-)
+_CREATION: Final = frozenset({"__init_subclass__", "__prepare__", "__set_name__"})
+_MAKING: Final = frozenset({"__init__", "__new__", "__call__"})
 # Decorators whose result depends on nothing but the function, and which have no effect elsewhere.
 PURE_DECORATORS: Final = frozenset(
     {
@@ -148,6 +149,8 @@ class _Judge:
             return self.say("R", f"{name} ran already for classes that exist", _REPLACE)
         if self.in_class and name in IDENTITY and BODY in edit.facets:
             needs.append("no instances")
+        if self.in_class and name in _MAKING and BODY in edit.facets:
+            needs.append("not made")
         if self._reads_metadata():
             needs.append("unconsumed")
         what = ", ".join(sorted(edit.facets))
@@ -240,6 +243,8 @@ class _Judge:
                 )
         if self.in_class and item.name in _CREATION:
             return self.say("R", f"{item.name} did not run for classes that exist", _REPLACE)
+        if self.in_class and item.name == "__new__":
+            return self.say("R", "CPython does not give a class its old __new__ back", _REPLACE)
         if self.in_class and _is_abstract(node):
             return self.say(
                 "Q", "abstract methods changed: live subclasses may lack the new one", _REPLACE
@@ -269,7 +274,11 @@ class _Judge:
                 return self._effect("new statement")
         if self.in_class and name == "__slots__":
             return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
-        return self.say("A", "new name", "", *self._class_needs())
+        return self.say("A", "new name", "", *self._class_needs(), *self._identity_needs())
+
+    def _identity_needs(self) -> tuple[Need, ...]:
+        name = (self.edit.new or self.edit.old)[-1].name
+        return ("no instances",) if self.in_class and name in IDENTITY else ()
 
     def removed(self) -> Decision:
         item = self.edit.old[-1]
@@ -289,10 +298,10 @@ class _Judge:
         if self.in_class and item.kind == "function":
             if _is_abstract(_def(item)):
                 return self.say("Q", "abstract methods changed", _REPLACE)
-            if item.name in _CREATION:
-                return self.say("R", f"{item.name} ran already for classes that exist", _REPLACE)
-            if item.name in IDENTITY:
-                needs = (*needs, "no instances")
+            if item.name in {*_CREATION, "__new__"}:
+                return self.say("R", f"{item.name} ran already for what exists", _REPLACE)
+        if self.in_class and item.name in IDENTITY:
+            needs = (*needs, "no instances")
         return self.say("A", f"{item.kind} removed; who holds it keeps it", "", *needs)
 
     def rebound(self) -> Decision:
@@ -324,7 +333,9 @@ class _Judge:
                 + ": who holds the old object, or a copy, would not see the new one"
             )
             return self.say("M", reason, _MIGRATE)
-        return self.say("A", self._why("constant"), "", *self._class_needs())
+        return self.say(
+            "A", self._why("constant"), "", *self._class_needs(), *self._identity_needs()
+        )
 
     def _why(self, what: str) -> str:
         return (

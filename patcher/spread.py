@@ -28,8 +28,8 @@ def meanings(outline: Outline, scope: str, name: str, modules: Iterable[str]) ->
     """Every (module, qualname) that a dotted `name` read in `scope` may stand for."""
     root = name.partition(".")[0]
     if scope and outline.binders(scope, root):
+        # until the class has bound the name itself, its body reads the module's
         yield outline.name, f"{scope}.{name}"
-        return
     yield outline.name, name
     yield outline.name, root
     if root in outline.imports:

@@ -158,6 +158,8 @@ class Stage:
         if edit.kind == "value":
             self.guard(edit, edit.new)
         value = run(edit.new, self.place(edit), self.find).get(_last(edit), MISSING)
+        if edit.scope and _last(edit) == "__class_getitem__" and type(value) is FunctionType:
+            return classmethod(value)  # as `type.__new__` does
         if edit.scope and isinstance(value, cached_property):
             # `type.__setattr__` does not call it, as a class statement would
             value.__set_name__(self.classes[edit.module, edit.scope], _last(edit))
@@ -230,9 +232,9 @@ class Stage:
 
         def lookup(name: str) -> object:
             value = self.find(edit.module, name)
-            return (
-                value if value is not MISSING else namespace.get(name, globals_.get(name, MISSING))
-            )
+            if value is not MISSING:
+                return value
+            return namespace.get(mangled(edit.scope, name), globals_.get(name, MISSING))
 
         guard(items, lookup)
 
