@@ -17,6 +17,10 @@ if sys.argv[1] == "agent":
     from zdpatch import agent
     agent.start(app="bench")
 time.sleep(3)
+if sys.argv[1] == "agent":
+    import os, pathlib
+    up = list(pathlib.Path(os.environ["ZDPATCH_HOME"]).glob("agents/*/agent.json"))
+    assert up, "the agent did not come up"
 before = resource.getrusage(resource.RUSAGE_SELF)
 time.sleep(float(sys.argv[2]))
 after = resource.getrusage(resource.RUSAGE_SELF)
@@ -39,7 +43,7 @@ def main() -> None:
             for which in ("agent", "bare")
         ]
         agent, bare = (json.loads(each.communicate()[0]) for each in running)
-    share = 100 * (agent["cpu"] - bare["cpu"]) / SECONDS
+    share = max(0.0, 100 * (agent["cpu"] - bare["cpu"]) / SECONDS)
     row = {"figure": "idle CPU over a minute", "unit": "%", "value": round(share, 4)}
     row |= {
         "baseline": round(100 * bare["cpu"] / SECONDS, 4),

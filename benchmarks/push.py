@@ -58,7 +58,10 @@ class Place:
             stdin=subprocess.PIPE,
             env={**self.environment, "PYTHONPATH": str(path / "old")},
         )
+        until = time.monotonic() + 20
         while not list((path / "h").glob("agents/*/agent.json")):
+            if time.monotonic() > until:
+                raise TimeoutError("the agent did not come up")
             time.sleep(0.02)
         ends = ("--from", "old", "--to", "new", "--app", "shop", "-o", "fix.zdp")
         self.zdpatch("build", *ends, "--id", "fix-1", "--sign", "ci.key")

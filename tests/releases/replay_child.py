@@ -39,9 +39,12 @@ def flat(code: types.CodeType) -> dict[str, list[types.CodeType]]:
 
 def shape(code: types.CodeType) -> tuple[object, ...]:
     """What `code` does, without where it stands in the file."""
+    # From 3.13 on the body of a class holds its own line number.
+    line = code.co_firstlineno if "__firstlineno__" in code.co_names else None
     constants = tuple(
         shape(const) if isinstance(const, types.CodeType) else (type(const).__name__, repr(const))
         for const in code.co_consts
+        if line is None or const != line
     )
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     return (code.co_code, constants, names, code.co_argcount, code.co_kwonlyargcount)
