@@ -171,6 +171,8 @@ class Runtime:
             self._home.sweep(self.here.identity.key)
             door = self._home.open_door(self.here.identity)
             self._open(door)
+            # found from here on; what was decided since `boot` went by without this process
+            self._behind = True
             self._loop()
             if self._retire:
                 transaction.end_trials(self.here)
@@ -224,11 +226,18 @@ class Runtime:
         with self.here.lock:
             if self._behind:
                 self._behind = False
-                replay.bring_up(self.here, None)
+                self._catch_up()
             try:
                 transaction.expire(self.here)
             except Exception as error:  # noqa: BLE001 - the deadline was moved: it is tried again
                 self.here.say(f"a trial could not be ended: {error}")
+
+    def _catch_up(self) -> None:
+        try:
+            replay.agree(self.here)
+            replay.bring_up(self.here, None)
+        except ZdpatchError as error:
+            self.here.say(f"what is wanted was not looked at again: {error}")
 
     def _patience(self) -> float | None:
         due = transaction.next_deadline(self.here)

@@ -275,3 +275,20 @@ def test_the_journal_cannot_be_written(site: Site) -> None:
     assert any(
         "no patch was brought up" in said for said in child.tell("handle.status()")["warnings"]
     )
+
+
+def test_what_is_decided_while_a_process_is_born(site: Site) -> None:
+    """Between its start and its socket a process is not found: it looks again when it is."""
+    old = site.start()
+    operator = site.operator(old)
+    digest, raw = site.fix()
+    operator.ask(Stage(digest), raw)
+    young = site.start(now=False)
+    operator.ask(Apply(digest, trial_s=60))
+    assert young.tell("cart.vat()") == 1
+    site.eventually(lambda: young.tell("cart.vat()") == 2)
+    younger = site.start(now=False)
+    assert younger.tell("cart.vat()") == 2
+    operator.ask(Revert(digest))
+    site.operator(young).ask(Revert(digest))
+    site.eventually(lambda: younger.tell("cart.vat()") == 1)
