@@ -64,7 +64,7 @@ class Config:
 def default_home(environ: Mapping[str, str]) -> Path:
     """`ZDPATCH_HOME`, else the XDG state directory of this user."""
     if given := environ.get("ZDPATCH_HOME"):
-        return Path(given).absolute()
+        return Path(given).expanduser().absolute()
     if state := environ.get("XDG_STATE_HOME"):
         return Path(state).absolute() / "zdpatch"
     return Path("~/.local/state/zdpatch").expanduser().absolute()
@@ -114,7 +114,7 @@ def configure(  # noqa: PLR0913 - the arguments of `start`, and the environment
         Config(
             app=app,
             home=where,
-            trust=Path(given).absolute() if given else where / "trust.json",
+            trust=Path(given).expanduser().absolute() if given else where / "trust.json",
             group=environ.get("ZDPATCH_GROUP") or None,
             release=release or environ.get("ZDPATCH_RELEASE") or None,
             labels={**parse_labels(environ.get("ZDPATCH_LABELS", "")), **(labels or {})},

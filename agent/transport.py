@@ -15,7 +15,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from zdpatch.agent import zmtp
 from zdpatch.agent.here import LOG
@@ -177,7 +177,8 @@ class Transport:
 
     def _accept(self) -> None:
         try:
-            stream, _ = self._listener.accept()
+            # not `accept`: where gevent has replaced the class, that makes one of gevent's
+            stream = type(self._listener)(fileno=cast("Any", self._listener)._accept()[0])
         except OSError as error:
             if error.errno in _SHORT_OF:
                 self._pause(error)
