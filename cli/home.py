@@ -18,9 +18,12 @@ def given_home() -> Path:
 
 
 def private_directory(path: Path) -> Path:
-    """Make `path` (and the home above it) for this user alone. Raises ZDP-002."""
+    """Make `path`, and what is missing above it, for this user alone. Raises ZDP-002."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # one by one: with `parents` the mode would be that of the last one only
+        for missing in reversed([one for one in (path, *path.parents) if not one.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise OperatorError(
             "ZDP-002",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +21,7 @@ from zdpatch.cli import errors, fleet, report
 from zdpatch.cli.bundlefile import BundleFile, keep_copy, read_bundle
 from zdpatch.cli.client import DEFAULT_TIMEOUT_S, Client
 from zdpatch.cli.options import Duration, reason_option, show_duration, to_option
-from zdpatch.cli.output import Command, Output, count, pass_output
+from zdpatch.cli.output import Command, Output, clean, count, pass_output
 from zdpatch.cli.select import Selector, chosen, discover, parse_selector
 from zdpatch.patcher.errors import OperatorError
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from zdpatch.cli.fleet import Target
 
 SCHEMA: Final = "zdpatch.push/v1"
+BIRTH_S: Final = 3.0  # from the start of a process until it can be found, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,13 @@ def find_targets(output: Output, file: BundleFile, selector: str) -> list[AgentF
         wanted.update({key: (value,) for key, value in target.labels.items()})
     everyone = discover(output.home)
     agents = chosen(everyone, Selector(wanted))
+    if not agents and newly_entered(output.home, target.app):
+        output.progress(f"waiting    for a process of {clean(target.app)} that has just started")
+        end = time.monotonic() + BIRTH_S
+        while not agents and time.monotonic() < end:
+            time.sleep(0.1)
+            everyone = discover(output.home)
+            agents = chosen(everyone, Selector(wanted))
     if not agents:
         words = ",".join(f"{key}={value}" for key, values in wanted.items() for value in values)
         raise OperatorError(
@@ -134,6 +142,16 @@ def find_targets(output: Output, file: BundleFile, selector: str) -> list[AgentF
             next="zdpatch status",
         )
     return agents
+
+
+def newly_entered(home: Path, app: str) -> bool:
+    """Whether a process may have entered the journal and not opened its socket yet."""
+    folder = home / "apps" / app
+    newest = 0.0
+    for path in (folder, folder / "journal.db", folder / "journal.db-wal"):
+        with suppress(OSError):
+            newest = max(newest, path.stat().st_mtime)
+    return abs(time.time() - newest) < BIRTH_S
 
 
 class Push:

@@ -72,7 +72,7 @@ def status(
         "agents": [agent_json(row) for row in rows],
     }
     lines = _detail_lines(output, rows) if detail else _table(rows)
-    output.result(SCHEMA, data, [*lines, *_closing(output, rows, troubles)])
+    output.result(SCHEMA, data, [*lines, *_closing(output, rows, troubles, selector)])
     output.exit(errors.DEGRADED if troubles else errors.DONE)
 
 
@@ -144,16 +144,20 @@ def _row(row: Row) -> list[object]:
 
 
 def _patch_word(patch: PatchRow) -> str:
+    return patch.id if patch.state == "confirmed" else f"{patch.id} ({_state_word(patch)})"
+
+
+def _state_word(patch: PatchRow) -> str:
     if patch.state == "trial" and patch.until is not None:
-        return f"{patch.id} (trial, {show_duration(max(0.0, patch.until - time.time()))} left)"
-    return patch.id if patch.state == "confirmed" else f"{patch.id} ({patch.state})"
+        return f"trial, {show_duration(max(0.0, patch.until - time.time()))} left"
+    return patch.state
 
 
 def _detail_lines(output: Output, rows: Sequence[Row]) -> list[str]:
     lines: list[str] = []
     for row in rows:
         release, python = clean(row.ref.release), clean(row.ref.python)
-        head = f"{label(row.ref)}  {clean(row.ref.agent)}  release {release}  {python}"
+        head = f"{clean(label(row.ref))}  {clean(row.ref.agent)}  release {release}  {python}"
         lines.append(output.paint(head, "cyan", bold=True))
         if row.error is not None:
             lines.append(f"  {row.error.code} {clean(row.error.cause)}")
@@ -170,7 +174,7 @@ def _detail_lines(output: Output, rows: Sequence[Row]) -> list[str]:
 def _patch_lines(patch: PatchRow) -> list[str]:
     signers = sorted({keyid[:8] for keyids in patch.signed_by.values() for keyid in keyids})
     facts_of = [
-        ("state", f"{_patch_word(patch)}"),
+        ("state", _state_word(patch)),
         ("digest", f"sha256:{patch.digest}  seq {patch.seq}"),
         ("from", " -> ".join(patch.origin.get(side, "?") for side in ("base", "new"))),
         ("modules", ", ".join(patch.modules)),
@@ -183,9 +187,12 @@ def _patch_lines(patch: PatchRow) -> list[str]:
     return lines + [f"    {name:10}{clean(value)}" for name, value in facts_of if value]
 
 
-def _closing(output: Output, rows: Sequence[Row], troubles: Sequence[str]) -> list[str]:
+def _closing(
+    output: Output, rows: Sequence[Row], troubles: Sequence[str], selector: str
+) -> list[str]:
     if not rows:
-        return [f"No agents in {output.home}."]
+        which = f" are {clean(selector)}" if selector else ""
+        return [f"No agents in {clean(output.home)}{which}."]
     lines = [output.paint(clean(trouble), "red") for trouble in troubles]
     word = "not all is well" if troubles else "all in step"
     return [*lines, f"{count(len(rows), 'process', 'processes')}, {word}."]

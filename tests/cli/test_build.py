@@ -239,3 +239,17 @@ def test_output_that_cannot_be_written(build: Build, trees: Path) -> None:
     ran = build("-o", str(folder / "none" / "fix.zdp"), "--json")
     assert (ran.code, ran.error["code"]) == (2, "ZDP-001")
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", ["0000", "0002", "0022"])
+def test_new_home_is_private(tmp_path: Path, umask: str) -> None:
+    """A home that a command makes on its way belongs to its user alone: agents refuse others."""
+    home = tmp_path / "state" / "zdpatch"
+    code = (
+        "import os, sys; os.umask(int(sys.argv[1], 8)); from pathlib import Path;"
+        "from zdpatch.cli.home import private_directory;"
+        "private_directory(Path(sys.argv[2]) / 'cache' / 'wheels')"
+    )
+    subprocess.run([sys.executable, "-c", code, umask, str(home)], check=True)
+    for path in (home, home / "cache", home / "cache" / "wheels"):
+        assert path.stat().st_mode & 0o777 == 0o700

@@ -28,6 +28,13 @@ def test_status_without_agents(cli: Cli) -> None:
     assert "No agents" in ran.out
 
 
+def test_status_says_the_state(cli: Cli, fleet: Fleet) -> None:
+    """The detail names the state of a patch, and a selector that names nobody is said."""
+    fleet.add().put(ONE, "confirmed")
+    assert "state     confirmed" in cli("status", "--detail").out
+    assert "are zone=q" in cli("status", "--to", "zone=q").out
+
+
 def test_home_that_cannot_be_read(cli: Cli) -> None:
     """Not being able to look is an error, not an empty answer."""
     (cli.home / "agents").write_text("")

@@ -257,6 +257,15 @@ def test_no_target(cli: Cli, fleet: Fleet, bundle: Path) -> None:
     assert ran.error["code"] == "ZDP-401"
 
 
+def test_target_that_has_just_started(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """A process that entered its journal a moment ago is waited for."""
+    (cli.home / "apps" / "shop").mkdir(parents=True)
+    timer = threading.Timer(0.5, fleet.add)
+    timer.start()
+    assert cli("push", bundle, "--yes").code == 0
+    timer.join()
+
+
 def test_selector(cli: Cli, fleet: Fleet, bundle: Path) -> None:
     """--to limits the targets by label."""
     one, two = fleet.add(zone="a"), fleet.add(zone="b")
