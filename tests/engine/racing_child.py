@@ -154,8 +154,10 @@ def main() -> None:
     sys.path.insert(0, str(root))
     modules = [importlib.import_module(name) for name in ("left", "right")]
     sys.setswitchinterval(1e-5)
-    how = {"engine": by_engine, "swap": by_swap, "loop": lambda: by_loop(modules)}
-    apply, revert = how[sys.argv[1]]()
+    if sys.argv[1] == "loop":
+        apply, revert = by_loop(modules)
+    else:
+        apply, revert = by_engine() if sys.argv[1] == "engine" else by_swap()
     race = Race(*modules)
     flips = race.run(apply, revert, float(sys.argv[2]))
     print(

@@ -229,9 +229,10 @@ def _looked(value: Any, deep: int = 0) -> object:  # noqa: ANN401
         return observe_class(value)
     if inspect.isfunction(value) or inspect.ismethod(value):
         result = _called(value)
-        told = (repr(value.__defaults__), repr(value.__kwdefaults__), value.__doc__)
+        function = value.__func__ if inspect.ismethod(value) else value
+        told = (repr(function.__defaults__), repr(function.__kwdefaults__), value.__doc__)
         return (told, _looked(result, deep + 1) if deep < 3 else "deep")
-    if isinstance(value, CACHED):
+    if type(value) is CACHED:
         return ("cached", repr(_called(value)))
     return value.__name__ if inspect.ismodule(value) else repr(value)
 
