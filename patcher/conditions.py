@@ -139,7 +139,7 @@ class Conditions:
         self.heap_scan = True
         if reach.frozen() or not cls.__flags__ & _HAVE_GC:
             return "live instances cannot be counted here"
-        count = sum(1 for each in gc.get_objects() if issubclass(type(each), cls))
+        count = _count(gc.get_objects(), cls)
         return f"there are {count} live instances" if count else ""
 
     def _no_subclasses(self, edit: Edit) -> str:
@@ -174,7 +174,7 @@ class Conditions:
             self.heap_scan = True
             heap = gc.get_objects()
             for path, cls in classes:
-                if count := sum(1 for each in heap if issubclass(type(each), cls)):
+                if count := _count(heap, cls):
                     yield f"{name}:{path}", f"there are {count} live instances"
 
     def _lets_go(self, holder: str, binding: Binding) -> bool:
@@ -227,6 +227,18 @@ class Conditions:
                         f"line {other.line} handed the function to {callee}, which may have read it"
                     )
         return ""
+
+
+def _count(heap: list[object], cls: type) -> int:
+    """Instances of a class and of those derived from it, without asking any of them."""
+    derived: dict[int, type] = {}
+    pending = [cls]
+    while pending:
+        each = pending.pop()
+        if id(each) not in derived:
+            derived[id(each)] = each
+            pending += type.__subclasses__(each)
+    return sum(1 for each in heap if id(type(each)) in derived)
 
 
 def unseen_functions(taken: Inventory) -> bool:

@@ -138,3 +138,17 @@ def collected(cls: type, name: str) -> str:
     return (
         f"{name} is abstract in a base: what is abstract was collected" if name in abstract else ""
     )
+
+
+def registers(base: type) -> str:
+    """What of a base runs, and may keep, a class derived from it; "" when nothing does."""
+    metas = (*_METACLASSES, type(typing.TypedDict) if isinstance(typing.TypedDict, type) else type)
+    if issubclass(base, type):
+        return "" if any(base is each for each in metas) else f"metaclass {base.__qualname__}"
+    if not any(type(base) is each for each in metas) and type(base).__module__ != "typing":
+        return f"metaclass {type(base).__qualname__}"
+    for each in base.__mro__:
+        known = each.__module__ in {"builtins", "typing", "enum"}
+        if "__init_subclass__" in class_namespace(each) and not known:
+            return f"{each.__qualname__}.__init_subclass__"
+    return ""

@@ -182,6 +182,11 @@ class _Scopes:
         if _group(old[-1]) != _group(new[-1]):
             yield Edit(self.module, qualname, "rebound", tuple(old), tuple(new))
             return
+        kinds = [each.kind for each in new]
+        mixed = "function" in kinds and kinds[-1] != "function"
+        if mixed and kinds == [each.kind for each in old]:
+            yield from self._mixed(qualname, old, new)
+            return
         match new[-1].kind:
             case "function":
                 yield from self._functions(qualname, old, new)
@@ -189,6 +194,15 @@ class _Scopes:
                 yield from self._classes(qualname, old, new)
             case _:
                 yield from self._values(qualname, old, new)
+
+    def _mixed(self, qualname: str, old: list[Item], new: list[Item]) -> Iterator[Edit]:
+        """`def f` and then `f = deco(f)`: definitions by their code, the others by their text."""
+        for before, after in zip(old, new, strict=True):
+            if before.kind == "function":
+                yield from self._function(qualname, before, after)
+            elif before.shape != after.shape:
+                yield Edit(self.module, qualname, "value", tuple(old), tuple(new))
+                return
 
     def _values(self, qualname: str, old: list[Item], new: list[Item]) -> Iterator[Edit]:
         if [_value_shape(item) for item in old] != [_value_shape(item) for item in new]:
@@ -204,6 +218,8 @@ class _Scopes:
         """The edits when only bodies of lambdas differ, which then are at unchanged positions; else
         None.
         """
+        if any(_runs_lambda(item.node) for item in (*old, *new)):
+            return None
         if [_without_lambdas(item.node) for item in old] != [
             _without_lambdas(item.node) for item in new
         ]:
@@ -314,6 +330,21 @@ def _value_shape(item: Item) -> str:
         if isinstance(target, ast.Name):
             return f"Assign {ast.dump(item.node.value)}"
     return item.shape
+
+
+def _runs_lambda(node: ast.stmt) -> bool:
+    """Whether a lambda of the statement may have been called by it already."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Call):
+            given = [part.func, *part.args, *(word.value for word in part.keywords)]
+            if any(isinstance(each, ast.Lambda) for each in given):
+                return True
+        comprehension = isinstance(
+            part, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+        )
+        if comprehension and any(isinstance(each, ast.Lambda) for each in ast.walk(part)):
+            return True
+    return False
 
 
 class _NoBodies(ast.NodeTransformer):

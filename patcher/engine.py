@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,7 +24,7 @@ from zdpatch.patcher.standing import standing
 from zdpatch.patcher.swap import Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
-    from types import CodeType, ModuleType
+    from types import CodeType
 
 
 _PLAN_LIVES_S = 60.0
@@ -95,16 +96,20 @@ class Engine:
             if self._still_true(patch):
                 assert self._made is not None
                 return self._made.plan
-            plan = make_plan(patch, self._known())
+            made = self._made.plan.modules if self._made and self._made.plan.patch == patch else {}
+            plan = make_plan(patch, self._known(), made)
             drain(plan, drain_s)
             self._made = _Made(plan, self._world(patch), time.monotonic())
             return plan
 
-    def _still_true(self, patch: Patch) -> bool:
-        """Whether the plan made last is for `patch`, and nothing it was made from has changed."""
+    def _still_true(self, patch: Patch, plan: Plan | None = None) -> bool:
+        """Whether the plan made last (`plan`, if given) is for `patch`, and nothing it was made
+        from has changed.
+        """
         made = self._made
         return (
             made is not None
+            and (plan is None or made.plan is plan)
             and made.plan.patch == patch
             and not made.plan.heap_scan
             and time.monotonic() - made.at < _PLAN_LIVES_S
@@ -115,11 +120,14 @@ class Engine:
 
     def _world(self, patch: Patch) -> tuple[object, ...]:
         """What a plan without a heap scan depends on besides its steps: which modules and patches
-        there are, and how many functions hold each namespace (a reload makes more of them).
+        there are, what the namespaces bind, and how many functions hold each of them (a reload
+        makes more).
         """
         loaded = (sys.modules.get(change.name) for change in patch.changes)
-        holders = [sys.getrefcount(reach.namespace(m)) for m in loaded if m is not None]
-        return frozenset(sys.modules), self.active(), tuple(holders)
+        spaces = [reach.namespace(m) for m in loaded if reach.is_a(m, ModuleType)]  # type: ignore[arg-type]
+        bound = tuple(tuple(map(id, list(space.values()))) for space in spaces)
+        holders = tuple(sys.getrefcount(space) for space in spaces)
+        return frozenset(sys.modules), self.active(), bound, holders
 
     def _check_self(self) -> None:
         if self._failed:
@@ -138,8 +146,8 @@ class Engine:
         with self._lock:
             if plan.patch.id in self._active:
                 raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
+            fresh = plan if self._still_true(plan.patch, plan) else self._again(plan)
             self._made = None
-            fresh = make_plan(plan.patch, self._known()) if plan.heap_scan else plan
             undo = _flip(fresh)
             active = self._active[plan.patch.id] = _Active(fresh, [undo])
             active.undos += self._catch_up(fresh)
@@ -153,6 +161,9 @@ class Engine:
                 self.outstanding(plan.patch.id),
                 list(fresh.notices),
             )
+
+    def _again(self, plan: Plan) -> Plan:
+        return make_plan(plan.patch, self._known(), plan.modules)
 
     def _catch_up(self, plan: Plan) -> list[Undo]:
         """Closures that calls in flight made between the scan and the flip, or still make: bring

@@ -184,6 +184,7 @@ class _Fill(ast.NodeTransformer):
 
     def __init__(self, place: Place, item: Item, bound: Mapping[str, object], find: Find) -> None:
         self.module = place.module.__name__
+        self.package = "__path__" in namespace(place.module)
         self.local = set(bound.keys())
         if place.live_class is not None:
             inner = set(class_namespace(place.live_class)) | set(place.class_names)
@@ -366,13 +367,16 @@ def same(a: object, b: object) -> bool:  # noqa: PLR0911 - one clause a kind of 
         )
     if type(a) in {float, complex}:
         return repr(a) == repr(b)  # tells 0.0 from -0.0, and nan equals nan
-    if type(a) in {int, str, bytes, bool, range, re.Pattern, types.GenericAlias, types.UnionType}:
+    if type(a) in {types.GenericAlias, types.UnionType}:
+        return bool(a == b) and repr(a) == repr(b)  # the order of a union counts
+    if type(a) in {int, str, bytes, bool, range, re.Pattern}:
         return bool(a == b)
     if type(type(a)) is EnumType:
         return False  # a member is one object
-    return type(a).__module__ == "typing" and bool(a == b)
+    return type(a).__module__ == "typing" and bool(a == b) and repr(a) == repr(b)
 
 
 def _same_set(a: frozenset[object], b: frozenset[object]) -> bool:
     plain = all(type(each) in {int, str, bytes, bool, type(None)} for each in (*a, *b))
-    return plain and a == b
+    kinds = {(type(each), each) for each in a}, {(type(each), each) for each in b}
+    return plain and len(a) == len(b) and kinds[0] == kinds[1]

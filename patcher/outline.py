@@ -77,6 +77,14 @@ class Item:
         return frozenset(self._uses.passed)
 
     @cached_property
+    def imported(self) -> tuple[tuple[ast.ImportFrom, str], ...]:
+        """Names that a branch imports when it runs."""
+        if self.kind not in {"value", "effect"}:
+            return ()
+        found = (part for part in ast.walk(self.node) if isinstance(part, ast.ImportFrom))
+        return tuple((node, alias.name) for node in found for alias in node.names)
+
+    @cached_property
     def _uses(self) -> Uses:
         if isinstance(self.node, ast.ClassDef):
             header = [*self.node.bases, *(word.value for word in self.node.keywords)]

@@ -7,17 +7,20 @@ from __future__ import annotations
 import ast
 import builtins
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from zdpatch.patcher import codes, reach
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.calls import Changed, stale_calls
-from zdpatch.patcher.conditions import Conditions
+from zdpatch.patcher.conditions import Conditions, resolver
+from zdpatch.patcher.consumers import registers
 from zdpatch.patcher.diff import Edit, ModuleVersions, diff
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import Unevaluable
+from zdpatch.patcher.names import dotted
 from zdpatch.patcher.neighbours import neighbours
 from zdpatch.patcher.placement import ill_placed
 from zdpatch.patcher.safety import Decision, decide
@@ -29,7 +32,7 @@ from zdpatch.patcher.swap import MISSING, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from types import CodeType, ModuleType
+    from types import CodeType
 
     from zdpatch.patcher.inventory import Binding, Inventory
     from zdpatch.patcher.source import Patch
@@ -70,6 +73,7 @@ class Plan:
     renewed: Sequence[tuple[ModuleType, CodeType, CodeType]]
     explained: tuple[CodeType, ...]
     linecache: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    modules: Mapping[str, ModuleType] = field(default_factory=dict[str, ModuleType])
 
     def summary(self) -> PlanSummary:
         return PlanSummary(
@@ -84,18 +88,27 @@ class Plan:
         )
 
 
-def make_plan(patch: Patch, known: Iterable[CodeType] = ()) -> Plan:
+def make_plan(
+    patch: Patch, known: Iterable[CodeType] = (), made: Mapping[str, ModuleType] | None = None
+) -> Plan:
     """Decide `patch` for this process. Raises Refused with every verdict when anything stands
     against it.
 
-    `known` are code objects of active patches that no source explains (see `inventory.drift`).
+    `known` are code objects of active patches that no source explains (see `inventory.drift`);
+    `made` are modules of the patch that an earlier plan of it has executed.
     """
-    return _Planner(patch, tuple(known)).make()
+    try:
+        return _Planner(patch, tuple(known), made or {}).make()
+    except RecursionError as error:
+        raise Refused("ZDP-206", "the source is nested too deeply to be looked at") from error
 
 
 class _Planner:
-    def __init__(self, patch: Patch, known: tuple[CodeType, ...]) -> None:
+    def __init__(
+        self, patch: Patch, known: tuple[CodeType, ...], made: Mapping[str, ModuleType]
+    ) -> None:
         self.patch = patch
+        self.executed = made
         self.situation = Situation.of(patch, known)
         self.versions: dict[str, ModuleVersions] = dict(self.situation.versions)
         self.inventories: dict[str, Inventory] = dict(self.situation.inventories)
@@ -136,6 +149,7 @@ class _Planner:
             self.situation.classes(self.inventories),
             self.situation.specs,
             self.situation.filenames,
+            made=self.executed,
         )
 
     # ------------------------------------------------------------ deciding
@@ -147,6 +161,8 @@ class _Planner:
         self.decisions += decided
         allowed = [each.edit for each in decided if each.row == "A"]
         self.stage.expect(allowed)
+        if any(each.row != "A" for each in self.decisions):
+            return  # it will be refused: nothing of the new source is run
         for edit in allowed:
             if edit.kind in {"value", "added", "removed"}:
                 self._evaluate(edit)
@@ -155,6 +171,9 @@ class _Planner:
         name = (edit.module, edit.qualname)
         if why := ill_placed(edit, self.versions[edit.module]):
             self._against(edit, *why)
+            return
+        if watched := self._watched_bases(edit):
+            self._against(edit, "R", watched)
             return
         try:
             value = self.stage.value(name)
@@ -171,6 +190,22 @@ class _Planner:
             self.changed[name] = edit.cause or edit.path
         if why := self.situation.conflict(edit, value, self.stage):
             self._against(edit, "X", why)
+
+    def _watched_bases(self, edit: Edit) -> str:
+        """Why making a new class would be noticed by its bases; a plan must have no effect."""
+        node = edit.new[-1].node if edit.new else None
+        if edit.kind != "added" or not isinstance(node, ast.ClassDef):
+            return ""
+        resolve = resolver(self.inventories[edit.module].module)
+        for base in [
+            *node.bases,
+            *(word.value for word in node.keywords if word.arg == "metaclass"),
+        ]:
+            origin = base.value if isinstance(base, ast.Subscript) else base
+            value = resolve(dotted(origin) or "")
+            if reach.is_a(value, type) and (why := registers(cast("type", value))):
+                return f"the new class would be seen by {why}"
+        return ""
 
     def _against(self, edit: Edit, row: str, reason: str, code: str = "ZDP-202") -> None:
         remedy = "replace the worker, or put the live value back first"
@@ -289,6 +324,7 @@ class _Planner:
             tuple(builder.renewed),
             tuple(builder.explained),
             self.situation.linecache(),
+            self.stage.modules,
         )
 
     def _notices(self, builder: Builder, *, heap: bool) -> Iterator[str]:

@@ -11,6 +11,7 @@ import ast
 import sys
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory, overlay, reach
@@ -26,9 +27,12 @@ from zdpatch.patcher.swap import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import CodeType, ModuleType
+    from types import CodeType
 
     from zdpatch.patcher.stage import Stage, Value
+
+
+_REPLACED = "something else than a module stands for it in sys.modules"
 
 
 @dataclass(eq=False)
@@ -105,6 +109,9 @@ class Situation:
 
     def _place(self, change: ModuleChange) -> None:
         module = sys.modules.get(change.name)
+        if module is not None and not reach.is_a(module, ModuleType):
+            verdict = Verdict(f"{change.name}:", 1, "module", "R", _REPLACED, "replace the worker")
+            raise Refused("ZDP-202", f"{change.name}: {_REPLACED}", (verdict,))
         _not_as_main(change, module)
         if change.base is None:
             self._place_added(change, module)
@@ -182,6 +189,8 @@ class Situation:
         gives.
         """
         live = stage.present(edit)
+        if edit.qualname.rpartition(".")[2] == "__doc__" and live is None:
+            live = MISSING  # a class or module without a docstring has None there
         if edit.kind == "removed" or same(live, value.old) or same(live, value.new):
             return ""
         if edit.kind == "added":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher.diff import DECORATORS, DEFAULTS, Edit, ModuleVersions, Version, defaults
 from zdpatch.patcher.names import FunctionNode, uses
+from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.purity import origin
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ def split(full: str, modules: Iterable[str]) -> Iterator[Name]:
             yield head, rest
         head, _, last = head.rpartition(".")
         rest = f"{last}.{rest}"
+
+
+def absolute_source(source: tuple[ast.ImportFrom, str], outline: Outline) -> str:
+    """The full dotted name that one name of a `from` import stands for."""
+    node, name = source
+    return f"{absolute(node, outline.name, package=outline.package)}.{name}"
 
 
 def stale_reads(
@@ -111,6 +118,10 @@ def _cause(
     if item.kind == "import":
         names = split(item.source, versions)
         return next((changed[name] for name in names if name in changed), None)
+    for source in item.imported:
+        full = absolute_source(source, version.outline)
+        if found := next((changed[n] for n in split(full, versions) if n in changed), None):
+            return found
     for read in sorted(item.reads):
         for name in meanings(version.outline, item.scope, read, versions):
             if name in changed and name != (version.outline.name, item.qualname):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 from zdpatch.patcher.diff import ANNOTATIONS, Edit, ModuleVersions, changed_defaults
 from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run, same
 from zdpatch.patcher.names import FunctionNode, mangled
-from zdpatch.patcher.outline import Item, Outline, absolute
+from zdpatch.patcher.outline import Item, Outline
 from zdpatch.patcher.purity import is_typing
 from zdpatch.patcher.spread import Name, meanings, split
 from zdpatch.patcher.swap import MISSING
@@ -57,6 +57,7 @@ class Stage:
     filenames: Mapping[str, str]
     values: dict[Name, Value] = field(default_factory=dict[Name, Value])
     modules: dict[str, ModuleType] = field(default_factory=dict[str, ModuleType])
+    made: Mapping[str, ModuleType] = field(default_factory=dict[str, ModuleType])
     _pending: dict[Name, Edit] = field(default_factory=dict[Name, Edit])
 
     def expect(self, edits: Iterable[Edit]) -> None:
@@ -114,6 +115,8 @@ class Stage:
         """A module of the patch which is not loaded yet, executed from its new source. Raises what
         it raises.
         """
+        if name in self.made and name not in self.modules:
+            self.modules[name] = self.made[name]  # an earlier plan of this patch executed it
         if name in self.modules:
             return self.modules[name]
         each = self.versions[name]
@@ -150,7 +153,9 @@ class Stage:
             taken = self.value((edit.new[-1].source, edit.qualname))
             assert taken is not None
             return taken
-        return Value(self._old(edit), self._new(edit))
+        old, live = self._old(edit), self.present(edit)
+        # the very object that lives: others are found by its identity
+        return Value(live if same(old, live) else old, self._new(edit))
 
     def _new(self, edit: Edit) -> object:
         if not edit.new:
@@ -217,7 +222,7 @@ class Stage:
         if not edit.scope:
             return Place(module, filename, flags)
         names = {
-            qualname.rpartition(".")[2]: value.new
+            mangled(edit.scope, qualname.rpartition(".")[2]): value.new
             for (owner, qualname), value in self.values.items()
             if new and owner == edit.module and qualname.rpartition(".")[0] == edit.scope
         }
@@ -227,8 +232,7 @@ class Stage:
     def guard(self, edit: Edit, items: Iterable[Item]) -> None:
         namespace, globals_ = self._namespace(edit), vars(self.live[edit.module])
 
-        for item in items:
-            self._no_changed_import(edit, item)
+        _no_shared_state(list(items), self.present(edit))
 
         def lookup(name: str) -> object:
             value = self.find(edit.module, name)
@@ -237,18 +241,6 @@ class Stage:
             return namespace.get(mangled(edit.scope, name), globals_.get(name, MISSING))
 
         guard(items, lookup)
-
-    def _no_changed_import(self, edit: Edit, item: Item) -> None:
-        """An import inside a branch runs as it is, and would find the old value of what changes."""
-        new = self.versions[edit.module].new
-        assert new is not None
-        outline = new.outline
-        for node in ast.walk(item.node) if item.kind == "value" else ():
-            if isinstance(node, ast.ImportFrom):
-                owner = absolute(node, outline.name, package=outline.package)
-                for alias in node.names:
-                    if self._imported(f"{owner}.{alias.name}") is not MISSING:
-                        raise Unevaluable(f"a branch imports {owner}.{alias.name}, which changes")
 
     # ------------------------------------------------------------ functions
 
@@ -315,3 +307,12 @@ def _is_typing(edit: Edit, each: ModuleVersions) -> bool:
     return all(
         value is not None and is_typing(value, each.base.outline.imports) for value in values
     )
+
+
+def _no_shared_state(items: list[Item], present: object) -> None:
+    """`X += ...` changes a list in place: only one made by the same statements is not live."""
+    augmented = any(isinstance(item.node, ast.AugAssign) for item in items)
+    first = getattr(items[0].node, "value", None) if items else None
+    own = isinstance(first, ast.List | ast.Dict | ast.Set | ast.Constant | ast.Tuple)
+    if augmented and not own and type(present) in {list, dict, set, bytearray}:
+        raise Unevaluable("an augmented assignment would change an object that is in use")

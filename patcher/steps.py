@@ -24,7 +24,7 @@ from zdpatch.patcher.diff import (
     changed_defaults,
     defaults,
 )
-from zdpatch.patcher.errors import Verdict
+from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import same
 from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.swap import MISSING, Step, distinct
@@ -304,7 +304,7 @@ class Builder:
         for name in self.situation.added:
             parent = name.rpartition(".")[0]
             if not parent or parent in sys.modules or parent in self.stage.modules:
-                self.stage.load(name)
+                self._load(name)
         for entry in self.situation.entries():
             self._overlay(entry.name, entry)
         for name, module in self.stage.modules.items():
@@ -313,6 +313,14 @@ class Builder:
             self._overlay(name, overlay.REMOVED)
             if name in sys.modules:
                 self._module(name, MISSING, sys.modules[name])
+
+    def _load(self, name: str) -> None:
+        try:
+            self.stage.load(name)
+        except Exception as error:
+            reason = f"importing it raises {type(error).__name__}: {error}"
+            verdict = Verdict(f"{name}:", 1, "added module", "X", reason, "mend the new module")
+            raise Refused("ZDP-207", f"{name}: {reason}", (verdict,)) from error
 
     def _overlay(self, name: str, value: object) -> None:
         table = overlay.TABLE

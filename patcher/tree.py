@@ -79,7 +79,11 @@ def make_patch(id: str, base: SourceTree, new: SourceTree) -> Patch:
         raise AuthorError(
             "ZDP-001", "the two trees have the same modules: there is nothing to patch"
         )
-    for name in _dependents(id, changes, base, new):
+    try:
+        dependents = _dependents(id, changes, base, new)
+    except RecursionError as error:
+        raise AuthorError("ZDP-206", "a source is nested too deeply to be looked at") from error
+    for name in dependents:
         changes[name] = _change(base.modules[name], new.modules[name])
     return Patch(id, tuple(changes[name] for name in sorted(changes)))
 
