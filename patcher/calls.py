@@ -29,15 +29,16 @@ Resolve = Callable[[str, str], "Name | None"]
 
 
 def stale_calls(
-    versions: Mapping[str, ModuleVersions], changed: Changed, resolve: Resolve
+    versions: Mapping[str, ModuleVersions], changed: Changed, resolve: Resolve, only: str = ""
 ) -> Iterator[Edit]:
     """Edits of kind "stale" for statements of both sides that reached something of `changed`.
 
-    `resolve(module, "a.go")` gives the method (module, "C.go") that a call on a live object ran.
+    `resolve(module, "a.go")` gives the method (module, "C.go") that a call on a live object ran;
+    `only` restricts the statements to those of one module.
     """
     full, outer = (reachable(versions, dict(names)) for names in (changed.full, changed.outer))
     for each in versions.values():
-        if each.new is None or each.base is None:
+        if each.new is None or each.base is None or (only and each.name != only):
             continue
         for item in each.new.outline.every():
             # a decorator is judged without the wrapper it makes, which is patched where it lives

@@ -17,6 +17,7 @@ import msgspec
 from zdpatch.patcher import inventory, overlay, reach, selftest
 from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
+from zdpatch.patcher.importers import imported
 from zdpatch.patcher.plan import Plan, make_plan
 from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.source import Patch
@@ -25,6 +26,8 @@ from zdpatch.patcher.swap import Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
     from types import CodeType
+
+    from zdpatch.patcher.inventory import Inventory
 
 
 _PLAN_LIVES_S = 60.0
@@ -169,12 +172,8 @@ class Engine:
         """Closures that calls in flight made between the scan and the flip, or still make: bring
         them to the new code.
         """
-        done: list[Undo] = []
-        for module, old, new in plan.renewed:
-            steps = _closure_steps(module, old, new)
-            if steps:
-                done.append(commit(steps))
-        return done
+        steps = _closure_steps(plan, _taken(plan), back=False)
+        return [commit(steps)] if steps else []
 
     # ------------------------------------------------------------ taking back
 
@@ -191,17 +190,17 @@ class Engine:
             self._check_top(patch_id, active.plan)
             if conflicts := [c for undo in active.undos for c in undo.conflicts()]:
                 raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
-            undo = commit(self._way_back(active))
+            taken = _taken(active.plan)
+            undo = commit(self._way_back(active, taken))
             for clear in active.plan.caches:
                 clear()
             del self._active[patch_id]
-            return Reverted(patch_id, undo.flip_us, _born(active.plan))
+            return Reverted(patch_id, undo.flip_us, _born(active.plan, taken))
 
-    def _way_back(self, active: _Active) -> list[Step]:
+    def _way_back(self, active: _Active, taken: list[Inventory]) -> list[Step]:
         """The inverse of all that was done, and what was born on trial or imported since."""
         steps = [step for undo in reversed(active.undos) for step in inverse(undo.steps)]
-        for module, old, new in active.plan.renewed:
-            steps += _closure_steps(module, new, old)
+        steps += _closure_steps(active.plan, taken, back=True)
         steps += self._imported_since(active.plan)
         return distinct(steps)
 
@@ -225,9 +224,19 @@ class Engine:
 
     def _check_top(self, patch_id: str, plan: Plan) -> None:
         mine = {change.name for change in plan.patch.changes}
+        mine |= {name.rpartition(".")[0] for name in mine if "." in name}
         later = list(self._active)[list(self._active).index(patch_id) + 1 :]
         for other in later:
-            if mine & {change.name for change in self._active[other].plan.patch.changes}:
+            # a later patch may use what this one added, when it imports from one of the modules
+            used = {
+                name
+                for change in self._active[other].plan.patch.changes
+                for name in (
+                    change.name,
+                    *imported(change.name, change.new or b"", package=change.package),
+                )
+            }
+            if mine & used:
                 raise ProcessError(
                     "ZDP-204",
                     f"patch {other} was built on top of {patch_id}",
@@ -271,24 +280,34 @@ def _flip(plan: Plan) -> Undo:
     return undo
 
 
-def _closure_steps(module: ModuleType, old: CodeType, new: CodeType) -> list[Step]:
+def _taken(plan: Plan) -> list[Inventory]:
+    """What is live of the modules whose inner functions the plan renews, by one heap scan."""
+    modules = list({id(module): module for module, _, _ in plan.renewed}.values())
+    return inventory.take_all(modules) if modules else []
+
+
+def _closure_steps(plan: Plan, taken: list[Inventory], *, back: bool) -> list[Step]:
+    """Steps that bring closures from old to new code, or back."""
+    pairs = ((new, old) if back else (old, new) for _, old, new in plan.renewed)
     # By identity: another definition of the same path may have equal code, and stays as it is.
-    taken = inventory.take(module, heap=True)
+    wanted = {id(was): becomes for was, becomes in pairs}
     return [
-        Step("function", each.function, "__code__", new, each.code, f"{each.where}.__code__")
-        for each in taken.functions.get(old.co_qualname, [])
-        if each.code is old
+        Step("function", each.function, "__code__", wanted[id(each.code)], each.code, each.where)
+        for one in taken
+        for group in one.functions.values()
+        for each in group
+        if id(each.code) in wanted
     ]
 
 
-def _born(plan: Plan) -> dict[str, int]:
-    """Live functions with code of the patch that its undo could not take back."""
+def _born(plan: Plan, taken: list[Inventory]) -> dict[str, int]:
+    """Live functions, made on trial, with code of the patch that its undo could not take back."""
     found: dict[str, int] = {}
-    for module in {id(m): m for m, _, _ in plan.renewed}.values():
-        for group in inventory.take(module, heap=True).functions.values():
+    for one in taken:
+        for group in one.functions.values():
             for each in group:
                 new = each.code.co_filename.startswith(f"<zdpatch {plan.patch.id} ")
                 if new and "<locals>" in each.qualname:
-                    path = f"{module.__name__}:{each.qualname}"
+                    path = f"{one.name}:{each.qualname}"
                     found[path] = found.get(path, 0) + 1
     return found

@@ -1,21 +1,26 @@
-"""Modules outside the patch that took a changed value when they were imported, found by identity
-and confirmed by their verified source.
+"""Modules outside the patch that took, or called, what changes when they were imported.
+
+Found by their text and by identity; what is done about them rests on a source that is verified to
+be what runs. Where there is none, only identity can prove where a value came from.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zdpatch.patcher import inventory, reach
+from zdpatch.patcher.calls import Changed, stale_calls
 from zdpatch.patcher.diff import ModuleVersions, version
+from zdpatch.patcher.importers import importers, source_of
 from zdpatch.patcher.source import ModuleChange
+from zdpatch.patcher.spread import stale_in
 from zdpatch.patcher.swap import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
+    from types import ModuleType
 
     from zdpatch.patcher.inventory import Binding, Inventory
     from zdpatch.patcher.spread import Name
@@ -25,114 +30,102 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """`modules`: verified sources, base equal to new, with what is live of them. `rebinds`: names
-    in
-    modules without a verified source that surely hold a changed value. `doubts`: those that may.
+    in modules without a verified source that surely hold a changed value. `doubts`: (name, holder)
+    of those that may.
     """
 
     modules: list[tuple[ModuleVersions, Inventory]]
     rebinds: list[tuple[Name, Binding]]
-    doubts: list[tuple[Name, Binding]]
+    doubts: list[tuple[Name, str]]
 
 
-def neighbours(
-    changed: Iterable[Name],
-    values: Mapping[Name, Value],
-    versions: Mapping[str, ModuleVersions],
-    inventories: Mapping[str, Inventory],
-) -> Neighbours:
-    """Modules not in `versions` which bind a changed module-level value, or the module it is in."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the plan knows so far: the versions and inventories of its modules, and new values."""
+
+    versions: Mapping[str, ModuleVersions]
+    inventories: Mapping[str, Inventory]
+    values: Mapping[Name, Value]
+
+
+def neighbours(changed: Changed, known: Known) -> Neighbours:
+    """Modules not in `known` which read a value, or called a function, of `changed`."""
     found = Neighbours([], [], [])
-    known: dict[str, bool] = dict.fromkeys(versions, True)
-    names = [name for name in changed if "." not in name[1] and name[0] in inventories]
-    words = {module.rpartition(".")[2] for module, _ in names}
-    for name in names:
-        for binding in _holders(name, values[name].old, inventories):
-            holder = _name(binding)
-            if holder not in known:
-                verified = _verified(holder, binding.module)
-                known[holder] = verified is not None
-                if verified is not None and _mentions(verified[0], words):
-                    found.modules.append(verified)
-            if not known[holder] and not reach.is_a(_held(binding), ModuleType):
-                _unverified(found, name, binding)
+    decided: set[str] = set(known.versions)
+    words = {name.rpartition(".")[2].encode() for _, name in changed.full}
+    values = {module for module, _ in changed.values}
+    for module in importers({module for module, _ in changed.full}):
+        name = _name(module)
+        if name in decided:
+            continue
+        source = source_of(module)
+        if source is None or not (values or any(word in source for word in words)):
+            continue
+        each = _read(name, module, source)
+        why = None if each is None else _affected(each, changed, known)
+        if each is None or why is None:
+            continue
+        decided.add(name)
+        taken = inventory.take(module, heap=False)
+        if inventory.drift(taken, _code(each)):
+            found.doubts.append((why, name))
+        else:
+            found.modules.append((each, taken))
+    for name, binding in _held(changed, known, decided):
+        found.rebinds.append((name, binding))
     return found
 
 
-def _holders(name: Name, old: object, inventories: Mapping[str, Inventory]) -> list[Binding]:
-    module, own = name
-    held = inventory.bindings(inventories[module].module, None)
-    if old is not MISSING:
-        held += inventory.bindings(old, {own} if _shared(old) else None)
-    return [each for each in held if _name(each) not in {module, "__main__"}]
-
-
-def _name(binding: Binding) -> str:
-    name = reach.namespace(binding.module).get("__name__")
+def _name(module: ModuleType) -> str:
+    name = reach.namespace(module).get("__name__")
     return name if type(name) is str else "?"
 
 
-def _held(binding: Binding) -> object:
-    return reach.namespace(binding.module).get(binding.name)
+def _read(name: str, module: ModuleType, source: bytes) -> ModuleVersions | None:
+    package = "__path__" in reach.namespace(module)
+    path = name.replace(".", "/") + ("/__init__.py" if package else ".py")
+    try:
+        each = version(name, source, f"<source of {name}>", package=package)
+    except (SyntaxError, RecursionError):
+        return None
+    return ModuleVersions(ModuleChange(name, path, package, source, source), each, each)
 
 
-def _unverified(found: Neighbours, name: Name, binding: Binding) -> None:
-    """Identity proves where a value came from, unless the interpreter shares the object among its
-    many uses.
-    """
-    if not _shared(_held(binding)):
-        found.rebinds.append((name, binding))
-    elif not _compiled(binding.module) and f"{name[0].rpartition('.')[2]}" in (
-        _text(binding.module) or ""
-    ):
-        found.doubts.append((name, binding))
+def _code(each: ModuleVersions) -> Any:  # noqa: ANN401 - the code of a side that is there
+    assert each.base is not None
+    return each.base.code
+
+
+def _affected(each: ModuleVersions, changed: Changed, known: Known) -> Name | None:
+    """A changed name that some import-time statement of the module depends on."""
+    versions = {**known.versions, each.name: each}
+    edits = [*stale_in(each, versions, changed.values)]
+    edits += stale_calls(versions, changed, lambda _module, _call: None, only=each.name)
+    causes = {why: name for name, why in changed.full.items()}
+    return next((causes[edit.cause] for edit in edits if edit.cause in causes), None)
+
+
+def _held(changed: Changed, known: Known, decided: set[str]) -> Iterator[tuple[Name, Binding]]:
+    """Names in modules without a source whose object can only have come from a changed name."""
+    for name in changed.values:
+        value = known.values.get(name)
+        if value is None or "." in name[1] or value.old is MISSING or _shared(value.old):
+            continue
+        for binding in inventory.bindings(value.old, None):
+            holder = _name(binding.module)
+            sourceless = source_of(binding.module) is None and not _compiled(binding.module)
+            if holder not in decided and sourceless:
+                yield name, binding
 
 
 def _compiled(module: ModuleType) -> bool:
     """An extension or a built-in module: its names come from no import statement."""
-    origin = getattr(getattr(module, "__spec__", None), "origin", None) or "built-in"
-    return origin in {"built-in", "frozen"} or origin.endswith(tuple(EXTENSION_SUFFIXES))
+    origin = getattr(reach.namespace(module).get("__spec__"), "origin", None)
+    return origin in {"built-in", "frozen"} or str(origin).endswith(tuple(EXTENSION_SUFFIXES))
 
 
 def _shared(value: object) -> bool:
-    """True for values of which the interpreter keeps one object for many uses: identity proves
-    nothing.
-    """
-    return value is None or type(value) in {bool, int} or value in ((), "", b"") or _interned(value)
-
-
-def _interned(value: object) -> bool:
-    return type(value) is str and (value.isidentifier() or len(value) < 2)
-
-
-def _text(module: ModuleType) -> str | None:
-    spec = reach.namespace(module).get("__spec__")
-    loader, name = getattr(spec, "loader", None), getattr(spec, "name", None)
-    try:
-        text = loader.get_source(name)  # type: ignore[union-attr]
-    except Exception:  # noqa: BLE001 - loaders are foreign code, and a source is only a hint
-        return None
-    return text if isinstance(text, str) else None
-
-
-def _mentions(each: ModuleVersions, words: set[str]) -> bool:
-    """Whether the source could import from a module with one of these last names."""
-    text = each.change.new or b""
-    return b"from ." in text or any(word.encode() in text for word in words)
-
-
-def _verified(name: str, module: ModuleType) -> tuple[ModuleVersions, Inventory] | None:
-    """The module with its own source on both sides, when that source is what really runs."""
-    text = _text(module)
-    if text is None:
-        return None
-    source = text.encode()
-    package = "__path__" in reach.namespace(module)
-    try:
-        each = version(name, source, f"<source of {name}>", package=package)
-    except SyntaxError:
-        return None
-    taken = inventory.take(module, heap=False)
-    if inventory.drift(taken, each.code):
-        return None
-    path = name.replace(".", "/") + ("/__init__.py" if package else ".py")
-    return ModuleVersions(ModuleChange(name, path, package, source, source), each, each), taken
+    """True for values of which the interpreter keeps one object for many uses."""
+    if type(value) is str:
+        return value.isidentifier() or len(value) < 2
+    return value is None or type(value) in {bool, int} or (type(value) is tuple and not value)

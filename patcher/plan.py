@@ -21,7 +21,7 @@ from zdpatch.patcher.diff import Edit, ModuleVersions, diff
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import Unevaluable
 from zdpatch.patcher.names import dotted
-from zdpatch.patcher.neighbours import neighbours
+from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.placement import ill_placed
 from zdpatch.patcher.safety import Decision, decide
 from zdpatch.patcher.situation import Situation
@@ -115,6 +115,7 @@ class _Planner:
         self.decisions: list[Decision] = []
         self.edits: list[Edit] = []
         self.extra: list[Verdict] = []
+        self.told: list[str] = []
         self.changed: dict[Name, str] = {}
         self.rebinds: list[tuple[Name, Binding]] = []
 
@@ -130,8 +131,7 @@ class _Planner:
                 for edit in stale_reads(self._live(), self.changed, self.edits)
                 if not self._same_outcome(edit)
             ]
-        changed = Changed.of(self.edits, self.changed)
-        self._take(list(stale_calls(self._live(), changed, self._method)))
+        self._check_calls()
         self._check_gone()
         self.conditions = Conditions(self.versions, self.inventories, self.edits)
         self._check_removed()
@@ -180,7 +180,7 @@ class _Planner:
         except Unevaluable as error:
             self._against(edit, "M", f"{edit.kind} cannot be evaluated again: {error}")
             return
-        except Exception as error:  # noqa: BLE001 - statements of the patch may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - statements of the patch may raise anything
             code = "ZDP-207" if edit.new[-1].kind == "import" else "ZDP-208"
             self._against(edit, "X", f"evaluating it raises {type(error).__name__}: {error}", code)
             return
@@ -213,11 +213,12 @@ class _Planner:
 
     def _widen(self) -> None:
         """Bring in modules outside the patch that took a changed value when they were imported."""
-        found = neighbours(self.changed, self.stage.values, self.versions, self.inventories)
-        for name, binding in found.doubts:
-            edit = next(e for e in self.edits if (e.module, e.qualname) == name)
-            holder = f"{binding.module.__name__}.{binding.name}"
-            self._against(edit, "X", f"{holder} may hold it, but its source is not what runs")
+        changed = Changed.of(self.edits, self.changed)
+        found = neighbours(changed, Known(self.versions, self.inventories, self.stage.values))
+        for name, holder in found.doubts:
+            edit = next((e for e in self.edits if (e.module, e.qualname) == name), None)
+            if edit is not None and name in self.changed:
+                self._against(edit, "X", f"{holder} depends on it, and its source is not what runs")
         self.rebinds += [
             each
             for each in found.rebinds
@@ -264,6 +265,20 @@ class _Planner:
             if name in reach.class_dict(cls):
                 return str(reach.class_dict(cls).get("__module__")), f"{reach.qualname(cls)}.{name}"
         return None
+
+    def _check_calls(self) -> None:
+        """What a module of the patch made by calling what changes is stale. What others made of it
+        when they were imported is their state, and is told.
+        """
+        changed = Changed.of(self.edits, self.changed)
+        own = {change.name for change in self.patch.changes}
+        stale = list(stale_calls(self._live(), changed, self._method))
+        self._take([edit for edit in stale if edit.module in own])
+        self.told = [
+            f"{edit.path} (line {edit.line}) keeps what it got from the old {edit.cause}"
+            for edit in stale
+            if edit.module not in own
+        ]
 
     def _check_gone(self) -> None:
         """A statement that still reads a removed name cannot run: the new source is broken."""
@@ -340,4 +355,5 @@ class _Planner:
             )
         for name in self.situation.deferred:
             yield f"{name} is not imported here yet; it will be imported patched"
+        yield from self.told
         yield from builder.notices

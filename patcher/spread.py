@@ -67,16 +67,17 @@ def stale_reads(
     for each in versions.values():
         if each.new is None or each.base is None:
             continue
-        for edit in _stale_in(each, versions, changed):
+        for edit in stale_in(each, versions, changed):
             if _key(edit) not in edited:
                 found.append(edit)
                 edited.add(_key(edit))
     return found
 
 
-def _stale_in(
+def stale_in(
     each: ModuleVersions, versions: Mapping[str, ModuleVersions], changed: Mapping[Name, str]
 ) -> Iterator[Edit]:
+    """The edits of one module's statements that read a name of `changed`."""
     assert each.new is not None
     for item in each.new.outline.every():
         if item.kind == "star":

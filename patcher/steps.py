@@ -161,7 +161,7 @@ class Builder:
             return
         try:
             made = self.stage.remade(edit, new=True)
-        except Exception as error:  # noqa: BLE001 - code of the patch may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the patch may raise anything
             self._refuse(edit, "X", f"making it raises {type(error).__name__}: {error}")
             return
         for each in live:
@@ -289,7 +289,7 @@ class Builder:
         name = mangled(edit.scope, edit.qualname.rpartition(".")[2])
         try:
             value = self.stage.annotation(edit, name)
-        except Exception as error:  # noqa: BLE001 - code of the patch may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the patch may raise anything
             self._refuse(edit, "X", f"its annotation raises {type(error).__name__}: {error}")
             return
         present = known.get(name, MISSING)
