@@ -81,9 +81,14 @@ def parse_labels(text: str) -> dict[str, str]:
     return labels
 
 
+def is_app(name: str) -> bool:
+    """Whether an application can be called so."""
+    return _NAME.match(name) is not None
+
+
 def checked(config: Config) -> Config:
     """`config` itself, when its names are fit for paths, logs and selectors; else ZDP-002."""
-    if not _NAME.match(config.app):
+    if not is_app(config.app):
         raise OperatorError(
             "ZDP-002",
             f"application name {config.app!r} is not 1 to 64 letters, digits, '.', '_' or '-'",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 import click
 
 import zdpatch
+from zdpatch.agent.config import is_app
 from zdpatch.cli import builder, errors, verdicts
 from zdpatch.cli.bundlefile import read_bundle, write_atomically
 from zdpatch.cli.output import Command, Output, clean, count, pass_output
@@ -130,6 +131,10 @@ def build(  # noqa: PLR0913 - one per option
     name==version (its wheel, fetched by pip). Each edit is shown with its verdict; what cannot go
     in place makes no bundle (exit 4) unless --allow-unsafe.
     """
+    if not is_app(app):
+        raise errors.usage(
+            f"--app {app!r}: an application is 1 to 64 letters, digits, '.', '_' or '-'"
+        )
     wish = Wish(
         app=app,
         id=None if patch_id is None else patch_id.upper(),

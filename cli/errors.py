@@ -32,6 +32,61 @@ ABORTED: Final = 11
 DETACHED: Final = 130
 PIPE_CLOSED: Final = 141
 
+NEXT: Final[dict[str, str]] = {
+    "ZDP-001": "zdpatch --help",
+    "ZDP-002": "mend what is named, then the same command",
+    "ZDP-003": "look at --from, --to, --only and --root",
+    "ZDP-004": "zdpatch build --help",
+    "ZDP-005": "give a wheel without compiled code, or a directory",
+    "ZDP-006": "zdpatch keygen KEY",
+    "ZDP-101": "zdpatch build ... --only PACKAGE",
+    "ZDP-102": "copy the file again, or  zdpatch build",
+    "ZDP-103": "zdpatch inspect FILE",
+    "ZDP-104": "zdpatch build",
+    "ZDP-105": "zdpatch build --help",
+    "ZDP-106": "copy the file again, or  zdpatch build",
+    "ZDP-107": "zdpatch inspect FILE   and  zdpatch status",
+    "ZDP-108": "zdpatch build ... --python TAG",
+    "ZDP-109": "zdpatch build",
+    "ZDP-110": "set the clock that is wrong, then  zdpatch build",
+    "ZDP-111": "zdpatch build",
+    "ZDP-112": "zdpatch rollback PATCH   where it still runs",
+    "ZDP-113": "zdpatch trust init --key KEY.pub",
+    "ZDP-114": "zdpatch trust show",
+    "ZDP-115": "update zdpatch in the process, or  zdpatch build  without that",
+    "ZDP-116": "zdpatch status",
+    "ZDP-201": "zdpatch status --detail",
+    "ZDP-202": "change the edit, or replace the worker",
+    "ZDP-203": "zdpatch build  without that value, or replace the worker",
+    "ZDP-204": "zdpatch status --detail",
+    "ZDP-205": "replace the worker",
+    "ZDP-206": "mend the line, then  zdpatch build",
+    "ZDP-207": "put the module into the bundle, or install it with a release",
+    "ZDP-208": "make it a literal, then  zdpatch build",
+    "ZDP-209": "zdpatch status --detail",
+    "ZDP-210": "replace the worker",
+    "ZDP-211": "zdpatch build ... --only PACKAGE, or deploy the file with a release",
+    "ZDP-212": "zdpatch status --detail",
+    "ZDP-213": "zdpatch status",
+    "ZDP-214": "replace the worker",
+    "ZDP-215": "zdpatch inspect FILE   and  zdpatch status",
+    "ZDP-301": "df -h; see docs/operations.md, 'The journal cannot be written'",
+    "ZDP-302": "zdpatch build  for this release",
+    "ZDP-303": "zdpatch history",
+    "ZDP-304": "zdpatch audit",
+    "ZDP-305": "zdpatch status",
+    "ZDP-306": "zdpatch push FILE",
+    "ZDP-401": "zdpatch status",
+    "ZDP-402": "zdpatch status",
+    "ZDP-403": "become the service's user, or set ZDPATCH_GROUP for the service",
+    "ZDP-404": "update the older side",
+    "ZDP-405": "wait a second, then the same command",
+    "ZDP-501": "zdpatch history",
+    "ZDP-502": "zdpatch history",
+    "ZDP-901": "zdpatch status",
+}
+"""What to do where an error names nothing nearer: by id, as docs/errors.md says."""
+
 _EXIT_BY_HUNDRED: Final = {"0": 2, "1": 3, "2": 4, "3": 9, "4": 5, "5": 6, "9": 1}
 
 
@@ -63,18 +118,20 @@ def title_of(error: ZdpatchError) -> str:
     return CATALOGUE.get(error.code, "unknown error")
 
 
+def next_of(error: ZdpatchError) -> str:
+    """The next command: the error's own word, else that of its id."""
+    return error.next or NEXT.get(error.code, "zdpatch status")
+
+
 def error_lines(error: ZdpatchError) -> list[str]:
     """The text for people: a headline, then cause, verdicts, state and next command indented."""
     body = error.cause.splitlines()
     if isinstance(error, Refused):
         body += verdict_lines(error.verdicts)
     tail = [error.state] if error.state else []
-    if error.next:
-        tail.append(f"Next:  {error.next}")
-    lines = [f"error {error.code}: {title_of(error)}", *(f"  {line}" for line in body)]
-    if tail:
-        lines.append("  " + "  ".join(tail))
-    return lines
+    tail.append(f"Next:  {next_of(error)}")
+    head = f"error {error.code}: {title_of(error)}"
+    return [head, *(f"  {line}" for line in body), "  " + "  ".join(tail)]
 
 
 def verdict_lines(verdicts: Iterable[Verdict]) -> list[str]:
@@ -97,7 +154,7 @@ def error_json(error: ZdpatchError) -> dict[str, object]:
         "title": title_of(error),
         "cause": error.cause,
         "state": error.state,
-        "next": error.next,
+        "next": next_of(error),
         "exit": exit_code(error.code),
     }
     if isinstance(error, Refused) and error.verdicts:

@@ -253,3 +253,10 @@ def test_new_home_is_private(tmp_path: Path, umask: str) -> None:
     subprocess.run([sys.executable, "-c", code, umask, str(home)], check=True)
     for path in (home, home / "cache", home / "cache" / "wheels"):
         assert path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("app", ["../shop", "", "a b", "x" * 65])
+def test_application_that_no_agent_can_have(cli: Cli, trees: Path, app: str) -> None:
+    """A name no process could have makes no bundle."""
+    ran = cli("build", "--from", trees / "old", "--to", trees / "new", "--app", app, "--json")
+    assert (ran.code, ran.error["code"]) == (2, "ZDP-001")

@@ -214,3 +214,10 @@ def test_text_from_outside_is_cleaned() -> None:
     assert clean("a\x1b[31m\nb\u202e") == "a\\x1b[31m\\nb\\u202e"
     assert table([("a\tb", 1), ("c", 22)], head=("X", "Y")) == ["X     Y", "a\\tb  1", "c     22"]
     assert (count(1, "agent"), count(2, "process", "processes")) == ("1 agent", "2 processes")
+
+
+@pytest.mark.parametrize("code", sorted(CATALOGUE))
+def test_every_error_has_a_next_command(code: str) -> None:
+    """Whoever raises it without one: the id knows what to do."""
+    lines = errors.error_lines(OperatorError(code, "cause"))
+    assert lines[-1].split("Next:  ")[1] == errors.NEXT[code]
