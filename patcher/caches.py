@@ -1,7 +1,7 @@
 """A cache round a function holds answers of the old code: it is emptied with the flip.
 
-That is so for a function which changes, and for one which reads a changed value or calls a changed
-function of its module by name. Caches are looked for in the namespaces of modules and classes.
+That is so for a function which changes, and for one which names what changes, directly or through
+others. Caches are looked for in the namespaces of modules, and of the classes of a patch.
 """
 
 from __future__ import annotations
@@ -15,42 +15,40 @@ from zdpatch.patcher import codes, reach
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.spread import Name
 
 _CACHED: Final = type(functools.lru_cache(len))
 _LONGEST_CHAIN: Final = 20
 
 
-def stale_caches(
-    inventories: Mapping[str, Inventory], changed: Iterable[Name]
-) -> list[Callable[[], object]]:
-    """`cache_clear` of every cache that may hold an old answer.
+def stale_caches(classes: Iterable[type], changed: Iterable[Name]) -> list[Callable[[], object]]:
+    """`cache_clear` of every cache that may hold an old answer, in any module and in `classes`.
 
-    `changed`: (module, qualname) of the names with a new value and the functions with new code.
+    `changed`: (module, qualname) of the names with a new value, of the functions with new code,
+    and of the functions which reach one of these.
     """
-    names: dict[str, set[str]] = {}
-    for module, qualname in changed:
-        names.setdefault(module, set()).add(qualname)
+    names = {qualname.rpartition(".")[2] for _, qualname in changed}
+    if not names:
+        return []
+    spaces: list[Mapping[str, object]] = [reach.namespace(module) for _, module in reach.modules()]
+    spaces += [reach.class_dict(cls) for cls in classes]
     return [
         cast("Any", wrapper).cache_clear
-        for module, changed_here in names.items()
-        if module in inventories
-        for wrapper in _wrappers(inventories[module])
+        for wrapper in _wrappers(spaces)
         for code in _wrapped(wrapper)
-        if code.co_qualname in changed_here or _named(code) & changed_here
+        if code.co_name in names or _named(code) & names
     ]
 
 
-def _wrappers(taken: Inventory) -> Iterator[object]:
-    spaces: list[Mapping[str, object]] = [taken.namespace]
-    spaces += [reach.class_dict(cls) for group in taken.classes.values() for cls in group]
+def _wrappers(spaces: Iterable[Mapping[str, object]]) -> Iterator[object]:
+    seen: set[int] = set()
     for space in spaces:
         for _, value in reach.items(space):
             inner: object = value
             if reach.is_a(value, staticmethod, classmethod):
                 inner = cast("staticmethod[..., object]", value).__func__
-            if type(inner) is _CACHED:
+            if type(inner) is _CACHED and id(inner) not in seen:
+                seen.add(id(inner))
                 yield inner
 
 

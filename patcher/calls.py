@@ -9,17 +9,16 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CodeType
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher import codes
-from zdpatch.patcher.diff import BODY, Edit, ModuleVersions
+from zdpatch.patcher.diff import BODY, Edit, ModuleVersions, alone
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.purity import origin
 from zdpatch.patcher.spread import Name, meanings, was_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from types import CodeType
 
     from zdpatch.patcher.outline import Item
 
@@ -70,8 +69,8 @@ def _reached(
             return reached[ran]
     if item.kind == "class":  # a class statement runs a hook of its bases
         for base in sorted(item.reads):
-            for module, name in meanings(each.new.outline, item.scope, base, versions):
-                hook = (module, f"{name}.__init_subclass__")
+            for module, derived in meanings(each.new.outline, item.scope, base, versions):
+                hook = (module, f"{derived}.__init_subclass__")
                 if hook in reached:
                     return reached[hook]
     return None
@@ -118,16 +117,7 @@ class Changed:
 
 
 def _outer_differs(old: CodeType | None, new: CodeType | None) -> bool:
-    return old is not None and new is not None and _alone(old) != _alone(new)
-
-
-def _alone(code: CodeType) -> bytes:
-    """A digest without the functions it makes; its comprehensions are its own."""
-    constants = (
-        None if isinstance(each, CodeType) and codes.is_function_code(each) else each
-        for each in code.co_consts
-    )
-    return codes.digest(code.replace(co_consts=tuple(constants)))
+    return old is not None and new is not None and alone(old) != alone(new)
 
 
 def reachable(versions: Mapping[str, ModuleVersions], reached: dict[Name, str]) -> dict[Name, str]:
@@ -167,8 +157,10 @@ def _body_names(item: Item) -> Iterator[tuple[str, str]]:
                 yield from ((child.qualname, name) for name in names)
                 if child.name in _RUN_BY_CLASS:
                     yield from ((item.qualname, name) for name in names)
-    elif item.kind == "value" and (alias := dotted(getattr(item.node, "value", None) or item.node)):
-        yield item.qualname, alias
+    elif item.kind == "value":
+        value = getattr(item.node, "value", None)
+        if isinstance(value, ast.expr) and (alias := dotted(value)) is not None:
+            yield item.qualname, alias
 
 
 def _global_names(body: ast.stmt) -> set[str]:

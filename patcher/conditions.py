@@ -192,6 +192,8 @@ class Conditions:
         old, _ = edit.codes
         assert old is not None
         taken = self._heap(edit.module)
+        if "class" in edit.facets and (made := taken.classes.get(edit.qualname)):
+            return f"{len(made)} live classes of it exist"
         wanted = codes.digest(old)
         live = [f for f in taken.functions.get(edit.qualname, []) if codes.digest(f.code) == wanted]
         return f"{len(live)} live closures run it ({live[0].where})" if live else ""

@@ -142,7 +142,7 @@ def collected(cls: type, name: str) -> str:
 
 def registers(base: type) -> str:
     """What of a base runs, and may keep, a class derived from it; "" when nothing does."""
-    metas = (*_METACLASSES, type(typing.TypedDict) if isinstance(typing.TypedDict, type) else type)
+    metas = _METACLASSES
     if issubclass(base, type):
         return "" if any(base is each for each in metas) else f"metaclass {base.__qualname__}"
     if not any(type(base) is each for each in metas) and type(base).__module__ != "typing":

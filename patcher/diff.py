@@ -11,6 +11,7 @@ import ast
 import copy
 from dataclasses import dataclass
 from functools import cached_property
+from types import CodeType
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes
@@ -21,7 +22,6 @@ from zdpatch.patcher.source import ModuleChange, file_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import CodeType
 
 # facets of a function edit
 BODY, DEFAULTS, SIGNATURE, KIND, DECORATORS, ANNOTATIONS, DOCSTRING = (
@@ -513,6 +513,27 @@ def _nested(
             yield Edit(
                 module, qualname, "nested", (old,), (new,), frozenset({"removed"}), (was, None)
             )
+
+
+def _nested_classes(
+    module: str, old: Item, new: Item, old_code: CodeType, new_code: CodeType
+) -> Iterator[Edit]:
+    """Classes made by a function, of which more than bodies of methods differs."""
+    after = codes.class_bodies(new_code)
+    for qualname, group in codes.class_bodies(old_code).items():
+        digests = [alone(each) for each in after.get(qualname, [])]
+        if [alone(each) for each in group] != digests:
+            what = frozenset({"class"})
+            yield Edit(module, qualname, "nested", (old,), (new,), what, (group[0], None))
+
+
+def alone(code: CodeType) -> bytes:
+    """A digest without the functions it makes; its comprehensions are its own."""
+    constants = (
+        None if isinstance(each, CodeType) and codes.is_function_code(each) else each
+        for each in code.co_consts
+    )
+    return codes.digest(code.replace(co_consts=tuple(constants)))
 
 
 def _inner(code: CodeType) -> dict[str, list[CodeType]]:

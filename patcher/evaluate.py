@@ -24,7 +24,7 @@ from types import CellType, CodeType, ModuleType
 from typing import Final, cast
 
 from zdpatch.patcher.names import FunctionNode, dotted, mangled
-from zdpatch.patcher.outline import Item, bound_names
+from zdpatch.patcher.outline import Item, absolute, bound_names
 from zdpatch.patcher.purity import KNOWN_CALLS
 from zdpatch.patcher.reach import is_a, namespace
 from zdpatch.patcher.swap import MISSING
@@ -214,6 +214,20 @@ class _Fill(ast.NodeTransformer):
             return node
         value = self.find(self.module, name)
         return node if value is MISSING else self._constant(node, value)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
+        """An import inside a branch: what the patch changes is bound to its new value."""
+        owner = absolute(node, self.module, package=self.package)
+        made: list[ast.stmt] = []
+        for alias in node.names:
+            value = MISSING if alias.name == "*" else self.find("", f"{owner}.{alias.name}")
+            if value is MISSING:
+                made.append(ast.ImportFrom(node.module, [alias], node.level))
+            else:
+                name = ast.Name(alias.asname or alias.name, ast.Store())
+                filled = self._constant(ast.copy_location(ast.Constant(None), node), value)
+                made.append(ast.Assign([name], filled))
+        return [ast.fix_missing_locations(ast.copy_location(each, node)) for each in made]
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
         for part in ("decorator_list", "bases", "keywords"):

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 _IMPORT: Final = re.compile(
     rb"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import\b|import[ \t]+([^\n#;]+))", re.MULTILINE
 )
-_STDLIB: Final = tuple(
-    path for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name)) is not None
-)
+_STDLIB: Final = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 _known: WeakKeyDictionary[ModuleType, frozenset[str]] = WeakKeyDictionary()
 
 

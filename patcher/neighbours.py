@@ -71,8 +71,7 @@ def neighbours(changed: Changed, known: Known) -> Neighbours:
             found.doubts.append((why, name))
         else:
             found.modules.append((each, taken))
-    for name, binding in _held(changed, known, decided):
-        found.rebinds.append((name, binding))
+    found.rebinds.extend(_held(changed, known, decided))
     return found
 
 

@@ -125,6 +125,22 @@ class Outline:
             yield item
             pending.extend(reversed(item.children))
 
+    @cached_property
+    def exported(self) -> frozenset[str] | None:
+        """What `from ... import *` takes by a literal `__all__`; None when there is no such."""
+        found: set[str] = set()
+        items = self.binders("", "__all__")
+        for item in items:
+            try:
+                found.update(ast.literal_eval(cast("ast.expr", getattr(item.node, "value", None))))
+            except (ValueError, TypeError):
+                return None
+        return frozenset(found) if items else None
+
+    def exports(self, name: str) -> bool:
+        """Whether a star import takes `name`."""
+        return not name.startswith("_") if self.exported is None else name in self.exported
+
     def binders(self, scope: str, name: str) -> list[Item]:
         """The items of `scope` that bind `name`, in order."""
         return [item for item in self.scopes.get(scope, ()) if name in item.names]

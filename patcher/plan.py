@@ -169,8 +169,8 @@ class _Planner:
 
     def _evaluate(self, edit: Edit) -> None:
         name = (edit.module, edit.qualname)
-        if why := ill_placed(edit, self.versions[edit.module]):
-            self._against(edit, *why)
+        if misplaced := ill_placed(edit, self.versions[edit.module]):
+            self._against(edit, *misplaced)
             return
         if watched := self._watched_bases(edit):
             self._against(edit, "R", watched)
@@ -186,10 +186,24 @@ class _Planner:
             return
         if value is None or not value.changed:
             return
-        if value.old is not MISSING and value.new is not MISSING:
-            self.changed[name] = edit.cause or edit.path
+        if value.new is not MISSING:
+            self._spread(edit, name)
         if why := self.situation.conflict(edit, value, self.stage):
             self._against(edit, "X", why)
+
+    def _spread(self, edit: Edit, name: Name) -> None:
+        """Note a changed name, and the same attribute as classes that inherit it have it."""
+        cause = edit.cause or edit.path
+        self.changed[name] = cause
+        cls = self.stage.classes.get((edit.module, edit.scope)) if edit.scope else None
+        pending: list[type] = [] if cls is None else list(type.__subclasses__(cls))
+        attribute = edit.qualname.rpartition(".")[2]
+        while pending:
+            derived = pending.pop()
+            if attribute not in reach.class_dict(derived):
+                owner = str(reach.class_dict(derived).get("__module__"))
+                self.changed[owner, f"{reach.qualname(derived)}.{attribute}"] = cause
+                pending += type.__subclasses__(derived)
 
     def _watched_bases(self, edit: Edit) -> str:
         """Why making a new class would be noticed by its bases; a plan must have no effect."""

@@ -205,6 +205,9 @@ class _Judge:
         facets = self.edit.facets
         if facets == {BODY}:
             return self.say("A", "body of an inner function with the same free variables")
+        if facets == {"class"}:
+            reason = "a class inside a function changed: classes of it that exist cannot follow"
+            return self.say("A", reason, _REPLACE, "no closures")
         if facets == {"removed"}:
             return self.say("A", "inner function is gone", _REPLACE, "no closures")
         what = ", ".join(sorted(facets - {BODY}))
@@ -415,7 +418,11 @@ def _is_abstract(node: FunctionNode) -> bool:
 
 
 def _values(node: ast.stmt) -> Iterator[ast.expr]:
-    """The expressions a value statement evaluates."""
+    """The expressions a value statement evaluates. Where a `try` only imports, its handlers do not
+    run when the imports are known to succeed, which is checked before it is evaluated.
+    """
+    if isinstance(node, ast.Try) and only_imports(node):
+        return
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.expr):
             if not isinstance(getattr(child, "ctx", None), ast.Store):
@@ -425,6 +432,12 @@ def _values(node: ast.stmt) -> Iterator[ast.expr]:
         elif isinstance(child, ast.ExceptHandler):
             for part in child.body:
                 yield from _values(part)
+
+
+def only_imports(node: ast.Try) -> bool:
+    """Whether the body of a `try` does nothing but import names."""
+    imports = all(isinstance(each, ast.ImportFrom) for each in node.body)
+    return imports and not node.orelse and not node.finalbody
 
 
 def _class_effects(item: Item, imports: Mapping[str, str]) -> str:

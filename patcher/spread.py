@@ -11,8 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher.diff import DECORATORS, DEFAULTS, Edit, ModuleVersions, Version, defaults
-from zdpatch.patcher.names import FunctionNode, uses
+from zdpatch.patcher.diff import (
+    ANNOTATIONS,
+    DECORATORS,
+    DEFAULTS,
+    Edit,
+    ModuleVersions,
+    Version,
+    defaults,
+)
+from zdpatch.patcher.names import FunctionNode, annotations_of, uses
 from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.purity import origin
 
@@ -81,17 +89,24 @@ def stale_in(
     assert each.new is not None
     for item in each.new.outline.every():
         if item.kind == "star":
-            yield from _stale_star(each, item, changed)
+            yield from _stale_star(each, item, versions, changed)
         elif (cause := _cause(each.new, item, versions, changed)) is not None:
             yield from _stale(each, item, cause, versions, changed)
 
 
-def _stale_star(each: ModuleVersions, item: Item, changed: Mapping[Name, str]) -> Iterator[Edit]:
-    """A star import took every public name; one which the module binds itself is not from there."""
+def _stale_star(
+    each: ModuleVersions,
+    item: Item,
+    versions: Mapping[str, ModuleVersions],
+    changed: Mapping[Name, str],
+) -> Iterator[Edit]:
+    """A star import took every exported name; what the module binds itself is not from there."""
     assert each.new is not None
+    source = versions.get(item.source)
     for (module, name), cause in changed.items():
-        public = module == item.source and "." not in name and not name.startswith("_")
-        if public and not each.new.outline.binders("", name):
+        if module != item.source or "." in name or source is None or source.new is None:
+            continue
+        if source.new.outline.exports(name) and not each.new.outline.binders("", name):
             yield Edit(each.name, name, "value", (item,), (item,), cause=cause)
 
 
@@ -114,7 +129,7 @@ def _cause(
     versions: Mapping[str, ModuleVersions],
     changed: Mapping[Name, str],
 ) -> str | None:
-    if item.kind == "field":
+    if item.kind == "field" and item.lazy_annotations:
         return None
     if item.kind == "import":
         names = split(item.source, versions)
@@ -157,6 +172,8 @@ def _stale(
             yield Edit(each.name, qualname, "value", old, new, cause=cause)
         elif item.kind == "class":
             yield Edit(each.name, qualname, "header", old, (item,), cause=cause)
+        elif item.kind == "field":
+            yield Edit(each.name, qualname, "fields", old, (item,), cause=cause)
         elif (edit := _stale_function(each, item, cause, versions, changed)) is not None:
             yield edit
 
@@ -185,6 +202,8 @@ def _stale_function(
         facets.add(DEFAULTS)
     if reads(*node.decorator_list):
         facets.add(DECORATORS)
+    if not item.lazy_annotations and reads(*annotations_of(node).values()):
+        facets.add(ANNOTATIONS)
     if not facets:
         return None
     old = next(

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final, cast
 from zdpatch.patcher.diff import ANNOTATIONS, Edit, ModuleVersions, changed_defaults
 from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run, same
 from zdpatch.patcher.names import FunctionNode, mangled
-from zdpatch.patcher.outline import Item, Outline
+from zdpatch.patcher.outline import Item, Outline, absolute
 from zdpatch.patcher.purity import is_typing
+from zdpatch.patcher.safety import only_imports
 from zdpatch.patcher.spread import Name, meanings, split
 from zdpatch.patcher.swap import MISSING
 
@@ -233,6 +234,8 @@ class Stage:
         namespace, globals_ = self._namespace(edit), vars(self.live[edit.module])
 
         _no_shared_state(list(items), self.present(edit))
+        for item in items:
+            self._imports_succeed(edit.module, item)
 
         def lookup(name: str) -> object:
             value = self.find(edit.module, name)
@@ -241,6 +244,21 @@ class Stage:
             return namespace.get(mangled(edit.scope, name), globals_.get(name, MISSING))
 
         guard(items, lookup)
+
+    def _imports_succeed(self, module: str, item: Item) -> None:
+        """What is imported by a `try` must be here: its handlers may have effects."""
+        if not isinstance(item.node, ast.Try) or not only_imports(item.node):
+            return
+        package = "__path__" in vars(self.live[module])
+        body = item.node.body
+        for node, name in item.imported:
+            if not any(node is each for each in body):
+                continue
+            owner = absolute(node, module, package=package)
+            loaded = sys.modules.get(owner)
+            here = loaded is not None and name in vars(loaded)
+            if not here and self.find("", f"{owner}.{name}") is MISSING:
+                raise Unevaluable(f"{owner}.{name} is not loaded here")
 
     # ------------------------------------------------------------ functions
 

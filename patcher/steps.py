@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from zdpatch.patcher import codes, inventory, overlay, reach
 from zdpatch.patcher.caches import stale_caches
+from zdpatch.patcher.calls import reachable
 from zdpatch.patcher.compiler import fitted
 from zdpatch.patcher.diff import (
     ANNOTATIONS,
@@ -74,7 +75,8 @@ class Builder:
                 self.steps.append(Step("item", space, binding.name, value.new, value.old, what))
         self._modules()
         self.steps = distinct(self.steps)
-        self.caches = stale_caches(self.inventories, self._changed(edits))
+        changed = reachable(self.versions, dict.fromkeys(self._changed(edits), ""))
+        self.caches = stale_caches(self.stage.classes.values(), changed)
 
     def _changed(self, edits: Iterable[Edit]) -> Iterator[Name]:
         yield from (name for name, value in self.stage.values.items() if value.changed)
