@@ -17,7 +17,7 @@ from zdpatch.patcher.purity import origin
 from zdpatch.patcher.spread import Name, meanings, was_there
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import CodeType
 
     from zdpatch.patcher.outline import Item
@@ -44,7 +44,7 @@ def stale_calls(
             reached = outer if item.kind == "function" else full
             called = {name: why for name, why in reached.items() if name not in changed.values}
             cause = _reached(each, item, versions, called, resolve)
-            cause = cause or _whole(each, item, changed.values)
+            cause = cause or _whole(each, item, changed.replaced)
             if cause is not None and was_there(each.base, item):
                 qualname = item.qualname if item.names else f"{item.scope}:{item.line}"
                 yield Edit(
@@ -100,9 +100,13 @@ class Changed:
     full: Mapping[Name, str]
     outer: Mapping[Name, str]
     values: Mapping[Name, str]
+    replaced: Mapping[Name, str]
 
     @classmethod
-    def of(cls, edits: Iterable[Edit], values: Mapping[Name, str]) -> Changed:
+    def of(
+        cls, edits: Iterable[Edit], values: Mapping[Name, str], new: Collection[Name] = ()
+    ) -> Changed:
+        """From the edits, and the names with another value, of which `new` had none before."""
         full, outer = dict(values), dict(values)
         for edit in edits:
             if edit.kind == "function" and BODY in edit.facets:
@@ -113,7 +117,8 @@ class Changed:
                 full |= {(edit.module, name): edit.path for name in edit.old[-1].names}
         made = {"__init__", "__new__", "__post_init__"}  # allowed, with a count of instances
         full = {name: why for name, why in full.items() if name[1].rpartition(".")[2] not in made}
-        return cls(full, outer, values)
+        replaced = {name: why for name, why in values.items() if name not in new}
+        return cls(full, outer, values, replaced)
 
 
 def _outer_differs(old: CodeType | None, new: CodeType | None) -> bool:

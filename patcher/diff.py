@@ -513,6 +513,7 @@ def _nested(
             yield Edit(
                 module, qualname, "nested", (old,), (new,), frozenset({"removed"}), (was, None)
             )
+    yield from _nested_classes(module, old, new, old_code, new_code)
 
 
 def _nested_classes(

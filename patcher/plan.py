@@ -116,6 +116,7 @@ class _Planner:
         self.edits: list[Edit] = []
         self.extra: list[Verdict] = []
         self.told: list[str] = []
+        self.arrived: set[Name] = set()
         self.changed: dict[Name, str] = {}
         self.rebinds: list[tuple[Name, Binding]] = []
 
@@ -186,6 +187,8 @@ class _Planner:
             return
         if value is None or not value.changed:
             return
+        if value.old is MISSING:
+            self.arrived.add(name)
         if value.new is not MISSING:
             self._spread(edit, name)
         if why := self.situation.conflict(edit, value, self.stage):
@@ -227,7 +230,7 @@ class _Planner:
 
     def _widen(self) -> None:
         """Bring in modules outside the patch that took a changed value when they were imported."""
-        changed = Changed.of(self.edits, self.changed)
+        changed = Changed.of(self.edits, self.changed, self.arrived)
         found = neighbours(changed, Known(self.versions, self.inventories, self.stage.values))
         for name, holder in found.doubts:
             edit = next((e for e in self.edits if (e.module, e.qualname) == name), None)
@@ -284,7 +287,7 @@ class _Planner:
         """What a module of the patch made by calling what changes is stale. What others made of it
         when they were imported is their state, and is told.
         """
-        changed = Changed.of(self.edits, self.changed)
+        changed = Changed.of(self.edits, self.changed, self.arrived)
         own = {change.name for change in self.patch.changes}
         stale = list(stale_calls(self._live(), changed, self._method))
         self._take([edit for edit in stale if edit.module in own])
