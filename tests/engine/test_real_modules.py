@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 CHILD = Path(__file__).parent / "real_modules_child.py"
-# Not those that read their own globals() when they are imported: a new name may matter there.
 MODULES = [
     "argparse",
+    "ast",
     "asyncio.base_events",
     "asyncio.tasks",
     "bisect",
@@ -36,7 +36,9 @@ MODULES = [
     "heapq",
     "hmac",
     "html.parser",
+    "http.client",
     "http.cookies",
+    "inspect",
     "ipaddress",
     "json.decoder",
     "logging",
@@ -68,6 +70,7 @@ MODULES = [
     "timeit",
     "tokenize",
     "traceback",
+    "types",
     "unittest.case",
     "unittest.mock",
     "urllib.parse",
