@@ -38,8 +38,7 @@ def make_patch(base: Tree, new: Tree, *, id: str = "LOCAL") -> Patch:
     """A patch from two import roots, each a directory or a mapping of "/"-separated path to source.
 
     Raises AuthorError: ZDP-211 for changed data files, ZDP-206 for what does not parse, ZDP-001
-    when
-    nothing differs.
+    when nothing differs.
     """
     return _make_patch(id, tree_from_files(_files(base)), tree_from_files(_files(new)))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher.diff import Edit, ModuleVersions
+from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.names import FunctionNode
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher.diff import BODY, Edit, ModuleVersions, alone
+from zdpatch.patcher.edits import BODY, Edit, ModuleVersions
 from zdpatch.patcher.names import dotted
+from zdpatch.patcher.nested import alone
 from zdpatch.patcher.purity import origin
 from zdpatch.patcher.spread import Name, meanings, was_there
 

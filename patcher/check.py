@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.calls import Changed, stale_calls
-from zdpatch.patcher.diff import diff, read
+from zdpatch.patcher.diff import diff
+from zdpatch.patcher.edits import read
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.safety import decide
 from zdpatch.patcher.spread import Name, stale_reads

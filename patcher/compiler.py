@@ -15,7 +15,7 @@ from zdpatch.patcher.stage import future_flags
 if TYPE_CHECKING:
     from types import CodeType
 
-    from zdpatch.patcher.diff import Edit, ModuleVersions
+    from zdpatch.patcher.edits import Edit, ModuleVersions
     from zdpatch.patcher.names import FunctionNode
 
 _MARK: Final = "\0zdpatch:class"
@@ -31,8 +31,7 @@ def fitted(
     `f.__code__` demands as many free variables as the closure has cells, and reads them by position
     (CPython `func_set_code`, which compares only the number). A method that stops using `super()`
     loses `__class__`: naming it in dead code keeps the cell, and costs nothing at run time. One
-    that
-    starts to use it gets its class, `owner`, as a constant.
+    that starts to use it gets its class, `owner`, as a constant.
     """
     new = edit.codes[1]
     if each.new is None or new is None or {*new.co_freevars, *held} != {"__class__"}:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory, reach
 from zdpatch.patcher.consumers import collected, reads_metadata, watched_class
-from zdpatch.patcher.diff import ANNOTATIONS, DEFAULTS, SIGNATURE, Edit, ModuleVersions
+from zdpatch.patcher.edits import ANNOTATIONS, DEFAULTS, SIGNATURE, Edit, ModuleVersions
 from zdpatch.patcher.names import FunctionNode
 
 if TYPE_CHECKING:
@@ -248,8 +248,7 @@ def unseen_functions(taken: Inventory) -> bool:
     its sight.
 
     Every function holds its globals, so their reference count tells of closures and registries
-    elsewhere
-    without a scan of the heap (frames only borrow them, from CPython 3.11 on).
+    elsewhere without a scan of the heap (frames only borrow them, from CPython 3.11 on).
     """
     found = sum(len(group) for group in taken.functions.values())
     # the module itself, and the argument of `getrefcount`

@@ -90,8 +90,7 @@ class Engine:
         """Decide `patch`; nothing is touched.
 
         Waits up to `drain_s` seconds for frames of functions that change to return: one that does
-        not
-        would run old code for ever. Raises Refused (ZDP-2xx, with verdicts) and ProcessError
+        not would run old code for ever. Raises Refused (ZDP-2xx, with verdicts) and ProcessError
         (ZDP-210).
         """
         with self._lock:

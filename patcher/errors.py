@@ -2,8 +2,8 @@
 how things stand.
 
 Four roots, by who must act: the bundle's author, the operator, this process (it must be replaced,
-or waits),
-and zdpatch itself (a bug). An id never changes its meaning; `docs/errors.md` lists them all.
+or waits), and zdpatch itself (a bug). An id never changes its meaning; `docs/errors.md` lists them
+all.
 """
 
 from __future__ import annotations

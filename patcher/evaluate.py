@@ -2,10 +2,9 @@
 written.
 
 A statement is compiled alone, in the class nesting it stands in, and executed with the live
-module's
-globals, so that functions and classes it makes belong to the live module. Names which the patch
-gives
-a new value are put into the compiled constants, because the live module still has the old ones.
+module's globals, so that functions and classes it makes belong to the live module. Names which the
+patch gives a new value are put into the compiled constants, because the live module still has the
+old ones.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ def run(items: Iterable[Item], place: Place, find: Find) -> dict[str, object]:
     """Run binding statements of one scope, in order; the names they bind.
 
     `find` gives the new value of what the patch changes, MISSING for everything else. Functions
-    made
-    in a class get the live class as `__class__`. Raises what the statements raise.
+    made in a class get the live class as `__class__`. Raises what the statements raise.
     """
     bound: dict[str, object] = {}
     if place.live_class is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zdpatch.patcher import inventory, reach
 from zdpatch.patcher.calls import Changed, stale_calls
-from zdpatch.patcher.diff import ModuleVersions, version
+from zdpatch.patcher.edits import ModuleVersions, version
 from zdpatch.patcher.importers import importers, source_of
 from zdpatch.patcher.source import ModuleChange
 from zdpatch.patcher.spread import stale_in

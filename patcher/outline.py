@@ -2,8 +2,7 @@
 each under its definition path.
 
 Branches decided by the text alone (`TYPE_CHECKING`, `__name__ == "__main__"`, `sys.version_info`)
-are
-resolved here, so that everything later sees one straight list.
+are resolved here, so that everything later sees one straight list.
 """
 
 from __future__ import annotations
@@ -31,8 +30,7 @@ class Item:
     """One import-time statement of a scope.
 
     `scope` is "" or the qualified name of a class; `names` are what it binds; `role` tells apart
-    the
-    definitions of one name which belong together ("setter", "overload", ...).
+    the definitions of one name which belong together ("setter", "overload", ...).
     """
 
     kind: Kind

@@ -6,7 +6,7 @@ import builtins
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zdpatch.patcher.diff import Edit, ModuleVersions
+    from zdpatch.patcher.edits import Edit, ModuleVersions
     from zdpatch.patcher.outline import Item
 
 

@@ -17,7 +17,7 @@ from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.calls import Changed, stale_calls
 from zdpatch.patcher.conditions import Conditions, resolver
 from zdpatch.patcher.consumers import registers
-from zdpatch.patcher.diff import Edit, ModuleVersions, diff
+from zdpatch.patcher.diff import diff
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import Unevaluable
 from zdpatch.patcher.names import dotted
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import CodeType
 
+    from zdpatch.patcher.edits import Edit, ModuleVersions
     from zdpatch.patcher.inventory import Binding, Inventory
     from zdpatch.patcher.source import Patch
 

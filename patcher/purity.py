@@ -1,10 +1,8 @@
 """An expression is pure when evaluating it a second time has no effect and gives an equal value.
 
 Purity is decided from the text: literals, operators, displays, attribute chains, subscripts, and
-calls
-of the few library functions listed here. Whether the operands really are plain values is checked
-again
-when the expression is evaluated (`evaluate`).
+calls of the few library functions listed here. Whether the operands really are plain values is
+checked again when the expression is evaluated (`evaluate`).
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 alone.
 
 Rows: A in place, Q needs the consistency rule, M needs a migration hook, R worker replacement, X
-refuse.
-What the text cannot know (live instances, closures, a metaclass) becomes a condition of a row A,
-which
-the plan checks in the process before anything is touched.
+refuse. What the text cannot know (live instances, closures, a metaclass) becomes a condition of a
+row A, which the plan checks in the process before anything is touched.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from zdpatch.patcher.diff import (
+from zdpatch.patcher.edits import (
     ANNOTATIONS,
     BODY,
     DECORATORS,
@@ -24,10 +22,9 @@ from zdpatch.patcher.diff import (
     SIGNATURE,
     Edit,
     ModuleVersions,
-    changed_defaults,
-    defaults,
-)  # fmt: skip
+)
 from zdpatch.patcher.errors import Verdict
+from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.purity import is_pure, is_typing, makes_state, origin
 from zdpatch.patcher.signature import breaks

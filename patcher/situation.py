@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory, overlay, reach
-from zdpatch.patcher.diff import Edit, ModuleVersions, read
+from zdpatch.patcher.edits import Edit, ModuleVersions, read
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import run, same
 from zdpatch.patcher.inventory import Drift, Inventory
@@ -40,9 +40,8 @@ class Situation:
     """The modules of one patch as this process has them.
 
     `inventories`: loaded modules that both sides have. `deferred`: modules to be served patched
-    when
-    they are imported. `added` and `removed`: modules that only one side has. `specs`: how to make
-    deferred and added modules.
+    when they are imported. `added` and `removed`: modules that only one side has. `specs`: how to
+    make deferred and added modules.
     """
 
     patch: Patch

@@ -2,24 +2,16 @@
 changed.
 
 Names are (module, qualified name) pairs. Reads are followed through imports, attribute chains and
-class
-scopes. An example:
-`MAX` from 5 to 6 changes `UA = f"lib/{MAX}"` and `def f(n=MAX)`, which nobody edited.
+class scopes. An example: `MAX` from 5 to 6 changes `UA = f"lib/{MAX}"` and `def f(n=MAX)`, which
+nobody edited.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher.diff import (
-    ANNOTATIONS,
-    DECORATORS,
-    DEFAULTS,
-    Edit,
-    ModuleVersions,
-    Version,
-    defaults,
-)
+from zdpatch.patcher.edits import ANNOTATIONS, DECORATORS, DEFAULTS, Edit, ModuleVersions, Version
+from zdpatch.patcher.facets import defaults
 from zdpatch.patcher.names import FunctionNode, annotations_of, uses
 from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.purity import origin

@@ -14,8 +14,9 @@ from importlib.util import module_from_spec
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
-from zdpatch.patcher.diff import ANNOTATIONS, Edit, ModuleVersions, changed_defaults
+from zdpatch.patcher.edits import ANNOTATIONS, Edit, ModuleVersions
 from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run, same
+from zdpatch.patcher.facets import changed_defaults
 from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.outline import Item, Outline, absolute
 from zdpatch.patcher.purity import is_typing

@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 from zdpatch.patcher import codes, inventory, overlay
-from zdpatch.patcher.diff import ModuleVersions, Version, diff, read
+from zdpatch.patcher.diff import diff
+from zdpatch.patcher.edits import ModuleVersions, Version, read
 from zdpatch.patcher.evaluate import same
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.stage import Stage
@@ -23,8 +24,7 @@ Standing = Literal["base", "absorbed", "superseded"]
 
 def standing(patch: Patch, known: tuple[CodeType, ...] = ()) -> Standing:
     """ "base": the patch can be decided here. "absorbed": every module is at its new source
-    already.
-    "superseded": anything else, also when only some modules are at the base.
+    already. "superseded": anything else, also when only some modules are at the base.
     """
     versions = [read(change, patch.id) for change in patch.changes]
     at_base = [_at(each, each.base, known) for each in versions]

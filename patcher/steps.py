@@ -14,7 +14,7 @@ from zdpatch.patcher import codes, inventory, overlay, reach
 from zdpatch.patcher.caches import stale_caches
 from zdpatch.patcher.calls import reachable
 from zdpatch.patcher.compiler import fitted
-from zdpatch.patcher.diff import (
+from zdpatch.patcher.edits import (
     ANNOTATIONS,
     BODY,
     DEFAULTS,
@@ -22,11 +22,10 @@ from zdpatch.patcher.diff import (
     SIGNATURE,
     Edit,
     ModuleVersions,
-    changed_defaults,
-    defaults,
 )
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import same
+from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.swap import MISSING, Step, distinct
 

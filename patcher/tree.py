@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher.diff import diff, read
+from zdpatch.patcher.diff import diff
+from zdpatch.patcher.edits import read
 from zdpatch.patcher.errors import AuthorError
 from zdpatch.patcher.source import ModuleChange, Patch
 from zdpatch.patcher.spread import Name, stale_reads
@@ -66,8 +67,7 @@ def make_patch(id: str, base: SourceTree, new: SourceTree) -> Patch:
     the tree which took a changed value from one of these when it was imported (base equal to new).
 
     Raises AuthorError ZDP-211 for changed data files, Refused ZDP-206 for a source that does not
-    parse,
-    AuthorError ZDP-001 when nothing differs.
+    parse, AuthorError ZDP-001 when nothing differs.
     """
     _same_data(base, new)
     changes = {

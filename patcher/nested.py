@@ -1,0 +1,207 @@
+"""Functions and classes inside functions, and lambdas: their code may be alive in closures.
+
+They are paired by path and by what they do; only where one is left on either side is it known to
+be the same one.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from types import CodeType
+from typing import TYPE_CHECKING
+
+from zdpatch.patcher import codes
+from zdpatch.patcher.edits import BODY, KIND, KIND_FLAGS, SIGNATURE, Edit, Version, first_line
+from zdpatch.patcher.facets import dumps
+from zdpatch.patcher.names import FunctionNode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zdpatch.patcher.outline import Item
+
+
+def nested_edits(
+    module: str, old: Item, new: Item, old_code: CodeType, new_code: CodeType
+) -> Iterator[Edit]:
+    """Edits of the functions that `old` makes when it runs: closures of them may be alive."""
+    shapes = _nested_shapes(old), _nested_shapes(new)
+    before, after = _inner(old_code), _inner(new_code)
+    for qualname, group in before.items():
+        pairs, left = _pair_codes(group, after.get(qualname, []))
+        for was, now in pairs:
+            shape_was = shapes[0].get((qualname, was.co_firstlineno))
+            shape_now = shapes[1].get((qualname, now.co_firstlineno))
+            if codes.digest(was) == codes.digest(now) and shape_was == shape_now:
+                continue
+            facets = {BODY}
+            if was.co_freevars != now.co_freevars:
+                facets.add("free variables")
+            if shape_was != shape_now or _arguments(was) != _arguments(now):
+                facets.add(SIGNATURE)
+            if (was.co_flags ^ now.co_flags) & KIND_FLAGS:
+                facets.add(KIND)
+            yield Edit(module, qualname, "nested", (old,), (new,), frozenset(facets), (was, now))
+        for was in left:
+            yield Edit(
+                module, qualname, "nested", (old,), (new,), frozenset({"removed"}), (was, None)
+            )
+    yield from _nested_classes(module, old, new, old_code, new_code)
+
+
+def _nested_classes(
+    module: str, old: Item, new: Item, old_code: CodeType, new_code: CodeType
+) -> Iterator[Edit]:
+    """Classes made by a function, of which more than bodies of methods differs."""
+    after = codes.class_bodies(new_code)
+    for qualname, group in codes.class_bodies(old_code).items():
+        digests = [alone(each) for each in after.get(qualname, [])]
+        if [alone(each) for each in group] != digests:
+            what = frozenset({"class"})
+            yield Edit(module, qualname, "nested", (old,), (new,), what, (group[0], None))
+
+
+def alone(code: CodeType) -> bytes:
+    """A digest without the functions it makes; its comprehensions are its own."""
+    constants = (
+        None if isinstance(each, CodeType) and codes.is_function_code(each) else each
+        for each in code.co_consts
+    )
+    return codes.digest(code.replace(co_consts=tuple(constants)))
+
+
+def _inner(code: CodeType) -> dict[str, list[CodeType]]:
+    found = codes.flatten(code)
+    return {name: group for name, group in found.items() if name != code.co_qualname}
+
+
+def _pair_codes(
+    old: list[CodeType], new: list[CodeType]
+) -> tuple[list[tuple[CodeType, CodeType]], list[CodeType]]:
+    """Code objects of one path: equal ones first; of the rest only a single one is known to be the
+    same one.
+    """
+    if len(old) == 1 and len(new) == 1:
+        return [(old[0], new[0])], []
+    digests = [codes.digest(each) for each in new]
+    pairs: list[tuple[CodeType, CodeType]] = []
+    left: list[CodeType] = []
+    free = list(range(len(new)))
+    for each in old:
+        twin = next((i for i in free if digests[i] == codes.digest(each)), None)
+        if twin is None:
+            left.append(each)
+        else:
+            free.remove(twin)
+            pairs.append((each, new[twin]))
+    if len(left) == 1 and len(free) == 1:
+        return [*pairs, (left[0], new[free[0]])], []
+    return pairs, left
+
+
+def _arguments(code: CodeType) -> tuple[object, ...]:
+    count = code.co_argcount + code.co_kwonlyargcount
+    stars = code.co_flags & 0x0C  # CO_VARARGS | CO_VARKEYWORDS
+    return (code.co_argcount, code.co_posonlyargcount, code.co_varnames[:count], stars)
+
+
+def _nested_shapes(item: Item) -> dict[tuple[str, int], str]:
+    """Parameters, defaults and decorators of the definitions inside a function: evaluated when it
+    runs.
+    """
+    found: dict[tuple[str, int], str] = {}
+
+    def visit(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, FunctionNode):
+                name = f"{prefix}.{child.name}"
+                shape = ast.dump(child.args) + "|".join(dumps(child.decorator_list))
+                found[name, first_line(child)] = shape
+                visit(child, f"{name}.<locals>")
+            elif isinstance(child, ast.ClassDef):
+                visit(child, f"{prefix}.{child.name}")
+            elif isinstance(child, ast.Lambda):
+                found[f"{prefix}.<lambda>", child.lineno] = ast.dump(child.args)
+                visit(child, f"{prefix}.<lambda>.<locals>")
+            else:
+                visit(child, prefix)
+
+    visit(item.node, f"{item.qualname}.<locals>")
+    return found
+
+
+def lambda_edits(
+    base: Version, current: Version, old: list[Item], new: list[Item]
+) -> list[Edit] | None:
+    """The edits when only bodies of lambdas differ, which then are at unchanged positions; else
+    None.
+    """
+    if any(_runs_lambda(item.node) for item in (*old, *new)):
+        return None
+    if [_without_lambdas(item.node) for item in old] != [
+        _without_lambdas(item.node) for item in new
+    ]:
+        return None
+    found: list[Edit] = []
+    for before, after in zip(old, new, strict=True):
+        prefix = f"{before.scope}." if before.scope else ""
+        pairs = zip(_lambda_nodes(before.node), _lambda_nodes(after.node), strict=True)
+        for was, now in pairs:
+            codes_ = _lambda_code(base, prefix, was), _lambda_code(current, prefix, now)
+            if codes_[0] is None or codes_[1] is None:
+                return None
+            if codes.digest(codes_[0]) != codes.digest(codes_[1]):
+                path = f"{prefix}<lambda>"
+                body = frozenset({BODY})
+                found.append(
+                    Edit(base.outline.name, path, "nested", (before,), (after,), body, codes_)
+                )
+    return found
+
+
+def _runs_lambda(node: ast.stmt) -> bool:
+    """Whether a lambda of the statement may have been called by it already."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Call):
+            given = [part.func, *part.args, *(word.value for word in part.keywords)]
+            if any(isinstance(each, ast.Lambda) for each in given):
+                return True
+        comprehension = isinstance(
+            part, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+        )
+        if comprehension and any(isinstance(each, ast.Lambda) for each in ast.walk(part)):
+            return True
+    return False
+
+
+class _NoBodies(ast.NodeTransformer):
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        return ast.Lambda(node.args, ast.Constant(None))
+
+
+def _without_lambdas(node: ast.stmt) -> str:
+    return ast.dump(_NoBodies().visit(copy.deepcopy(node)))
+
+
+def _lambda_nodes(node: ast.stmt) -> list[ast.Lambda]:
+    """Outermost lambdas of a statement, in order of appearance."""
+    found: list[ast.Lambda] = []
+
+    def visit(part: ast.AST) -> None:
+        for child in ast.iter_child_nodes(part):
+            if isinstance(child, ast.Lambda):
+                found.append(child)
+            else:
+                visit(child)
+
+    visit(node)
+    return found
+
+
+def _lambda_code(version: Version, prefix: str, node: ast.Lambda) -> CodeType | None:
+    """The code of a lambda, by line; None when another one on its line could be meant."""
+    group = [
+        c for c in version.flat.get(f"{prefix}<lambda>", []) if c.co_firstlineno == node.lineno
+    ]
+    return group[0] if len(group) == 1 else None
