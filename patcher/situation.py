@@ -8,9 +8,11 @@ next.
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
+from pathlib import PurePath
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -112,6 +114,10 @@ class Situation:
             verdict = Verdict(f"{change.name}:", 1, "module", "R", _REPLACED, "replace the worker")
             raise Refused("ZDP-202", f"{change.name}: {_REPLACED}", (verdict,))
         _not_as_main(change, module)
+        if module is not None and (twin := _twin(module)):
+            why = f"the same file is loaded as {twin} too, which would keep the old code"
+            verdict = Verdict(f"{change.name}:", 1, "module", "R", why, "replace the worker")
+            raise Refused("ZDP-202", f"{change.name}: {why}", (verdict,))
         if change.base is None:
             self._place_added(change, module)
         elif module is not None:
@@ -267,3 +273,20 @@ def _not_as_main(change: ModuleChange, module: ModuleType | None) -> None:
             f"{change.name}:", 1, "main", "R", "it runs as __main__", "replace the worker"
         )
         raise Refused("ZDP-202", f"{change.name} runs as __main__ here", (verdict,))
+
+
+def _twin(module: ModuleType) -> str:
+    """The name of another module that was made from the same file; "" when there is none."""
+    own = reach.namespace(module).get("__file__")
+    if type(own) is not str:
+        return ""
+    for name, other in reach.modules():
+        path = reach.namespace(other).get("__file__")
+        named = type(path) is str and path.endswith(PurePath(own).name)
+        if named and other is not module and _absolute(str(path)) == _absolute(own):
+            return name
+    return ""
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - a path as text; no file is looked at

@@ -62,7 +62,6 @@ def test_a_patch_of_the_started_program_is_never_lost(tmp_path: Path, how: list[
     assert refused or lines == ["applied 2", "reverted 1"], lines
 
 
-@pytest.mark.xfail(reason="the second copy is not looked for yet", strict=False)
 def test_a_module_loaded_under_two_names(tmp_path: Path) -> None:
     """A file that is loaded as two modules runs new code in both, or the patch is refused."""
     (tmp_path / "pkg").mkdir()
