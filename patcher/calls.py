@@ -34,17 +34,20 @@ def stale_calls(
     """Edits of kind "stale" for statements of both sides that reached something of `changed`.
 
     `resolve(module, "a.go")` gives the method (module, "C.go") that a call on a live object ran;
-    `only` restricts the statements to those of one module.
+    `only` restricts the statements, and the callers looked at, to those of one module.
     """
-    full, outer = (reachable(versions, dict(names)) for names in (changed.full, changed.outer))
-    for each in versions.values():
-        if each.new is None or each.base is None or (only and each.name != only):
+    scope = {only: versions[only]} if only else versions
+    full, outer = (
+        {n: w for n, w in reachable(scope, names, versions).items() if n not in changed.values}
+        for names in (changed.full, changed.outer)
+    )
+    for each in scope.values():
+        if each.new is None or each.base is None:
             continue
         for item in each.new.outline.every():
             # a decorator is judged without the wrapper it makes, which is patched where it lives
             reached = outer if item.kind == "function" else full
-            called = {name: why for name, why in reached.items() if name not in changed.values}
-            cause = _reached(each, item, versions, called, resolve)
+            cause = _reached(each, item, versions, reached, resolve)
             cause = cause or _whole(each, item, changed.replaced)
             if cause is not None and was_there(each.base, item):
                 qualname = item.qualname if item.names else f"{item.scope}:{item.line}"
@@ -121,15 +124,26 @@ class Changed:
         replaced = {name: why for name, why in values.items() if name not in new}
         return cls(full, outer, values, replaced)
 
+    def through(self, versions: Mapping[str, ModuleVersions]) -> Changed:
+        """The same, with what reaches it in `versions`."""
+        full, outer = (reachable(versions, names, versions) for names in (self.full, self.outer))
+        return Changed(full, outer, self.values, self.replaced)
+
 
 def _outer_differs(old: CodeType | None, new: CodeType | None) -> bool:
     return old is not None and new is not None and alone(old) != alone(new)
 
 
-def reachable(versions: Mapping[str, ModuleVersions], reached: dict[Name, str]) -> dict[Name, str]:
-    """`reached`, and every function and class that may reach one of them by name."""
+def reachable(
+    scope: Mapping[str, ModuleVersions], changed: Mapping[Name, str], modules: Collection[str]
+) -> dict[Name, str]:
+    """`changed`, and every function and class in `scope` that may reach one of them by name.
+
+    `modules` are the names of all modules that a dotted name may lead to.
+    """
+    reached = dict(changed)
     pending = list(reached)
-    callers = _call_graph(versions) if pending else {}
+    callers = _call_graph(scope, modules) if pending else {}
     while pending:
         name = pending.pop()
         for caller in callers.get(name, ()):
@@ -139,15 +153,17 @@ def reachable(versions: Mapping[str, ModuleVersions], reached: dict[Name, str]) 
     return reached
 
 
-def _call_graph(versions: Mapping[str, ModuleVersions]) -> dict[Name, list[Name]]:
+def _call_graph(
+    scope: Mapping[str, ModuleVersions], modules: Collection[str]
+) -> dict[Name, list[Name]]:
     """Callers by what they name: every global name in a body counts, whether read or called."""
     found: dict[Name, list[Name]] = {}
-    for each in versions.values():
+    for each in scope.values():
         if each.new is None:
             continue
         for item in each.new.outline.items:
             for path, read in _body_names(item):
-                for name in meanings(each.new.outline, "", read, versions):
+                for name in meanings(each.new.outline, "", read, modules):
                     found.setdefault(name, []).append((each.name, path))
     return found
 
@@ -155,11 +171,11 @@ def _call_graph(versions: Mapping[str, ModuleVersions]) -> dict[Name, list[Name]
 def _body_names(item: Item) -> Iterator[tuple[str, str]]:
     """(path, dotted name read) for what runs when the path is called, or stands for in an alias."""
     if item.kind == "function":
-        yield from ((item.qualname, name) for name in _global_names(item.node))
+        yield from ((item.qualname, name) for name in item.global_names)
     elif item.kind == "class":
         for child in item.children:
             if child.kind == "function":
-                names = _global_names(child.node)
+                names = child.global_names
                 yield from ((child.qualname, name) for name in names)
                 if child.name in _RUN_BY_CLASS:
                     yield from ((item.qualname, name) for name in names)
@@ -167,17 +183,3 @@ def _body_names(item: Item) -> Iterator[tuple[str, str]]:
         value = getattr(item.node, "value", None)
         if isinstance(value, ast.expr) and (alias := dotted(value)) is not None:
             yield item.qualname, alias
-
-
-def _global_names(body: ast.stmt) -> set[str]:
-    """Dotted names of a definition whose root is none of its own parameters and variables."""
-    own: set[str] = set()
-    names: set[str] = set()
-    for part in ast.walk(body):
-        if isinstance(part, ast.arg):
-            own.add(part.arg)
-        elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
-            own.add(part.id)
-        elif isinstance(part, ast.Name | ast.Attribute) and (name := dotted(part)) is not None:
-            names.add(name)
-    return {name for name in names if name.partition(".")[0] not in own}

@@ -51,6 +51,7 @@ class Known:
 def neighbours(changed: Changed, known: Known) -> Neighbours:
     """Modules not in `known` which read a value, or called a function, of `changed`."""
     found = Neighbours([], [], [])
+    reaching = changed.through(known.versions)
     decided: set[str] = set(known.versions)
     words = {name.rpartition(".")[2].encode() for _, name in changed.full}
     values = {module for module, _ in changed.values}
@@ -62,7 +63,7 @@ def neighbours(changed: Changed, known: Known) -> Neighbours:
         if source is None or not (values or any(word in source for word in words)):
             continue
         each = _read(name, module, source)
-        why = None if each is None else _affected(each, changed, known)
+        why = None if each is None else _affected(each, reaching, known)
         if each is None or why is None:
             continue
         decided.add(name)

@@ -83,6 +83,20 @@ class Item:
         return tuple((node, alias.name) for node in found for alias in node.names)
 
     @cached_property
+    def global_names(self) -> frozenset[str]:
+        """Dotted names of a definition whose root is none of its own parameters and variables."""
+        own: set[str] = set()
+        names: set[str] = set()
+        for part in ast.walk(self.node):
+            if isinstance(part, ast.arg):
+                own.add(part.arg)
+            elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
+                own.add(part.id)
+            elif isinstance(part, ast.Name | ast.Attribute) and (name := dotted(part)) is not None:
+                names.add(name)
+        return frozenset(name for name in names if name.partition(".")[0] not in own)
+
+    @cached_property
     def _uses(self) -> Uses:
         if isinstance(self.node, ast.ClassDef):
             header = [*self.node.bases, *(word.value for word in self.node.keywords)]

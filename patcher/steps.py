@@ -74,7 +74,7 @@ class Builder:
                 self.steps.append(Step("item", space, binding.name, value.new, value.old, what))
         self._modules()
         self.steps = distinct(self.steps)
-        changed = reachable(self.versions, dict.fromkeys(self._changed(edits), ""))
+        changed = reachable(self.versions, dict.fromkeys(self._changed(edits), ""), self.versions)
         self.caches = stale_caches(self.stage.classes.values(), changed)
 
     def _changed(self, edits: Iterable[Edit]) -> Iterator[Name]:
