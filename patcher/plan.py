@@ -206,7 +206,8 @@ class _Planner:
             derived = pending.pop()
             if attribute not in reach.class_dict(derived):
                 owner = str(reach.class_dict(derived).get("__module__"))
-                self.changed[owner, f"{reach.qualname(derived)}.{attribute}"] = cause
+                alias = (owner, f"{reach.qualname(derived)}.{attribute}")
+                self.changed[alias], self.stage.aliases[alias] = cause, name
                 pending += type.__subclasses__(derived)
 
     def _watched_bases(self, edit: Edit) -> str:

@@ -60,6 +60,7 @@ class Stage:
     values: dict[Name, Value] = field(default_factory=dict[Name, Value])
     modules: dict[str, ModuleType] = field(default_factory=dict[str, ModuleType])
     made: Mapping[str, ModuleType] = field(default_factory=dict[str, ModuleType])
+    aliases: dict[Name, Name] = field(default_factory=dict[Name, Name])
     _pending: dict[Name, Edit] = field(default_factory=dict[Name, Edit])
 
     def expect(self, edits: Iterable[Edit]) -> None:
@@ -95,9 +96,9 @@ class Stage:
         return MISSING
 
     def _exact(self, candidate: Name, read: str) -> object:
-        if not read.endswith(candidate[1]) or candidate not in self._pending | self.values:
+        if not read.endswith(candidate[1]):
             return MISSING
-        value = self.value(candidate)
+        value = self.value(self.aliases.get(candidate, candidate))
         return MISSING if value is None else value.new
 
     def _imported(self, full: str) -> object:
