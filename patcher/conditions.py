@@ -93,9 +93,9 @@ class Conditions:
             return "a dataclass made fields of its annotated attributes"
         if edit.kind in {"added", "removed"} and (why := collected(cls, item.name)):
             return why
-        return self._decorated(edit, value=value)
+        return self._decorated(edit)
 
-    def _decorated(self, edit: Edit, *, value: bool) -> str:
+    def _decorated(self, edit: Edit) -> str:
         each = self.versions[edit.module].base
         assert each is not None
         module = self.inventories[edit.module].module
@@ -118,7 +118,6 @@ class Conditions:
                 continue
             if name not in quiet:
                 return f"the class decorator {name} may have read it"
-        del value
         return ""
 
     def _not_made(self, edit: Edit) -> str:
@@ -214,7 +213,7 @@ class Conditions:
         if isinstance(cls, str):
             return cls
         why = watched_class(cls, values=False)
-        return f"read when the class was made: {why}" if why else self._decorated(edit, value=False)
+        return f"read when the class was made: {why}" if why else self._decorated(edit)
 
     def _handed_over(self, edit: Edit, item: Item) -> str:
         if not edit.facets & {ANNOTATIONS}:

@@ -335,6 +335,7 @@ def unsupported(manifest: Manifest) -> None:
         "probes": bool(manifest.probes),
         "replace_all": manifest.replace_all,
         "supersedes": bool(manifest.supersedes),
+        "bake_s": bool(manifest.bake_s),
     }
     asked = [name for name, wanted in demands.items() if wanted]
     if asked:

@@ -20,7 +20,7 @@ from zdpatch.patcher.consumers import registers
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import Unevaluable
-from zdpatch.patcher.names import dotted
+from zdpatch.patcher.names import dotted, uses
 from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.placement import ill_placed
 from zdpatch.patcher.safety import Decision, decide
@@ -307,8 +307,11 @@ class _Planner:
             if edit.kind == "removed" and not edit.scope and edit.old[-1].kind != "field"
         }
         for edit in stale_reads(self._live(), gone, ()) if gone else ():
-            guarded = isinstance(edit.new[-1].node, ast.Try | ast.If)
-            if not guarded and edit.cause.rpartition(":")[2] not in vars(builtins):
+            node = edit.new[-1].node
+            gone_name = edit.cause.rpartition(":")[2]
+            branch = isinstance(node, ast.If) and gone_name not in uses(node.test).reads
+            guarded = branch or isinstance(node, ast.Try)
+            if not guarded and gone_name not in vars(builtins):
                 why = f"it reads {edit.cause}, which is removed: the new source cannot be imported"
                 self._against(edit, "X", why, "ZDP-208")
 

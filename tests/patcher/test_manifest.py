@@ -237,6 +237,7 @@ def test_module_path_follows_from_its_name() -> None:
     [
         ("probes", [Probe(name="p", kind="http", when="after", timeout_s=3)]),
         ("replace_all", True),
+        ("bake_s", 60),
         ("supersedes", ["FIX-0"]),
     ],
 )
@@ -249,10 +250,10 @@ def test_unsupported_demands_are_refused(mint: Mint, name: str, value: object) -
 
 
 def test_supported_demands(mint: Mint) -> None:
-    """An SBOM and a bake time are no obstacle."""
+    """An SBOM is no obstacle."""
     _, container = bundle.read_unverified(mint.bundle())
     sbom = b'{"bomFormat": "CycloneDX"}'
     digest = hashlib.sha256(sbom).hexdigest()
-    made = mint.manifest(sbom=digest, bake_s=60, target=Target(app="shop", labels={"zone": "a"}))
+    made = mint.manifest(sbom=digest, target=Target(app="shop", labels={"zone": "a"}))
     raw = mint.signed(bundle.assemble(made, {**container.blobs, digest: sbom}), "ci")
     assert mint.verify(raw).blobs[digest] == sbom
