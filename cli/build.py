@@ -127,9 +127,9 @@ def build(  # noqa: PLR0913 - one per option
 ) -> None:
     """Make a bundle from two versions of a source, without executing either.
 
-    X and Y are each a directory (an import root), git:REV of the repository here, a wheel file, or
-    name==version (its wheel, fetched by pip). Each edit is shown with its verdict; what cannot go
-    in place makes no bundle (exit 4) unless --allow-unsafe.
+    X and Y are each a directory (an import root), git:REV of the repository here, a wheel or sdist
+    file, or name==version (its wheel, else its sdist, fetched by pip). Each edit is shown with its
+    verdict; what cannot go in place makes no bundle (exit 4) unless --allow-unsafe.
     """
     if not is_app(app):
         raise errors.usage(

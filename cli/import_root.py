@@ -19,8 +19,8 @@ MAX_BYTES: Final = 128 * 1024 * 1024
 class Source:
     """One version of a source.
 
-    `origin` is what the manifest says about it: "directory", "git:<sha>", "wheel:<file name>" or
-    "name==version". `files` are paths with "/" relative to the import root.
+    `origin` is what the manifest says about it: "directory", "git:<sha>", "wheel:<file name>",
+    "sdist:<file name>" or "name==version". `files` are paths with "/" relative to the import root.
     """
 
     origin: str

@@ -6,15 +6,13 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from zdpatch.cli.import_root import Budget, Source, SourceError, is_left_out
+from zdpatch.cli.layouts import ASIDE, BUILD_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-_ASIDE: Final = frozenset({"tests", "test", "docs", "doc", "examples", "benchmarks"})
-_BUILD_FILES: Final = frozenset({"setup.py", "conftest.py", "noxfile.py", "tasks.py"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +61,8 @@ def _is_product(path: str, entries: Collection[str]) -> bool:
     """Whether a path of a flat layout is part of what gets imported by the application."""
     top, below, _ = path.partition("/")
     if below:
-        return f"{top}/__init__.py" in entries and top not in _ASIDE
-    return path.endswith(".py") and path not in _BUILD_FILES
+        return f"{top}/__init__.py" in entries and top not in ASIDE
+    return path.endswith(".py") and path not in BUILD_FILES
 
 
 def _tree(repository: Path, sha: str) -> dict[str, _Entry]:

@@ -6,23 +6,25 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from zdpatch.cli.archives import ARCHIVES
 from zdpatch.cli.import_root import Source, SourceError, read_directory
+from zdpatch.cli.releases import read_release
 from zdpatch.cli.revision import read_git
-from zdpatch.cli.wheels import read_release, read_wheel
+from zdpatch.cli.sdists import read_sdist
+from zdpatch.cli.wheels import read_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SOURCE_KINDS: Final = "a directory, git:REV, a wheel file or name==version"
+SOURCE_KINDS: Final = "a directory, git:REV, a wheel or sdist file, or name==version"
 _RELEASE: Final = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==([A-Za-z0-9.!+_-]+)")
-_SDIST: Final = (".tar.gz", ".tar.bz2", ".tar.xz", ".zip", ".tgz")
 
 
 def read_source(spec: str, *, root: str | None = None, cache: Path, here: Path) -> Source:
     """Read the source that `spec` names.
 
     `root` is the import root inside a directory or a git tree; without it a git tree's is found.
-    `cache` keeps fetched wheels; `here` is where relative paths and the repository are looked up.
+    `cache` keeps what was fetched; `here` is where relative paths and the repository are looked up.
     Raises `SourceError`.
     """
     if spec.startswith("git:"):
@@ -36,12 +38,8 @@ def read_source(spec: str, *, root: str | None = None, cache: Path, here: Path) 
         return read_release(match[1], match[2], cache=cache)
     if spec.endswith(".whl"):
         return read_wheel(path)
-    if spec.endswith(_SDIST):
-        raise SourceError(
-            "ZDP-005",
-            f"{spec} is an sdist; building it would execute its code",
-            next="use its wheel, or unpack it and give the directory",
-        )
+    if spec.endswith(ARCHIVES):
+        return read_sdist(path)
     raise SourceError("ZDP-004", f"{spec} is not {SOURCE_KINDS}")
 
 

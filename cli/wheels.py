@@ -6,28 +6,19 @@ import base64
 import csv
 import hashlib
 import io
-import os
 import re
-import subprocess
-import sys
-import tempfile
 import zipfile
-from pathlib import Path, PurePosixPath
-from typing import Final
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
 
-from zdpatch.cli.home import private_directory
 from zdpatch.cli.import_root import Budget, Source, SourceError, is_left_out
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _HASHES: Final = {"sha256", "sha384", "sha512"}
 _UNSIGNED: Final = (".dist-info/RECORD", ".dist-info/RECORD.jws", ".dist-info/RECORD.p7s")
 _COMPILED: Final = (".so", ".pyd", ".dylib", ".dll", ".a")
-PIP_TIMEOUT_S: Final = 300
-
-
-def read_release(name: str, version: str, *, cache: Path) -> Source:
-    """Read a release of the package index, through its wheel. Raises `SourceError`."""
-    wheel = fetch(name, version, cache=cache)
-    return Source(f"{name}=={version}", read_wheel(wheel).files)
 
 
 def read_wheel(path: Path) -> Source:
@@ -104,56 +95,3 @@ def _importable(files: dict[str, bytes], what: str) -> dict[str, bytes]:
         if not is_left_out(place):
             result[place] = data
     return result
-
-
-def fetch(name: str, version: str, *, cache: Path) -> Path:
-    """The wheel of a release, fetched by pip once and kept in `cache`. Nothing is executed."""
-    normal = re.sub(r"[-_.]+", "-", name).lower()
-    kept = cache / "wheels" / f"{normal}-{version}"
-    if wheels := sorted(kept.glob("*.whl")):
-        return wheels[0]
-    private_directory(kept.parent)
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".fetch-") as folder:
-        _download(f"{name}=={version}", Path(folder))
-        wheels = sorted(Path(folder).glob("*.whl"))
-        if len(wheels) != 1:
-            raise SourceError("ZDP-004", f"pip fetched {len(wheels)} wheels for {name}=={version}")
-        kept.mkdir(mode=0o700, exist_ok=True)
-        place = kept / wheels[0].name
-        wheels[0].replace(place)
-    return place
-
-
-def _download(requirement: str, folder: Path) -> None:
-    command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"),
-        *("--only-binary=:all:", "--disable-pip-version-check", "--dest", str(folder)),
-        requirement,
-    ]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=PIP_TIMEOUT_S,
-            env={**os.environ, "PIP_NO_COLOR": "1"},
-        )
-    except subprocess.TimeoutExpired:
-        raise SourceError(
-            "ZDP-004", f"pip did not fetch {requirement} within {PIP_TIMEOUT_S} s"
-        ) from None
-    if done.returncode == 0:
-        return
-    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    if any("No module named pip" in line for line in said):
-        raise SourceError(
-            "ZDP-004",
-            f"{sys.executable} has no pip to fetch {requirement} with",
-            next=f"{sys.executable} -m ensurepip, or give the wheel file",
-        )
-    raise SourceError(
-        "ZDP-004",
-        "\n".join([f"pip could not fetch a wheel of {requirement}:", *said[-4:]]),
-        next="give a wheel file or a directory; releases that have only an sdist are not supported",
-    )

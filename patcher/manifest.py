@@ -92,7 +92,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What base and new are: "jinja2==3.1.5", "git:<sha>", "wheel:<file name>" or "directory"."""
+    """What base and new are: "jinja2==3.1.5", "git:<sha>", "wheel:<file>", "sdist:<file>",
+    "directory".
+    """
 
     base: Name
     new: Name
