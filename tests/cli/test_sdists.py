@@ -23,7 +23,7 @@ from zdpatch.cli.sdists import read_sdist
 from zdpatch.cli.sources import read_source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tests.cli.conftest import Cli
@@ -50,6 +50,7 @@ def sdist(
 ) -> Path:
     """An sdist file of `shop` 1.0."""
     path = folder / f"shop-1.0.tar.{kind}"
+    packers: dict[str, Callable[[bytes], bytes]]
     packers = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
