@@ -157,7 +157,7 @@ def build(  # noqa: PLR0913 - one per option
         narrowed(read_source(spec, root=root, cache=cache, here=Path.cwd()), only)
         for spec in (base_spec, new_spec)
     )
-    patch = compare(wish, base, new)
+    patch = compare(base, new, app=wish.app, id=wish.id)
     found = offline.check(patch)
     for line in verdicts.verdict_lines(output, found):
         output.progress(line)
@@ -171,7 +171,7 @@ def build(  # noqa: PLR0913 - one per option
     _report(output, place, found, signed=bool(keys))
 
 
-def compare(wish: Wish, base: Source, new: Source) -> Patch:
+def compare(base: Source, new: Source, *, app: str, id: str | None = None) -> Patch:
     """The patch between two sources. Raises ZDP-003 (no difference), ZDP-211 (a data file)."""
     old_tree, new_tree = tree_from_files(base.files), tree_from_files(new.files)
     if old_tree == new_tree:
@@ -179,7 +179,7 @@ def compare(wish: Wish, base: Source, new: Source) -> Patch:
     first = make_patch("NEW", old_tree, new_tree)
     _, blobs = describe(first.changes)
     content = hashlib.sha256("".join(sorted(blobs)).encode()).hexdigest()
-    name = wish.id or builder.default_id(wish.app, base.origin, new.origin, content)
+    name = id or builder.default_id(app, base.origin, new.origin, content)
     return Patch(name, first.changes)
 
 

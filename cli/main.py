@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "trust": ("trust", "Say whose signatures count here."),
     "build": ("build", "Make a bundle from two versions of a source."),
     "check": ("check", "Say offline what each edit of a bundle needs."),
+    "test": ("test", "Run a suite in a hot-patched process and in a fresh one."),
     "inspect": ("inspect", "Show what a bundle claims and who signed it."),
     "sign": ("sign", "Add signatures to a bundle."),
     "push": ("push", "Put a bundle into running processes."),

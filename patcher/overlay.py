@@ -27,10 +27,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from zdpatch.patcher import codes, reach
+from zdpatch.patcher.source import file_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import CodeType
+
+    from zdpatch.patcher.source import Patch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +57,7 @@ REMOVED: Final = Removed()
 """An entry of the table: this module is not to be found any more."""
 
 TABLE: Final[dict[str, Source | Removed]] = {}
-"""What the finder serves, by module name. Written by steps of kind "item", by nothing else."""
+"""What the finder serves, by module name. Written by steps of kind "item", and by `serve`."""
 
 _Spec: TypeAlias = ModuleSpec | None
 _executed: set[str] = set()
@@ -84,6 +87,20 @@ def install() -> None:
 def uninstall() -> None:
     """Take the finder off `sys.meta_path`."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not FINDER]
+
+
+def serve(patch: Patch, *, new: bool) -> None:
+    """Let every later import find one side of `patch`, whatever is on disk.
+
+    For a process that has imported nothing of it yet; one that has is changed by a commit.
+    """
+    install()
+    for change in patch.changes:
+        source = change.new if new else change.base
+        name = file_name(f"{patch.id}{'' if new else '~'}", change.path)
+        TABLE[change.name] = (
+            REMOVED if source is None else Source(change.name, source, name, change.package)
+        )
 
 
 def served(name: str) -> bool:

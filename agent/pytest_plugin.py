@@ -1,0 +1,209 @@
+"""A team's own suite in a process that was patched while it ran: `pytest --zdpatch fix.zdp`.
+
+Every run begins as the base: what the patch changes is imported from the patch's base source,
+whatever is installed. In mode "live" those modules are then patched in place; in mode "fresh" they
+come from the new source, as after a restart. Either way the suite runs on what is there then. The
+bundle is taken as it is, like the tests themselves: nobody's signature is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+import pytest
+
+from zdpatch.agent import local
+from zdpatch.patcher import bundle, manifest, overlay
+from zdpatch.patcher.accounts import functions_on
+from zdpatch.patcher.errors import ZdpatchError
+from zdpatch.patcher.source import Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from zdpatch.agent.local import Tree
+    from zdpatch.patcher.engine import Applied
+    from zdpatch.patcher.plan import Plan
+
+MODES: Final = ("live", "fresh")
+_STATE: Final = pytest.StashKey["_Session"]()
+HotPatch = "Callable[..., Applied]"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer --zdpatch and what belongs to it."""
+    group = parser.getgroup("zdpatch", "run the suite in a process that was hot-patched")
+    group.addoption("--zdpatch", metavar="BUNDLE", help="Patch this process with a .zdp bundle.")
+    group.addoption(
+        "--zdpatch-mode",
+        choices=MODES,
+        default="live",
+        help="live: from base to new in place (default); fresh: new from the start.",
+    )
+    group.addoption(
+        "--zdpatch-when",
+        choices=("start", "collected"),
+        default="start",
+        help="Patch before test modules are imported (default), or after: they hold old names.",
+    )
+    group.addoption("--zdpatch-report", metavar="FILE", help="Write what happened there, as JSON.")
+
+
+@dataclass(eq=False)
+class _Session:
+    """One run: what it was asked for, and what became of it."""
+
+    patch: Patch
+    mode: str
+    when: str
+    report: Path | None
+    plan: Plan | None = None
+    told: dict[str, object] = field(default_factory=dict[str, object])
+    outcomes: dict[str, str] = field(default_factory=dict[str, str])
+
+    def begin(self) -> None:
+        """Import what the patch changes, from the side that this run begins with."""
+        live = self.mode == "live"
+        overlay.serve(self.patch, new=not live)
+        if live:
+            self.told["not_imported"] = _import_all(self.patch)
+
+    def go_live(self) -> None:
+        """Patch in place. Raises pytest.UsageError when the patch is refused."""
+        try:
+            self.plan = local.plan(self.patch)
+            applied = local.apply(self.plan)
+        except ZdpatchError as error:
+            self.told["refused"] = _refusal(error)
+            self.write()
+            raise pytest.UsageError(f"{error.code}: {error.cause}") from error
+        self.told["applied"] = {
+            "functions": applied.functions,
+            "flip_us": applied.flip_us,
+            "outstanding": applied.outstanding,
+            "notices": applied.notices,
+        }
+
+    def write(self) -> None:
+        """Write the report, if one is wanted."""
+        if self.report is None:
+            return
+        stale = functions_on(self.plan.watched, self.plan.steps) if self.plan is not None else {}
+        told = {"mode": self.mode, "stale": stale, "outcomes": self.outcomes, **self.told}
+        self.report.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+
+
+def _refusal(error: ZdpatchError) -> dict[str, object]:
+    verdicts = [
+        {"path": one.path, "line": one.line, "row": one.row, "reason": one.reason}
+        for one in getattr(error, "verdicts", ())
+        if one.row != "A"
+    ]
+    return {"code": error.code, "cause": error.cause, "verdicts": verdicts}
+
+
+def _import_all(patch: Patch) -> dict[str, str]:
+    """Import every base module of `patch`; those which cannot be imported here, with the reason."""
+    failed: dict[str, str] = {}
+    for change in patch.changes:
+        if change.base is None or change.name.rpartition(".")[2] == "__main__":
+            continue
+        try:
+            import_module(change.name)
+        except Exception as error:  # noqa: BLE001 - an optional dependency of the module is not here
+            failed[change.name] = f"{type(error).__name__}: {error}"
+    return failed
+
+
+def _read(path: Path) -> Patch:
+    try:
+        claimed, container = bundle.read_unverified(path.read_bytes())
+    except (OSError, ZdpatchError) as error:
+        raise pytest.UsageError(f"--zdpatch: {path}: {error}") from error
+    return Patch(claimed.id, manifest.changes(claimed, container.blobs))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Take the base's place before any conftest imports it."""
+    wanted = early_config.known_args_namespace
+    if wanted.zdpatch is None:
+        return
+    # what a worker of xdist sees is told by the controller's report
+    keeps = wanted.zdpatch_report is not None and not hasattr(early_config, "workerinput")
+    state = early_config.stash[_STATE] = _Session(
+        _read(Path(wanted.zdpatch)),
+        wanted.zdpatch_mode,
+        wanted.zdpatch_when,
+        Path(wanted.zdpatch_report).absolute() if keeps else None,
+    )
+    state.begin()
+    if state.mode == "live" and state.when == "start":
+        state.go_live()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen to the results of this run."""
+    if (state := config.stash.get(_STATE, None)) is not None:
+        config.pluginmanager.register(_Listener(state), "zdpatch-listener")
+
+
+class _Listener:
+    """Hooks of a run with --zdpatch."""
+
+    def __init__(self, state: _Session) -> None:
+        self._state = state
+
+    def pytest_collection_finish(self) -> None:
+        """Patch now, when the test modules shall hold names of the base."""
+        state = self._state
+        if state.mode == "live" and state.when == "collected":
+            state.go_live()
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A module that cannot be collected counts like a failed test."""
+        if report.failed:
+            self._state.outcomes[report.nodeid] = "error"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the worst of set-up, call and tear-down."""
+        outcomes = self._state.outcomes
+        known = outcomes.get(report.nodeid, "passed")
+        if report.when == "call" or report.outcome != "passed":
+            outcomes[report.nodeid] = str(report.outcome) if known == "passed" else known
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Look what still runs old code at the end, and write all of it down."""
+        self._state.write()
+
+    def pytest_report_header(self) -> str:
+        """Say what this process runs."""
+        state = self._state
+        return f"zdpatch: {state.patch.id} ({state.mode})"
+
+
+@pytest.fixture
+def hot_patch() -> Iterator[Callable[..., Applied]]:
+    """Patches this very process: `hot_patch(base, new)` with two import roots, or
+    `hot_patch("fix.zdp")`. What it did is taken back after the test, the last patch first.
+
+    Raises Refused with verdicts, and ProcessError; then nothing was changed.
+    """
+    active: list[str] = []
+
+    def go(base: Tree, new: Tree | None = None, *, id: str = "TEST") -> Applied:
+        patch = _read(Path(cast("str", base))) if new is None else None
+        patch = patch or local.make_patch(base, cast("Tree", new), id=f"{id}-{len(active) + 1}")
+        applied = local.apply(local.plan(patch))
+        active.append(patch.id)
+        return applied
+
+    yield go
+    for one in reversed(active):
+        if one in local.engine().active():  # a test may have taken it back itself
+            local.revert(one)
