@@ -12,32 +12,29 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import functools
 import importlib
-import re
+import os
 import sys
-import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import EnumType
-from types import CellType, CodeType, ModuleType
+from types import CellType, CodeType, MappingProxyType, ModuleType
 from typing import Final, cast
 
 from zdpatch.patcher.names import FunctionNode, dotted, mangled
 from zdpatch.patcher.outline import Item, absolute, bound_names
-from zdpatch.patcher.purity import KNOWN_CALLS
+from zdpatch.patcher.purity import is_pure_callable
 from zdpatch.patcher.reach import is_a, namespace
 from zdpatch.patcher.swap import MISSING
+from zdpatch.patcher.values import (
+    is_known_function,
+    is_library,
+    is_named_tuple,
+    is_plain,
+    static_attribute,
+)
 
 _MARK: Final = "\0zdpatch:"
-_PLAIN_TYPES: Final = frozenset(
-    {
-        int, str, bytes, float, bool, complex, type(None), type(Ellipsis), tuple, frozenset, list,
-        dict, set,
-        range, slice, re.Pattern, ModuleType, type, types.BuiltinFunctionType, types.GenericAlias,
-        types.UnionType, types.MethodDescriptorType,
-    }
-)  # fmt: skip
-
 
 class Unevaluable(Exception):  # noqa: N818 - says what a statement is
     """A statement cannot be run again without reaching code of the application. `args[0]`
@@ -278,9 +275,17 @@ def guard(items: Iterable[Item], lookup: Callable[[str], object]) -> None:
         if item.kind == "import" or _moves_only(item.node):
             continue
         local = set(bound_names(item.node)) | _inner_targets(item.node)
+        kept = _kept(item.node, local, lookup)
         for node in _chains(item.node):
-            name = dotted(node) or ""
-            if name.partition(".")[0] not in local:
+            if id(node) in kept:
+                continue
+            callee = node.func if isinstance(node, ast.Call) else node
+            name = dotted(callee) or ""
+            if name.partition(".")[0] in local:
+                continue
+            if isinstance(node, ast.Call):
+                _callee(node, lookup)
+            else:
                 _plain(name, lookup)
 
 
@@ -293,6 +298,17 @@ def _moves_only(node: ast.stmt) -> bool:
     return all(isinstance(part, quiet) for part in ast.walk(value))
 
 
+def _kept(node: ast.stmt, local: set[str], lookup: Callable[[str], object]) -> set[int]:
+    """Names handed to what only keeps them: whatever they are, no code of theirs runs."""
+    found: set[int] = set()
+    for part in ast.walk(node):
+        name = dotted(part.func) if isinstance(part, ast.Call) else None
+        if isinstance(part, ast.Call) and name and name.partition(".")[0] not in local:
+            if _resolve(name, lookup)[1] in (functools.partial, MappingProxyType):
+                found.update(map(id, [*part.args, *(word.value for word in part.keywords)]))
+    return found
+
+
 def _inner_targets(node: ast.AST) -> set[str]:
     return {
         part.id
@@ -302,11 +318,14 @@ def _inner_targets(node: ast.AST) -> set[str]:
 
 
 def _chains(node: ast.AST) -> Iterable[ast.expr]:
+    """The names read by a statement, as whole attribute chains, and its calls."""
     pending: list[ast.AST] = [node]
     while pending:
         part = pending.pop()
         if isinstance(part, ast.Lambda):
             continue
+        if isinstance(part, ast.Call):
+            yield part
         if isinstance(part, ast.Name | ast.Attribute) and dotted(part) is not None:
             if not isinstance(part.ctx, ast.Store):
                 yield part
@@ -318,77 +337,47 @@ def _chains(node: ast.AST) -> Iterable[ast.expr]:
 
 
 def _plain(name: str, lookup: Callable[[str], object]) -> None:
+    value = _resolve(name, lookup)[1]
+    if value is MISSING:
+        raise Unevaluable(f"{name} has no value here")
+    if not is_plain(value) and not is_known_function(value):
+        raise Unevaluable(f"{name} is a {type(value).__qualname__}, not a plain value")
+
+
+def _resolve(name: str, lookup: Callable[[str], object]) -> tuple[object, object]:
+    """A dotted name, and the object that has it as its attribute (MISSING for a plain name)."""
     root, *rest = name.split(".")
+    owner: object = MISSING
     value = lookup(root)
     if value is MISSING:
         value = getattr(builtins, root, MISSING)
     for attribute in rest:
-        value = _static(value, attribute, name)
-    kind = type(value)
-    if value is MISSING:
-        raise Unevaluable(f"{name} has no value here")
-    if kind is types.FunctionType and _known_function(cast("types.FunctionType", value)):
+        try:
+            owner, value = value, static_attribute(value, attribute)
+        except TypeError as error:
+            raise Unevaluable(f"{name} reads an attribute of a {error}") from error
+    return owner, value
+
+
+def _callee(node: ast.Call, lookup: Callable[[str], object]) -> None:
+    """What a pure call names must be what the list of pure calls means by it."""
+    name = dotted(node.func)
+    if name is None:
         return
-    if not _is_plain(value):
-        raise Unevaluable(f"{name} is a {kind.__qualname__}, not a plain value")
+    owner, value = _resolve(name, lookup)
+    if is_a(owner, ModuleType) and not _listed(cast("ModuleType", owner), name):
+        raise Unevaluable(f"{name} may have effects when it is called")
+    application = is_a(value, type) and not is_library(cast("type", value))
+    if application and not is_named_tuple(cast("type", value)):
+        raise Unevaluable(f"{name} is a class of the application")
+    if value is hasattr:
+        asked = dotted(node.args[0]) if node.args else None
+        value = _resolve(asked, lookup)[1] if asked else MISSING
+        if type(value) is not ModuleType or "__getattr__" in namespace(value):
+            raise Unevaluable(f"{asked} may answer hasattr() by code of its own")
 
 
-def _is_plain(value: object) -> bool:
-    kind = type(value)
-    constant = type(kind) is EnumType or kind.__module__ == sys.__name__  # re.I, sys.version_info
-    return constant or kind in _PLAIN_TYPES or is_a(value, type) or kind.__module__ == "typing"
-
-
-def _known_function(function: types.FunctionType) -> bool:
-    return f"{function.__module__}.{function.__qualname__}" in KNOWN_CALLS
-
-
-def _static(value: object, attribute: str, name: str) -> object:
-    if is_a(value, ModuleType):
-        return namespace(cast("ModuleType", value)).get(attribute, MISSING)
-    if is_a(value, type):
-        for each in type.__dict__["__mro__"].__get__(value):
-            names = class_namespace(each)
-            if attribute in names:
-                return names[attribute]
-        return MISSING
-    if type(value) in _PLAIN_TYPES or type(value).__module__ == sys.__name__:
-        return getattr(value, attribute, MISSING)
-    raise Unevaluable(f"{name} reads an attribute of a {type(value).__qualname__}")
-
-
-def same(a: object, b: object) -> bool:  # noqa: PLR0911 - one clause a kind of value
-    """Equal by type and value for plain values, by identity for everything else; no code of the
-    application runs.
-    """
-    if a is b:
-        return True
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, tuple | list) and type(a) in {tuple, list}:
-        other = cast("tuple[object, ...]", b)
-        mine = cast("tuple[object, ...]", a)
-        return len(mine) == len(other) and all(map(same, mine, other))
-    if type(a) in {frozenset, set}:
-        return _same_set(cast("frozenset[object]", a), cast("frozenset[object]", b))
-    if type(a) is dict:
-        mine_d, other_d = cast("dict[object, object]", a), cast("dict[object, object]", b)
-        pairs = zip(mine_d.items(), other_d.items(), strict=True)
-        return len(mine_d) == len(other_d) and all(
-            same(k, j) and same(v, w) for (k, v), (j, w) in pairs
-        )
-    if type(a) in {float, complex}:
-        return repr(a) == repr(b)  # tells 0.0 from -0.0, and nan equals nan
-    if type(a) in {types.GenericAlias, types.UnionType}:
-        return bool(a == b) and repr(a) == repr(b)  # the order of a union counts
-    if type(a) in {int, str, bytes, bool, range, re.Pattern}:
-        return bool(a == b)
-    if type(type(a)) is EnumType:
-        return False  # a member is one object
-    return type(a).__module__ == "typing" and bool(a == b) and repr(a) == repr(b)
-
-
-def _same_set(a: frozenset[object], b: frozenset[object]) -> bool:
-    plain = all(type(each) in {int, str, bytes, bool, type(None)} for each in (*a, *b))
-    kinds = {(type(each), each) for each in a}, {(type(each), each) for each in b}
-    return plain and len(a) == len(b) and kinds[0] == kinds[1]
+def _listed(module: ModuleType, name: str) -> bool:
+    last = name.rpartition(".")[2]
+    names = {module.__name__, *({"os.path"} if module is os.path else ())}
+    return any(is_pure_callable(f"{each}.{last}") for each in names)

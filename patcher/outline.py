@@ -16,10 +16,10 @@ from operator import ge, gt, le, lt
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from zdpatch.patcher.names import FunctionNode, Uses, dotted, uses
-from zdpatch.patcher.purity import is_pure, origin
+from zdpatch.patcher.purity import NAMED_TUPLE, is_pure, origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 Kind = Literal["function", "class", "value", "import", "field", "star", "effect"]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -136,6 +136,14 @@ class Outline:
             item = pending.pop()
             yield item
             pending.extend(reversed(item.children))
+
+    @cached_property
+    def origins(self) -> Mapping[str, str]:
+        """What names stand for, as `purity` asks: imports, and named tuples made here."""
+        own = {
+            item.name: NAMED_TUPLE for item in self.items if _makes_named_tuple(item, self.imports)
+        }
+        return self.imports | own
 
     @cached_property
     def exported(self) -> frozenset[str] | None:
@@ -261,6 +269,15 @@ class _Reader:
             name = alias.asname or alias.name
             self.imports[name] = f"{base}.{alias.name}"
             yield Item("import", scope, (name,), one, source=f"{base}.{alias.name}")
+
+
+def _makes_named_tuple(item: Item, imports: Mapping[str, str]) -> bool:
+    makers = {"collections.namedtuple", "typing.NamedTuple"}
+    value = getattr(item.node, "value", None)
+    made = [value.func] if isinstance(value, ast.Call) and item.kind == "value" else []
+    if isinstance(item.node, ast.ClassDef):
+        made = item.node.bases
+    return any(origin(dotted(each) or "", imports) in makers for each in made)
 
 
 def absolute(node: ast.ImportFrom, module: str, *, package: bool) -> str:

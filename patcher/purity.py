@@ -15,35 +15,47 @@ from zdpatch.patcher.names import dotted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Calls whose result depends only on the arguments and compares by value.
+# Calls whose result depends only on the arguments, or on what does not change while a process runs,
+# and compares by value.
 PURE_CALLS: Final = frozenset(
     {
         "re.compile", "re.escape", "frozenset", "tuple", "str", "int", "float", "bool", "bytes",
-        "len",
-        "min", "max", "sum", "sorted", "abs", "map", "filter", "zip", "reversed", "enumerate",
-        "any", "all", "round", "range", "ord", "chr", "struct.Struct",
-        "struct.calcsize", "slice", "complex", "hex", "oct", "bin", "datetime.timedelta",
-        "decimal.Decimal",
-        "fractions.Fraction", "os.path.join", "os.path.dirname", "os.path.basename",
-        "pathlib.PurePath",
-        "pathlib.PurePosixPath", "pathlib.Path",
+        "len", "min", "max", "sum", "sorted", "abs", "map", "filter", "zip", "reversed",
+        "enumerate", "any", "all", "round", "range", "ord", "chr", "slice", "complex", "hex", "oct",
+        "bin", "divmod", "pow", "repr", "format", "ascii", "hasattr", "bytes.fromhex",
+        "float.fromhex", "int.from_bytes", "struct.Struct", "struct.calcsize", "struct.pack",
+        "datetime.timedelta", "datetime.date", "datetime.datetime", "datetime.time",
+        "datetime.timezone", "datetime.date.fromisoformat", "datetime.datetime.fromisoformat",
+        "decimal.Decimal", "fractions.Fraction", "uuid.UUID", "string.Template",
+        "types.MappingProxyType", "operator.itemgetter", "operator.attrgetter",
+        "operator.methodcaller", "functools.partial", "logging.getLogger", "textwrap.dedent",
+        "textwrap.indent", "calendar.timegm", "urllib.parse.quote", "urllib.parse.quote_plus",
+        "urllib.parse.unquote", "urllib.parse.urljoin", "urllib.parse.urlencode",
+        "urllib.parse.urlparse", "urllib.parse.urlsplit", "json.dumps", "inspect.cleandoc",
+        "ipaddress.ip_network", "ipaddress.ip_address", "ipaddress.ip_interface",
+        "ipaddress.IPv4Address", "ipaddress.IPv4Network", "ipaddress.IPv4Interface",
+        "ipaddress.IPv6Address", "ipaddress.IPv6Network", "ipaddress.IPv6Interface",
+        "hashlib.md5", "hashlib.sha1", "hashlib.sha256", "hashlib.sha512", "hashlib.blake2b",
+        "os.path.join", "os.path.dirname", "os.path.basename", "os.path.abspath",
+        "os.path.realpath", "os.path.normpath", "os.path.expanduser", "os.path.splitext",
+        "os.fspath", "os.getenv", "os.environ.get", "pathlib.PurePath", "pathlib.PurePosixPath",
+        "pathlib.PureWindowsPath", "pathlib.Path", "platform.system", "platform.machine",
+        "platform.python_implementation", "platform.python_version",
     }
 )  # fmt: skip
+# Every function of these is pure.
+_PURE_MODULES: Final = frozenset({"math", "cmath", "base64", "binascii"})
 # Calls that make a fresh object nobody else knows: right for a name that is new, not for one that
 # has state.
 FRESH_CALLS: Final = frozenset(
     {
-        "object", "list", "dict", "set", "bytearray", "logging.getLogger", "threading.Lock",
-        "threading.RLock",
-        "threading.local", "threading.Event", "threading.Condition", "threading.Semaphore",
-        "contextvars.ContextVar", "collections.deque", "collections.OrderedDict",
-        "collections.defaultdict",
-        "collections.Counter", "collections.ChainMap", "weakref.WeakKeyDictionary",
-        "weakref.WeakSet",
-        "weakref.WeakValueDictionary", "functools.partial", "operator.itemgetter",
-        "operator.attrgetter",
-        "operator.methodcaller", "itertools.count", "asyncio.Lock", "types.MappingProxyType",
-        "dataclasses.field", "enum.auto",
+        "object", "list", "dict", "set", "bytearray", "str.maketrans", "dict.fromkeys",
+        "json.loads", "threading.Lock", "threading.RLock", "threading.local", "threading.Event",
+        "threading.Condition", "threading.Semaphore", "contextvars.ContextVar",
+        "collections.deque", "collections.OrderedDict", "collections.defaultdict",
+        "collections.Counter", "collections.ChainMap", "collections.namedtuple",
+        "weakref.WeakKeyDictionary", "weakref.WeakSet", "weakref.WeakValueDictionary",
+        "itertools.count", "asyncio.Lock", "dataclasses.field", "enum.auto",
     }
 )  # fmt: skip
 # Typing constructs: read by type checkers, not by running code.
@@ -52,12 +64,25 @@ TYPING_CALLS: Final = frozenset(
     for module in ("typing", "typing_extensions")
     for name in ("TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "cast")
 )
+# Stands, in place of a dotted origin, for a named tuple that the module makes itself.
+NAMED_TUPLE: Final = "<named tuple>"
 KNOWN_CALLS: Final = PURE_CALLS | FRESH_CALLS | TYPING_CALLS
+# Methods of plain values: they change nothing.
 _METHODS: Final = frozenset(
     {"join", "format", "encode", "decode", "lower", "upper", "strip", "lstrip", "rstrip", "split",
      "rsplit", "splitlines", "replace", "union", "intersection", "difference", "title",
-     "startswith",
-     "endswith", "partition", "zfill", "removeprefix", "removesuffix"}
+     "startswith", "endswith", "partition", "zfill", "removeprefix", "removesuffix"}
+)  # fmt: skip
+# The same, but what an import brought may mean anything by them.
+_OWN_METHODS: Final = frozenset(
+    {"get", "items", "keys", "values", "copy", "index", "count", "find", "rfind", "rpartition",
+     "casefold", "capitalize", "swapcase", "center", "ljust", "rjust", "expandtabs", "translate",
+     "isdigit", "isalpha", "isalnum", "isidentifier", "issubset", "issuperset", "isdisjoint",
+     "symmetric_difference", "to_bytes", "bit_length", "as_integer_ratio", "hex", "isoformat",
+     "total_seconds", "quantize", "normalize", "limit_denominator", "strftime", "astimezone",
+     "with_name", "with_suffix", "with_stem", "joinpath", "as_posix", "resolve", "absolute",
+     "expanduser", "relative_to", "hexdigest", "digest", "match", "fullmatch", "search", "pack",
+     "_replace"}
 )  # fmt: skip
 _PLAIN: Final = (
     ast.Constant, ast.Name, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare,
@@ -83,12 +108,22 @@ def is_pure(node: ast.expr, imports: Mapping[str, str], *, fresh: bool = False) 
 
 
 def _pure_call(node: ast.Call, imports: Mapping[str, str], *, fresh: bool) -> bool:
-    allowed = PURE_CALLS | TYPING_CALLS | (FRESH_CALLS if fresh else frozenset[str]())
     name = dotted(node.func)
-    if name is not None and origin(name, imports) in allowed:
+    if name is not None and is_pure_callable(origin(name, imports), fresh=fresh):
         return True
+    if name is not None and origin(name, imports) == "type":
+        return len(node.args) == 1
     # a method of a literal, or of something that `evaluate` will insist is a plain value
-    return isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS
+    if not isinstance(node.func, ast.Attribute):
+        return False
+    own = name is None or name.partition(".")[0] not in imports
+    return node.func.attr in _METHODS or (own and node.func.attr in _OWN_METHODS)
+
+
+def is_pure_callable(name: str, *, fresh: bool = True) -> bool:
+    """Whether a call of what has this dotted origin may be made again (a first time: `fresh`)."""
+    listed = PURE_CALLS | TYPING_CALLS | (FRESH_CALLS if fresh else frozenset[str]())
+    return name in listed or name.rpartition(".")[0] in _PURE_MODULES or name == NAMED_TUPLE
 
 
 def origin(name: str, imports: Mapping[str, str]) -> str:

@@ -87,7 +87,7 @@ class Decision:
 def decide(edit: Edit, versions: Mapping[str, ModuleVersions]) -> Decision:
     """The row of `edit`, from the text of both versions."""
     each = versions[edit.module]
-    imports = each.new.outline.imports if each.new else {}
+    imports = each.new.outline.origins if each.new else {}
     judge = _Judge(edit, imports, _passed(each))
     return getattr(judge, edit.kind)()  # type: ignore[no-any-return]
 
@@ -324,9 +324,10 @@ class _Judge:
         values = [value for item in both for value in _values(item.node)]
         if all(item.kind in {"import", "star"} for item in both):
             return self.say("A", self._why("import"), "", *self._class_needs())
-        if not all(is_pure(value, self.imports) for value in values):
+        if not all(is_pure(value, self.imports, fresh=True) for value in values):
             return self._effect("changed statement")
-        state = any(makes_state(value, self.imports) for value in values)
+        again = all(is_pure(value, self.imports) for value in values)
+        state = not again or any(makes_state(value, self.imports) for value in values)
         if state and name not in {"__all__", "__match_args__"}:
             reason = (
                 self._why("table")

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 from zdpatch.patcher import codes, inventory, overlay, reach
 from zdpatch.patcher.edits import Edit, ModuleVersions, read
 from zdpatch.patcher.errors import Refused, Verdict
-from zdpatch.patcher.evaluate import run, same
+from zdpatch.patcher.evaluate import run
 from zdpatch.patcher.inventory import Drift, Inventory
 from zdpatch.patcher.names import uses
 from zdpatch.patcher.outline import Item
 from zdpatch.patcher.source import ModuleChange, Patch, file_name
 from zdpatch.patcher.spread import Name, meanings
 from zdpatch.patcher.swap import MISSING
+from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

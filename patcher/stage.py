@@ -15,7 +15,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher.edits import ANNOTATIONS, Edit, ModuleVersions
-from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run, same
+from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run
 from zdpatch.patcher.facets import changed_defaults
 from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.outline import Item, Outline, absolute
@@ -23,6 +23,7 @@ from zdpatch.patcher.purity import is_typing
 from zdpatch.patcher.safety import only_imports
 from zdpatch.patcher.spread import Name, meanings, split
 from zdpatch.patcher.swap import MISSING
+from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

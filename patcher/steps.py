@@ -24,7 +24,7 @@ from zdpatch.patcher.edits import (
     ModuleVersions,
 )
 from zdpatch.patcher.errors import Refused, Verdict
-from zdpatch.patcher.evaluate import same
+from zdpatch.patcher.values import same
 from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.swap import MISSING, Step, distinct
