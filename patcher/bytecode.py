@@ -22,6 +22,10 @@ _IGNORED: Final = frozenset({"EXTENDED_ARG", "NOP", "CACHE", "SET_FUNCTION_ATTRI
 _NAME_STORES: Final = frozenset({"STORE_NAME", "DELETE_NAME"})
 _STORES: Final = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"})
 _STORE_OPCODES: Final = frozenset(dis.opmap[name] for name in _STORES)
+# What a lazy value is handed to (Include/internal/pycore_intrinsics.h, 3.12 and 3.13).
+_LAZY: Final = frozenset({("CALL_INTRINSIC_1", 11), *(("CALL_INTRINSIC_2", n) for n in (2, 3, 5))})
+_LAZY_OPCODES: Final = frozenset(dis.opmap[name] for name, _ in _LAZY if name in dis.opmap)
+_BETWEEN: Final = _IGNORED | {"MAKE_FUNCTION", "BUILD_TUPLE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,23 @@ class Definition:
 
     name: str
     code: CodeType
+
+
+def lazy_values(base: CodeType) -> frozenset[str]:
+    """Paths of the hidden functions that give a `type` statement, or the bound or default of a type
+    parameter, its value: they live as long as that object does, replaced or not.
+    """
+    found: set[str] = set()
+    for code in codes.walk(base):
+        if _LAZY_OPCODES.isdisjoint(code.co_code[::2]):
+            continue
+        instructions = [i for i in dis.get_instructions(code) if i.opname not in _BETWEEN]
+        for at, instruction in enumerate(instructions):
+            inner = instructions[at - 1].argval if at else None
+            makes = (instruction.opname, instruction.arg) in _LAZY
+            if makes and isinstance(inner, CodeType):
+                found.add(inner.co_qualname)
+    return frozenset(found)
 
 
 def stored_elsewhere(base: CodeType) -> frozenset[str]:

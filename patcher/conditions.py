@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory, reach
 from zdpatch.patcher.consumers import collected, reads_metadata, watched_class
-from zdpatch.patcher.edits import ANNOTATIONS, DEFAULTS, SIGNATURE, Edit, ModuleVersions
+from zdpatch.patcher.edits import (
+    ANNOTATIONS,
+    DEFAULTS,
+    SIGNATURE,
+    TYPE_PARAMS,
+    Edit,
+    ModuleVersions,
+)
 from zdpatch.patcher.names import FunctionNode
 
 if TYPE_CHECKING:
@@ -204,7 +211,7 @@ class Conditions:
         module = self.inventories[edit.module].module
         if reader := reads_metadata(node.decorator_list, resolver(module)):
             return f"the decorator {reader} may have read it"
-        if edit.facets & {ANNOTATIONS, DEFAULTS, SIGNATURE}:
+        if edit.facets & {ANNOTATIONS, DEFAULTS, SIGNATURE, TYPE_PARAMS}:
             return self._read_by_class(edit, item) if item.scope else self._handed_over(edit, item)
         return ""
 

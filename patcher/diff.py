@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher.edits import BODY, Edit, ModuleVersions, Version
 from zdpatch.patcher.facets import function_facets
+from zdpatch.patcher.generics import params_of
 from zdpatch.patcher.nested import lambda_edits, nested_edits
 
 if TYPE_CHECKING:
@@ -201,6 +202,6 @@ def _header(item: Item) -> str:
     assert isinstance(item.node, ast.ClassDef)
     node = item.node
     parts = [*node.bases, *(word.value for word in node.keywords), *node.decorator_list]
-    parts += getattr(node, "type_params", [])
+    parts += params_of(node)
     names = [word.arg or "**" for word in node.keywords]
     return "|".join([*map(ast.dump, parts), *names, str(len(node.bases))])

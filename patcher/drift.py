@@ -14,7 +14,13 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from zdpatch.patcher import codes, reach
-from zdpatch.patcher.bytecode import Definition, plain_definitions, stored_elsewhere, stored_once
+from zdpatch.patcher.bytecode import (
+    Definition,
+    lazy_values,
+    plain_definitions,
+    stored_elsewhere,
+    stored_once,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -95,8 +101,9 @@ class _Comparison:
 
     def functions(self) -> Iterator[Drift]:
         """Live functions from the module's own file that run what the base has not."""
+        lazy = lazy_values(self.base)
         for path, functions in self.inventory.functions.items():
-            for live in functions:
+            for live in functions if path not in lazy else ():
                 if self.explains(live) or live.code.co_filename not in self.files:
                     continue
                 if path in self.flat:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from types import CodeType
 
 # facets of a function edit
-BODY, DEFAULTS, SIGNATURE, KIND, DECORATORS, ANNOTATIONS, DOCSTRING = (
+BODY, DEFAULTS, SIGNATURE, KIND, DECORATORS, ANNOTATIONS, DOCSTRING, TYPE_PARAMS = (
     "body", "defaults", "signature", "kind", "decorators", "annotations", "docstring",
+    "type parameters",
 )  # fmt: skip
 KIND_FLAGS = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR (inspect)
 

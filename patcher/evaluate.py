@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from types import CellType, CodeType, MappingProxyType, ModuleType
 from typing import Final, cast
 
+from zdpatch.patcher import codes, generics
 from zdpatch.patcher.names import FunctionNode, dotted, mangled
-from zdpatch.patcher.outline import Item, absolute, bound_names
+from zdpatch.patcher.outline import Item, Outline, absolute, bound_names
 from zdpatch.patcher.purity import is_pure_callable
 from zdpatch.patcher.reach import is_a, namespace
 from zdpatch.patcher.swap import MISSING
@@ -35,6 +36,7 @@ from zdpatch.patcher.values import (
 )
 
 _MARK: Final = "\0zdpatch:"
+
 
 class Unevaluable(Exception):  # noqa: N818 - says what a statement is
     """A statement cannot be run again without reaching code of the application. `args[0]`
@@ -57,6 +59,8 @@ class Place:
     scope: str = ""
     live_class: type | None = None
     class_names: Mapping[str, object] = field(default_factory=dict[str, object])
+    outline: Outline | None = None  # knows the type parameters of the classes in `scope`
+    params: Mapping[str, object] = field(default_factory=dict[str, object])  # live ones, by name
 
 
 def run(items: Iterable[Item], place: Place, find: Find) -> dict[str, object]:
@@ -74,7 +78,8 @@ def run(items: Iterable[Item], place: Place, find: Find) -> dict[str, object]:
             bound[item.name] = _import(item, place.module.__name__, find)
             continue
         code = _compile(_Fill(place, item, bound, find), item.node, place)
-        exec(code, vars(place.module), bound)  # noqa: S102 - verified source of the patch
+        closure = generics.cells(code, place.params)
+        exec(code, vars(place.module), bound, closure=closure)  # noqa: S102 - verified source of the patch
     cell = bound.pop("__classcell__", None)
     if isinstance(cell, CellType):
         cell.cell_contents = place.live_class
@@ -98,6 +103,7 @@ class _ClassNames(dict[str, object]):
             "__module__",
             "__qualname__",
             "__classcell__",
+            "__classdictcell__",
             "__annotations__",
         }:
             raise KeyError(name)
@@ -145,16 +151,10 @@ def live_import(item: Item) -> object:
 
 def _compile(fill: _Fill, node: ast.stmt, place: Place) -> CodeType:
     filled = cast("ast.stmt", fill.visit(copy.deepcopy(node)))
-    names = place.scope.split(".") if place.scope else []
-    for name in reversed(names):
-        filled = ast.ClassDef(name=name, bases=[], keywords=[], body=[filled], decorator_list=[])
-        if sys.version_info >= (3, 12):
-            filled.type_params = []
-        ast.copy_location(filled, node)
-    tree = ast.fix_missing_locations(ast.Module([filled], []))
+    tree = generics.nest(filled, place.scope, place.outline)
     code = compile(tree, place.filename, "exec", flags=place.flags, dont_inherit=True)
-    for _ in names:
-        code = next(each for each in code.co_consts if isinstance(each, CodeType))
+    if place.scope:
+        code = codes.class_bodies(code)[place.scope][0]
     return _with_values(code, fill.values)
 
 
@@ -255,11 +255,17 @@ class _Fill(ast.NodeTransformer):
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
         return self._function(node)
 
+    def visit_TypeAlias(self, node: ast.stmt) -> ast.stmt:
+        return node  # its value is looked up when somebody asks for it
+
     def _function(self, node: FunctionNode) -> ast.stmt:
         node.decorator_list = [self.visit(each) for each in node.decorator_list]
+        outer = self.local
+        self.local = outer | generics.param_names(node)
         node.args = self.visit(node.args)
         if node.returns is not None:
             node.returns = self.visit(node.returns)
+        self.local = outer
         return node
 
 
@@ -272,7 +278,7 @@ def guard(items: Iterable[Item], lookup: Callable[[str], object]) -> None:
     `lookup(name)` gives the present value of a plain name, or `MISSING`.
     """
     for item in items:
-        if item.kind == "import" or _moves_only(item.node):
+        if item.kind == "import" or generics.is_alias(item.node) or _moves_only(item.node):
             continue
         local = set(bound_names(item.node)) | _inner_targets(item.node)
         kept = _kept(item.node, local, lookup)
@@ -303,9 +309,10 @@ def _kept(node: ast.stmt, local: set[str], lookup: Callable[[str], object]) -> s
     found: set[int] = set()
     for part in ast.walk(node):
         name = dotted(part.func) if isinstance(part, ast.Call) else None
-        if isinstance(part, ast.Call) and name and name.partition(".")[0] not in local:
-            if _resolve(name, lookup)[1] in (functools.partial, MappingProxyType):
-                found.update(map(id, [*part.args, *(word.value for word in part.keywords)]))
+        if not isinstance(part, ast.Call) or not name or name.partition(".")[0] in local:
+            continue
+        if _resolve(name, lookup)[1] in (functools.partial, MappingProxyType):
+            found.update(map(id, [*part.args, *(word.value for word in part.keywords)]))
     return found
 
 

@@ -15,8 +15,10 @@ from zdpatch.patcher.edits import (
     KIND,
     KIND_FLAGS,
     SIGNATURE,
+    TYPE_PARAMS,
     Edit,
 )  # fmt: skip
+from zdpatch.patcher.generics import params_of
 from zdpatch.patcher.names import FunctionNode, annotations_of
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def function_facets(
         facets.add(DEFAULTS)
     if _annotation_shape(old, before) != _annotation_shape(new, after):
         facets.add(ANNOTATIONS)
+    if dumps(params_of(before)) != dumps(params_of(after)):
+        facets |= {TYPE_PARAMS, ANNOTATIONS}
     if ast.get_docstring(before, clean=False) != ast.get_docstring(after, clean=False):
         facets.add(DOCSTRING)
     if old_code is None or new_code is None:

@@ -93,6 +93,8 @@ class _Visitor(ast.NodeVisitor):
         for decorator in node.decorator_list:
             self.decorator(decorator)
         self._arguments(node.args)
+        for param in getattr(node, "type_params", ()):
+            self.visit(param)
         if not self.lazy_annotations:
             for annotation in annotations_of(node).values():
                 self.visit(annotation)

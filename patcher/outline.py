@@ -15,6 +15,7 @@ from functools import cached_property
 from operator import ge, gt, le, lt
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from zdpatch.patcher.generics import is_alias, params_of
 from zdpatch.patcher.names import FunctionNode, Uses, dotted, uses
 from zdpatch.patcher.purity import NAMED_TUPLE, is_pure, origin
 
@@ -99,7 +100,8 @@ class Item:
     @cached_property
     def _uses(self) -> Uses:
         if isinstance(self.node, ast.ClassDef):
-            header = [*self.node.bases, *(word.value for word in self.node.keywords)]
+            header: list[ast.AST] = [*self.node.bases, *params_of(self.node)]
+            header += [word.value for word in self.node.keywords]
             found = uses(*header)
             for decorator in self.node.decorator_list:
                 found.calls.update(uses(ast.Call(decorator, [], [])).calls)
@@ -360,7 +362,7 @@ def is_value(node: ast.stmt, imports: dict[str, str]) -> bool:  # noqa: PLR0911 
             handlers = all(every(handler.body) for handler in node.handlers)
             return every(node.body) and handlers and every(node.orelse) and every(node.finalbody)
         case _:
-            return type(node).__name__ == "TypeAlias"
+            return is_alias(node)
 
 
 def _plain_target(node: ast.expr) -> bool:

@@ -20,11 +20,13 @@ from zdpatch.patcher.edits import (
     DOCSTRING,
     KIND,
     SIGNATURE,
+    TYPE_PARAMS,
     Edit,
     ModuleVersions,
 )
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.facets import changed_defaults, defaults
+from zdpatch.patcher.generics import is_alias, param_names
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.purity import is_pure, is_typing, makes_state, origin
 from zdpatch.patcher.signature import breaks
@@ -133,11 +135,21 @@ class _Judge:
             return self.say(
                 "X", f"callers and stored callbacks use the old signature: {why}", remedy
             )
+        if TYPE_PARAMS in facets and (held := self._closed_over()):
+            reason = f"its code closes over type parameters, of which some changed ({held})"
+            return self.say("R", reason, _REPLACE)
         if DEFAULTS in facets and (bad := self._impure_default()):
             return self.say(
                 "M", f"default of {bad!r} cannot be evaluated again without effect", _MIGRATE
             )
         return self._body()
+
+    def _closed_over(self) -> str:
+        """Type parameters that either side of the function names when it runs."""
+        items = (*self.edit.old, *self.edit.new)
+        names = {name for item in items for name in param_names(item.node)}
+        free = {name for code in self.edit.codes if code for name in code.co_freevars}
+        return ", ".join(sorted(names & free))
 
     def _body(self) -> Decision:
         edit, name = self.edit, self.edit.new[0].name
@@ -168,7 +180,7 @@ class _Judge:
             )
             for name in names
         )
-        if facets & {ANNOTATIONS, DEFAULTS, SIGNATURE}:
+        if facets & {ANNOTATIONS, DEFAULTS, SIGNATURE, TYPE_PARAMS}:
             return not known or self.in_class or item.qualname in self.passed
         return DOCSTRING in facets and not known
 
@@ -360,7 +372,7 @@ class _Judge:
         reason = (
             f"it depends on {self.edit.cause}, which changed"
             if self.edit.cause
-            else "bases, keywords or decorators changed"
+            else "bases, keywords, decorators or type parameters changed"
         )
         return self.say(
             "R", f"class statement: {reason}; a second class object is never made", _REPLACE
@@ -419,8 +431,8 @@ def _values(node: ast.stmt) -> Iterator[ast.expr]:
     """The expressions a value statement evaluates. Where a `try` only imports, its handlers do not
     run when the imports are known to succeed, which is checked before it is evaluated.
     """
-    if isinstance(node, ast.Try) and only_imports(node):
-        return
+    if is_alias(node) or (isinstance(node, ast.Try) and only_imports(node)):
+        return  # the value of a `type` statement is evaluated by who asks for it
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.expr):
             if not isinstance(getattr(child, "ctx", None), ast.Store):

@@ -10,8 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher.edits import ANNOTATIONS, DECORATORS, DEFAULTS, Edit, ModuleVersions, Version
+from zdpatch.patcher.edits import (
+    ANNOTATIONS,
+    DECORATORS,
+    DEFAULTS,
+    TYPE_PARAMS,
+    Edit,
+    ModuleVersions,
+    Version,
+)
 from zdpatch.patcher.facets import defaults
+from zdpatch.patcher.generics import params_of
 from zdpatch.patcher.names import FunctionNode, annotations_of, uses
 from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.purity import origin
@@ -183,7 +192,7 @@ def _stale_function(
     assert isinstance(node, FunctionNode)
     outline = each.new.outline
 
-    def reads(*nodes: ast.expr) -> bool:
+    def reads(*nodes: ast.AST) -> bool:
         used = uses(*nodes).reads
         every = (name for read in used for name in meanings(outline, item.scope, read, versions))
         return any(name in changed for name in every)
@@ -196,6 +205,8 @@ def _stale_function(
         facets.add(DECORATORS)
     if not item.lazy_annotations and reads(*annotations_of(node).values()):
         facets.add(ANNOTATIONS)
+    if reads(*params_of(node)):
+        facets |= {TYPE_PARAMS, ANNOTATIONS}
     if not facets:
         return None
     old = next(

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import module_from_spec
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from zdpatch.patcher.edits import ANNOTATIONS, Edit, ModuleVersions
-from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run
+from zdpatch.patcher import generics
+from zdpatch.patcher.edits import ANNOTATIONS, TYPE_PARAMS, Edit, ModuleVersions
+from zdpatch.patcher.evaluate import Find, Place, Unevaluable, guard, live_import, run
 from zdpatch.patcher.facets import changed_defaults
+from zdpatch.patcher.generics import is_alias
 from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.outline import Item, Outline, absolute
 from zdpatch.patcher.purity import is_typing
@@ -26,7 +28,7 @@ from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from importlib.machinery import ModuleSpec
 
 _LAZY: Final = __future__.annotations.compiler_flag
@@ -222,7 +224,8 @@ class Stage:
         outline = each.new.outline
         flags = future_flags(outline)
         module = self.live[edit.module]
-        filename = self.filenames[edit.module]
+        # functions that the old side makes must not pass for the patch's own
+        filename = self.filenames[edit.module] if new or each.base is None else each.base.filename
         if not edit.scope:
             return Place(module, filename, flags)
         names = {
@@ -231,7 +234,23 @@ class Stage:
             if new and owner == edit.module and qualname.rpartition(".")[0] == edit.scope
         }
         cls = self.classes[edit.module, edit.scope]
-        return Place(module, filename, flags, edit.scope, cls, names)
+        params = generics.held(self._enclosing(edit))
+        return Place(module, filename, flags, edit.scope, cls, names, outline, params)
+
+    def hidden(self, edit: Edit, function: FunctionType) -> Mapping[str, object]:
+        """What the code of a live definition finds under names that it does not bind itself: its
+        class, and type parameters.
+        """
+        own = generics.held([function])
+        cls = self.classes.get((edit.module, edit.scope)) if edit.scope else None
+        found = {} if cls is None else {"__class__": cls, **generics.held(self._enclosing(edit))}
+        return found | own
+
+    def _enclosing(self, edit: Edit) -> Iterator[type | None]:
+        """The live classes that an edit's scope stands in, outer before inner."""
+        parts = edit.scope.split(".")
+        for depth in range(1, len(parts) + 1):
+            yield self.classes.get((edit.module, ".".join(parts[:depth])))
 
     def guard(self, edit: Edit, items: Iterable[Item]) -> None:
         namespace, globals_ = self._namespace(edit), vars(self.live[edit.module])
@@ -265,11 +284,12 @@ class Stage:
 
     # ------------------------------------------------------------ functions
 
-    def remade(self, edit: Edit, *, new: bool) -> FunctionType:
-        """The function of an edit made again without its decorators, to read defaults and
-        annotations from.
+    def remade(self, edit: Edit, params: Iterable[Any] = (), *, new: bool) -> FunctionType:
+        """The function of an edit made again without its decorators, to read defaults,
+        annotations and type parameters from.
 
         Only default expressions which the edit changes are evaluated; the others are None in it.
+        `params` are the live type parameters: annotations name these where they are unchanged.
         """
         item = (edit.new if new else edit.old)[-1]
         node = copy.deepcopy(cast("FunctionNode", item.node))
@@ -279,7 +299,11 @@ class Stage:
         if ANNOTATIONS not in edit.facets or not new:
             _strip_annotations(node)
         twin = Item("function", item.scope, item.names, node)
-        finder = self.find if new else _nothing_new
+        finder: Find = self.find if new else _nothing_new
+        if TYPE_PARAMS not in edit.facets or not new:
+            finder = _knowing({param.__name__: param for param in params}, finder)
+            if sys.version_info >= (3, 12):
+                node.type_params = []
         made = run([twin], self.place(edit, new=new), finder)[item.name]
         assert isinstance(made, FunctionType)
         return made
@@ -309,8 +333,15 @@ def _strip_annotations(node: FunctionNode) -> None:
         if isinstance(part, ast.arg):
             part.annotation = None
     node.returns = None
-    if sys.version_info >= (3, 12):
-        node.type_params = []
+
+
+def _knowing(params: Mapping[str, object], find: Find) -> Find:
+    """Looks up names with type parameters in front."""
+
+    def finder(module: str, name: str) -> object:
+        return params[name] if name in params else find(module, name)
+
+    return finder
 
 
 def _nothing_new(module: str, name: str) -> object:
@@ -325,6 +356,8 @@ def _last(edit: Edit) -> str:
 def _is_typing(edit: Edit, each: ModuleVersions) -> bool:
     assert each.base is not None
     values = [getattr(item.node, "value", None) for item in edit.old]
+    if all(is_alias(item.node) for item in edit.old):
+        return True
     return all(
         value is not None and is_typing(value, each.base.outline.imports) for value in values
     )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from zdpatch.patcher import codes, inventory, overlay
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import ModuleVersions, Version, read
-from zdpatch.patcher.values import same
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.stage import Stage
+from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from types import CodeType

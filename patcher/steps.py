@@ -20,14 +20,15 @@ from zdpatch.patcher.edits import (
     DEFAULTS,
     DOCSTRING,
     SIGNATURE,
+    TYPE_PARAMS,
     Edit,
     ModuleVersions,
 )
 from zdpatch.patcher.errors import Refused, Verdict
-from zdpatch.patcher.values import same
 from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.swap import MISSING, Step, distinct
+from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -137,8 +138,8 @@ class Builder:
         for each in live:
             code = codes.like_live(new, each.code)
             if code.co_freevars != each.code.co_freevars:
-                place = self.stage.classes.get((edit.module, edit.scope))
-                adapted = fitted(self.versions[edit.module], edit, each.code.co_freevars, place)
+                known = self.stage.hidden(edit, each.function)
+                adapted = fitted(self.versions[edit.module], edit, each.code.co_freevars, known)
                 if adapted is None:
                     held, wanted = each.code.co_freevars, code.co_freevars
                     self._refuse(
@@ -161,7 +162,8 @@ class Builder:
         if not facets & {DEFAULTS, SIGNATURE, ANNOTATIONS, DOCSTRING}:
             return
         try:
-            made = self.stage.remade(edit, new=True)
+            params = getattr(live[0].function, "__type_params__", ())
+            made = self.stage.remade(edit, params, new=True)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the patch may raise anything
             self._refuse(edit, "X", f"making it raises {type(error).__name__}: {error}")
             return
@@ -172,6 +174,9 @@ class Builder:
                 self._copied(edit, each.function, "__doc__", made.__doc__)
             if ANNOTATIONS in facets:
                 self._copied(edit, each.function, "__annotations__", made.__annotations__)
+            if TYPE_PARAMS in facets:
+                params = getattr(made, "__type_params__", ())
+                self._copied(edit, each.function, "__type_params__", params)
 
     def _copied(self, edit: Edit, function: FunctionType, name: str, value: object) -> None:
         """Set metadata on a function, and on the wrappers that took the very same object
