@@ -33,6 +33,7 @@ __all__ = [
     "ambiguous",
     "bindings",
     "drift",
+    "every_function",
     "in_flight",
     "match",
     "references",
@@ -127,16 +128,23 @@ class _Heap:
     def __init__(self, wanted: set[int]) -> None:
         self.functions: dict[int, list[FunctionType]] = {}
         self.classes: list[type] = []
-        tracked = gc.get_objects()
-        everything: Iterable[object] = tracked
-        if reach.frozen():
-            everything = chain(tracked, _everything_behind(tracked))
-        for found in everything:
+        for found in _everything():
             if type(found) is FunctionType:
                 if id(found.__globals__) in wanted:
                     self.functions.setdefault(id(found.__globals__), []).append(found)
             elif issubclass(type(found), type):
                 self.classes.append(cast("type", found))
+
+
+def every_function() -> list[FunctionType]:
+    """Every function in the process that garbage collection knows, or what it knows leads to."""
+    found = {id(each): each for each in _everything() if type(each) is FunctionType}
+    return list(found.values())
+
+
+def _everything() -> Iterable[object]:
+    tracked = gc.get_objects()
+    return chain(tracked, _everything_behind(tracked)) if reach.frozen() else tracked
 
 
 def _everything_behind(tracked: list[object]) -> list[object]:

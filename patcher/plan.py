@@ -346,7 +346,8 @@ class _Planner:
         builder.build(self.edits, self.rebinds)
         if builder.refusals:
             raise Refused("ZDP-202", builder.refusals[0].reason, tuple(builder.refusals))
-        heap = self.conditions.heap_scan or any(each.heap for each in self.inventories.values())
+        heap = self.conditions.heap_scan or builder.copies.scanned
+        heap = heap or any(each.heap for each in self.inventories.values())
         heap = heap or any(codes.kind(c) != "function" for g in builder.watched.values() for c in g)
         return Plan(
             self.patch,

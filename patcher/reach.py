@@ -26,6 +26,7 @@ from types import (
     FunctionType,
     GeneratorType,
     MappingProxyType,
+    MemberDescriptorType,
     MethodType,
     ModuleType,
     TracebackType,
@@ -64,7 +65,7 @@ _INNER: Final[tuple[tuple[type, str, _Reader], ...]] = tuple(
     )
 )
 _WRAPPERS: Final = tuple({kind for kind, _, _ in _INNER})
-_CACHED: Final = type(functools.lru_cache(len))
+CACHED: Final = type(functools.lru_cache(len))
 # By id: a metaclass may have a `__hash__` and an `__eq__`.
 _ATOMS: Final = frozenset(
     id(kind)
@@ -154,6 +155,20 @@ def inner_functions(value: object) -> list[FunctionType]:
         return [value]
     found = [read(value) for kind, _, read in _INNER if is_a(value, kind)]
     return [f for f in found if type(f) is FunctionType]
+
+
+def inner(value: object) -> object:
+    """What a static or class method, a property, a bound method or a partial calls first; None for
+    everything else.
+    """
+    return next((read(value) for kind, _, read in _INNER if is_a(value, kind)), None)
+
+
+def member(value: object, name: str) -> MemberDescriptorType | None:
+    """What reads and writes a slot of `value`; None when its type keeps `name` elsewhere."""
+    mro = cast("tuple[type, ...]", type.__dict__["__mro__"].__get__(type(value)))
+    found = next((class_dict(cls)[name] for cls in mro if name in class_dict(cls)), None)
+    return found if type(found) is MemberDescriptorType else None
 
 
 def owns(module_name: str, globals_: dict[str, object], cls: type) -> bool:
@@ -306,10 +321,10 @@ class Walk:
             for kind, name, read in _INNER:
                 if is_a(value, kind):
                     self._add(read(value), _Place(place, f".{name}"))
-        if type(value) is _CACHED:
+        if type(value) is CACHED:
             # Results are held too, and they may be many; only what is called matters here.
             for held in get_referents(value):
-                if type(held) is FunctionType or is_a(held, *_WRAPPERS, _CACHED):
+                if type(held) is FunctionType or is_a(held, *_WRAPPERS, CACHED):
                     self._add(held, _Place(place, ".__wrapped__"))
         elif type(value) is not BuiltinFunctionType or not is_a(value.__self__, ModuleType):
             self._referents(value, place)

@@ -17,7 +17,7 @@ from zdpatch.patcher.errors import BugError, ProcessError, Refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-Kind = Literal["function", "class", "item", "list", "cell"]
+Kind = Literal["function", "class", "item", "list", "cell", "member"]
 
 
 class Missing:
@@ -41,7 +41,9 @@ class Step:
     - "class": a class; a name in its own dict, as it stands there (mangled);
     - "item": an exact dict (a namespace, `sys.modules`, a table); a key of text;
     - "list": an exact list; an index;
-    - "cell": a closure's cell; "cell_contents".
+    - "cell": a closure's cell; "cell_contents";
+    - "member": an object whose type keeps the name in a slot (`__slots__`, or `__doc__` of a
+      `property`).
 
     `what` names the slot for people ("shop.cart:price.__code__").
     """
@@ -84,7 +86,7 @@ def current(step: Step) -> object:
     """What is in the slot now; `MISSING` when nothing is."""
     try:
         return call(reader(step))
-    except (ValueError, IndexError):  # an empty cell, a list that became shorter
+    except (ValueError, IndexError, AttributeError):  # an empty cell or slot, a shorter list
         return MISSING
 
 
@@ -126,6 +128,9 @@ def _check_shape(step: Step) -> None:
     elif step.kind == "cell" and kind is CellType and name == "cell_contents":
         if _adds_or_deletes(step):
             raise _refuse(step, "a step on a cell replaces its content")
+    elif step.kind == "member" and type(name) is str and reach.member(target, name) is not None:
+        if _adds_or_deletes(step):
+            raise _refuse(step, "a step on a slot replaces its content")
     else:
         raise BugError("ZDP-901", f"{step.what}: a {kind.__name__} as {step.kind} step")
 
@@ -197,16 +202,16 @@ def reader(step: Step) -> Call:
     """A call, C all through, which gives what is in the slot or `MISSING`."""
     target, name = cast("Any", step.target), cast("Any", step.name)
     get: Any = dict.__dict__["get"]
-    if step.kind == "function" and name in _FUNCTION_SLOTS:
-        return functools.partial(getattr, target, name)
-    if step.kind == "function":
-        return functools.partial(get, target.__dict__, name, MISSING)
-    if step.kind == "class":
-        return functools.partial(reach.class_dict(target).get, name, MISSING)
     if step.kind == "item":
         return functools.partial(get, target, name, MISSING)
+    if step.kind == "class":
+        return functools.partial(reach.class_dict(target).get, name, MISSING)
     if step.kind == "list":
         return functools.partial(list.__dict__["__getitem__"], target, name)
+    if step.kind == "member":
+        return functools.partial(cast("Any", reach.member(target, name)).__get__, target)
+    if step.kind == "function" and name not in _FUNCTION_SLOTS:
+        return functools.partial(get, target.__dict__, name, MISSING)
     return functools.partial(getattr, target, name)
 
 

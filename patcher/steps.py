@@ -7,33 +7,25 @@ from __future__ import annotations
 import ast
 import sys
 from dataclasses import replace
-from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, cast
 
-from zdpatch.patcher import codes, inventory, overlay, reach
+from zdpatch.patcher import codes, copies, inventory, overlay, reach
 from zdpatch.patcher.caches import stale_caches
 from zdpatch.patcher.calls import reachable
 from zdpatch.patcher.compiler import fitted
-from zdpatch.patcher.edits import (
-    ANNOTATIONS,
-    BODY,
-    DEFAULTS,
-    DOCSTRING,
-    SIGNATURE,
-    TYPE_PARAMS,
-    Edit,
-    ModuleVersions,
-)
+from zdpatch.patcher.edits import BODY, DEFAULTS, Edit, ModuleVersions
 from zdpatch.patcher.errors import Refused, Verdict
-from zdpatch.patcher.facets import changed_defaults, defaults
-from zdpatch.patcher.names import FunctionNode, mangled
+from zdpatch.patcher.inventory import LiveFunction
+from zdpatch.patcher.metadata import Metadata
+from zdpatch.patcher.names import mangled
 from zdpatch.patcher.swap import MISSING, Step, distinct
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import CodeType, ModuleType
 
-    from zdpatch.patcher.inventory import Binding, Inventory, LiveFunction
+    from zdpatch.patcher.inventory import Binding, Inventory
     from zdpatch.patcher.situation import Situation
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.stage import Stage
@@ -56,6 +48,7 @@ class Builder:
         self.steps: list[Step] = []
         self.refusals: list[Verdict] = []
         self.notices: list[str] = []
+        self.metadata = Metadata(stage, inventories.values(), self._refuse)
         self.functions = 0
         self.caches: list[Callable[[], object]] = []
         self.watched: dict[str, tuple[CodeType, ...]] = {}
@@ -63,10 +56,14 @@ class Builder:
         self.explained: list[CodeType] = []
         self._matches: dict[str, dict[tuple[str, int], list[LiveFunction]]] = {}
         self._unclear: dict[str, frozenset[str]] = {}
+        self._found: dict[int, list[LiveFunction]] = {}
+        self.copies = copies.Copies()
 
     def build(self, edits: Iterable[Edit], rebinds: Iterable[tuple[Name, Binding]]) -> None:
         """Add the steps of the allowed edits, and of names elsewhere that hold a changed value."""
-        for edit in _merged(edits):
+        merged = _merged(edits)
+        self._find_live(merged)
+        for edit in merged:
             self._add(edit)
         for name, binding in rebinds:
             space, value = reach.namespace(binding.module), self.stage.values[name]
@@ -74,7 +71,8 @@ class Builder:
             if not any(step.target is space and step.name == binding.name for step in self.steps):
                 self.steps.append(Step("item", space, binding.name, value.new, value.old, what))
         self._modules()
-        self.steps = distinct(self.steps)
+        self.steps = distinct([*self.steps, *self.metadata.steps])
+        self.notices += self.metadata.notices
         changed = reachable(self.versions, dict.fromkeys(self._changed(edits), ""), self.versions)
         self.caches = stale_caches(self.stage.classes.values(), changed)
 
@@ -116,8 +114,37 @@ class Builder:
         ordinal = next((i for i, code in enumerate(group) if code is old), None)
         return self._matches[edit.module].get((edit.qualname, ordinal or 0), [])
 
+    def _find_live(self, edits: Iterable[Edit]) -> None:
+        """The live functions of every edit, and the copies of them elsewhere."""
+        functions = [edit for edit in edits if edit.kind in {"function", "nested"}]
+        self._found = {id(edit): self._live(edit) for edit in functions}
+        names = {edit.module for edit in functions}
+        known = [f for n in names for g in self.inventories[n].functions.values() for f in g]
+        self.copies = copies.find(known, [f for live in self._found.values() for f in live])
+        for edit in functions:
+            self._found[id(edit)] += self._copied(edit, self._found[id(edit)])
+
+    def _copied(self, edit: Edit, live: list[LiveFunction]) -> list[LiveFunction]:
+        """Copies of an edit's functions that run with other globals."""
+        found: list[LiveFunction] = []
+        changed = {n for m, n in self.stage.values if m == edit.module}
+        for code in {id(f.code): f.code for f in live}.values():
+            for other in self.copies.derived.get(id(code), ()):
+                self._refuse(edit, "R", f"{copies.told(other)} runs code made from its old code")
+            for other in self.copies.same.get(id(code), ()):
+                missing = copies.lacking(other, code, edit.codes[1] or code, changed)
+                if missing:
+                    why = f"{copies.told(other)} is a copy of it with globals of its own"
+                    self._refuse(edit, "R", f"{why}, where {', '.join(missing)} is not the new one")
+                found.append(LiveFunction(other, code.co_qualname, "<copy>"))
+            if held := self.copies.held.get(id(code)):
+                self.notices.append(
+                    f"{edit.path}: {held} containers keep its code object, which is the old one"
+                )
+        return found
+
     def _function(self, edit: Edit) -> None:
-        live = self._live(edit)
+        live = self._found[id(edit)]
         if not live:
             return
         old, new = edit.codes
@@ -128,7 +155,7 @@ class Builder:
             self.watched[edit.path] = tuple({id(f.code): f.code for f in live}.values())
             self._swap_code(edit, live, new)
         if edit.kind == "function":
-            self._metadata(edit, live)
+            self.metadata.add(edit, live)
         if edit.kind == "nested" and old is not None and new is not None:
             module = self.inventories[edit.module].module
             for code in {id(f.code): f.code for f in live}.values():
@@ -150,99 +177,8 @@ class Builder:
                     return
                 code = codes.like_live(adapted, each.code)
                 self.explained.append(code)
-            self._set(each.function, "__code__", code, each.code, f"{edit.path}.__code__")
-
-    def _set(
-        self, function: FunctionType, name: str, value: object, expected: object, what: str
-    ) -> None:
-        self.steps.append(Step("function", function, name, value, expected, what))
-
-    def _metadata(self, edit: Edit, live: list[LiveFunction]) -> None:
-        facets = edit.facets
-        if not facets & {DEFAULTS, SIGNATURE, ANNOTATIONS, DOCSTRING}:
-            return
-        try:
-            params = getattr(live[0].function, "__type_params__", ())
-            made = self.stage.remade(edit, params, new=True)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the patch may raise anything
-            self._refuse(edit, "X", f"making it raises {type(error).__name__}: {error}")
-            return
-        for each in live:
-            if facets & {DEFAULTS, SIGNATURE}:
-                self._defaults(edit, each.function, made)
-            if DOCSTRING in facets:
-                self._copied(edit, each.function, "__doc__", made.__doc__)
-            if ANNOTATIONS in facets:
-                self._copied(edit, each.function, "__annotations__", made.__annotations__)
-            if TYPE_PARAMS in facets:
-                params = getattr(made, "__type_params__", ())
-                self._copied(edit, each.function, "__type_params__", params)
-
-    def _copied(self, edit: Edit, function: FunctionType, name: str, value: object) -> None:
-        """Set metadata on a function, and on the wrappers that took the very same object
-        from it.
-        """
-        old = getattr(function, name)
-        self._set(function, name, value, old, f"{edit.path}.{name}")
-        for wrapper in self._wrappers(edit, function):
-            if getattr(wrapper, name) is old:
-                self._set(wrapper, name, value, old, f"{edit.path}.{name} (wrapper)")
-
-    def _wrappers(self, edit: Edit, function: FunctionType) -> Iterator[FunctionType]:
-        space = self._namespace(edit)
-        for value in reach.inner_functions(space.get(edit.qualname.rpartition(".")[2])):
-            chain: list[FunctionType] = []
-            each: object = value
-            while type(each) is FunctionType and each is not function and len(chain) < 20:
-                chain.append(each)
-                each = vars(each).get("__wrapped__")
-            if each is function:
-                yield from chain
-
-    def _defaults(self, edit: Edit, function: FunctionType, made: FunctionType) -> None:
-        old_node, new_node = (cast("FunctionNode", i[-1].node) for i in (edit.old, edit.new))
-        present = default_values(old_node, function)
-        if present is None:
-            self._refuse(edit, "X", "its defaults were changed at run time")
-            return
-        fresh = default_values(new_node, made) or {}
-        changed = changed_defaults(edit)
-        if why := self._default_conflict(edit, present, changed):
-            self._refuse(edit, "X", why)
-            return
-        values = {
-            n: fresh[n] if n in changed or n not in present else present[n]
-            for n in defaults(new_node)
-        }
-        positional, keyword = _arranged(new_node, values)
-        what = f"{edit.path}.__defaults__"
-        if positional != () or function.__defaults__:
-            self._set(function, "__defaults__", positional or None, function.__defaults__, what)
-        if keyword or function.__kwdefaults__:
-            kwdefaults = cast("object", function.__kwdefaults__)
-            self._set(
-                function,
-                "__kwdefaults__",
-                keyword or None,
-                kwdefaults,
-                f"{edit.path}.__kwdefaults__",
-            )
-
-    def _default_conflict(
-        self, edit: Edit, present: dict[str, object], changed: frozenset[str]
-    ) -> str:
-        compared = changed & set(present)
-        if not compared:
-            return ""
-        try:
-            old = self.stage.remade(edit, new=False)
-        except Exception:  # noqa: BLE001 - code of the patch may raise anything
-            return ""
-        before = default_values(cast("FunctionNode", edit.old[-1].node), old) or {}
-        for name in sorted(compared):
-            if not same(present[name], before.get(name)):
-                return f"the default of {name!r} was changed at run time"
-        return ""
+            what = f"{edit.path}.__code__"
+            self.steps.append(Step("function", each.function, "__code__", code, each.code, what))
 
     def _namespace(self, edit: Edit) -> dict[str, object]:
         taken = self.inventories[edit.module]
@@ -362,34 +298,3 @@ def _merged(edits: Iterable[Edit]) -> list[Edit]:
             edit = replace(was, facets=was.facets | edit.facets, stale=was.stale | edit.stale)  # noqa: PLW2901 - the merged one takes its place
         found[key] = edit
     return list(found.values())
-
-
-def default_values(node: FunctionNode, function: FunctionType) -> dict[str, object] | None:
-    """The default objects of a function by parameter name; None when they do not fit the
-    definition.
-    """
-    args = node.args
-    positional = [each.arg for each in [*args.posonlyargs, *args.args]]
-    named = positional[len(positional) - len(args.defaults) :]
-    held = function.__defaults__ or ()
-    keyword = dict(cast("dict[str, object]", function.__kwdefaults__ or {}))
-    wanted = {
-        a.arg for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True) if d is not None
-    }
-    if len(held) != len(named) or set(keyword) != wanted:
-        return None
-    return dict(zip(named, held, strict=True)) | keyword
-
-
-def _arranged(
-    node: FunctionNode, values: dict[str, object]
-) -> tuple[tuple[object, ...], dict[str, object]]:
-    args = node.args
-    positional = [each.arg for each in [*args.posonlyargs, *args.args]]
-    named = positional[len(positional) - len(args.defaults) :]
-    keyword = {
-        a.arg: values[a.arg]
-        for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True)
-        if d is not None
-    }
-    return tuple(values[name] for name in named), keyword

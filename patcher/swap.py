@@ -17,6 +17,7 @@ from operator import is_
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from zdpatch.patcher import reach
 from zdpatch.patcher.errors import BugError, ProcessError
 from zdpatch.patcher.slots import (
     MISSING,
@@ -37,6 +38,11 @@ __all__ = ["MISSING", "Step", "Undo", "audited", "check", "commit", "current", "
 
 _audit = cast("Callable[[object], None]", sys.audit)
 _true_or_raise = {True: None}.__getitem__
+_ACCESS: Final[dict[str, tuple[Any, Any]]] = {
+    "class": (type.__setattr__, type.__delattr__),
+    "item": (dict.__dict__["__setitem__"], dict.__dict__["__delitem__"]),
+    "list": (list.__dict__["__setitem__"], list.__dict__["__delitem__"]),
+}
 _HALF: Final = "The process may be half changed: replace it now."
 
 
@@ -193,16 +199,9 @@ def _take_back(steps: Sequence[Step], inverse: Sequence[Call], written: int) -> 
 def _writer(step: Step, value: object) -> Call:
     """A call, C all through, which puts `value` into the slot, or empties it."""
     target, name = cast("Any", step.target), cast("Any", step.name)
-    gone = value is MISSING
-    if step.kind == "class":
-        if gone:
-            return functools.partial(type.__delattr__, target, name)
-        return functools.partial(type.__setattr__, target, name, value)
-    if step.kind in ("item", "list"):
-        owner: Any = dict if step.kind == "item" else list
-        if gone:
-            return functools.partial(owner.__delitem__, target, name)
-        return functools.partial(owner.__setitem__, target, name, value)
-    if gone:
-        return functools.partial(delattr, target, name)
-    return functools.partial(setattr, target, name, value)
+    setter, deleter = _ACCESS.get(step.kind, (setattr, delattr))
+    if step.kind == "member":
+        return functools.partial(cast("Any", reach.member(target, name)).__set__, target, value)
+    if value is MISSING:
+        return functools.partial(deleter, target, name)
+    return functools.partial(setter, target, name, value)
