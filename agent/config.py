@@ -39,6 +39,8 @@ class Settings:
     rate_burst: int = 400  # requests of one user, at once
     refusals_per_s: float = 1.0  # malformed or refused requests of one user that are audited
     refusals_burst: int = 20
+    source_bytes: int = 4 * 1024 * 1024  # of sources in one answer; the rest is asked for again
+    source_s: float = 0.5  # of work for such an answer
     connections: int = 32  # of one user, at once
     handshake_s: float = 2.0  # a connection that does not say what it is ends
     accept_pause_s: float = 0.5  # nobody is let in while descriptors are short

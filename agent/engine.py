@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from zdpatch.patcher.running import Running
     from zdpatch.patcher.source import Patch
 
 
@@ -63,6 +64,10 @@ class Engine(Protocol):
 
     def outstanding(self, patch_id: str) -> Mapping[str, int]:
         """What still runs old code, by definition path."""
+        ...
+
+    def running(self, name: str, offered: bytes | None = None) -> Running:
+        """The source of what runs here as module `name`, if one is found that explains it."""
         ...
 
     def standing(self, patch: Patch) -> str:

@@ -35,6 +35,8 @@ MAX_TRIAL_S: Final = 7 * 24 * 3600
 AgentState = Literal["ready", "held", "busy", "off"]
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 PatchRef = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
+MaybeDigest = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
+ModuleName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Reason = Annotated[str, msgspec.Meta(max_length=500)]
 
 
@@ -95,6 +97,17 @@ class Hold(Header, frozen=True):
     reason: Reason = ""
 
 
+class Source(Header, frozen=True):
+    """The source of what runs as these modules: name to sha256 of a source one has, "" for none.
+
+    What is had already is not sent. The blob, if any, is a source for the one module that is asked
+    for. `below` names packages of which to tell what else is loaded.
+    """
+
+    modules: Annotated[dict[ModuleName, MaybeDigest], msgspec.Meta(max_length=200)]
+    below: Annotated[list[ModuleName], msgspec.Meta(max_length=50)] = []
+
+
 class History(Header, frozen=True):
     """The newest `limit` transitions, or audit rows with `audit`."""
 
@@ -112,7 +125,9 @@ VERBS: Final[dict[bytes, type[Header]]] = {
     b"revert": Revert,
     b"hold": Hold,
     b"history": History,
+    b"source": Source,
 }
+_WITH_BLOB: Final = frozenset({b"stage", b"source"})
 _NAMES: Final = {kind: name for name, kind in VERBS.items()}
 
 
@@ -319,8 +334,8 @@ def parse_request(frames: Sequence[bytes]) -> Request:
     if decoder is None:
         raise MalformedError(f"unknown verb {verb[:20]!r}", msgid)
     blob = frames[3] if len(frames) == MAX_FRAMES else None
-    if (blob is not None) != (verb == b"stage"):
-        raise MalformedError("stage, and only stage, carries a blob", msgid)
+    if (verb == b"stage" and blob is None) or (blob is not None and verb not in _WITH_BLOB):
+        raise MalformedError("stage carries a blob, source may, and no other verb does", msgid)
     if len(raw) > MAX_HEADER_BYTES or len(blob or b"") > MAX_BLOB_BYTES:
         raise MalformedError("header or blob is too large", msgid)
     try:

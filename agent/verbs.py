@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from zdpatch.agent import answers, intake, protocol, transaction
+from zdpatch.agent import answers, intake, protocol, sources, transaction
 from zdpatch.agent.audit import Actor
 from zdpatch.agent.here import LOG
 from zdpatch.agent.identity import user_name
@@ -51,7 +51,9 @@ _TABLE: Final[dict[str, Verb]] = {
     "revert": lambda here, header, by, _blob: transaction.revert(here, header, by),
     "hold": _hold,
     "history": lambda here, header, _by, _blob: answers.history(here, header),
+    "source": sources.source,
 }
+_READ_ONLY: Final = frozenset({"hello", "status", "history", "source"})
 assert {name.encode() for name in _TABLE} == set(protocol.VERBS)
 
 
@@ -105,7 +107,9 @@ class Counter:
         return protocol.encode_error(here.identity.info(answers.state(here)), msgid, error)
 
     def _refused(self, request: Request, by: Actor, error: ZdpatchError) -> None:
-        if request.verb in ("hello", "status", "history") or not self._refusals.take(by.uid):
+        if request.verb in ("hello", "status", "history", "source") or not self._refusals.take(
+            by.uid
+        ):
             return
         header = cast("Any", request.header)
         subject = str(getattr(header, "digest", "") or getattr(header, "patch", ""))

@@ -12,7 +12,7 @@ import click
 
 import zdpatch
 from zdpatch.agent.config import is_app
-from zdpatch.cli import builder, errors, verdicts
+from zdpatch.cli import builder, errors, livebase, verdicts
 from zdpatch.cli.bundlefile import read_bundle, write_atomically
 from zdpatch.cli.output import Command, Output, clean, count, pass_output
 from zdpatch.cli.sign import add_signatures, load_keys
@@ -60,10 +60,20 @@ class Wish:
         "zdpatch build --from jinja2==3.1.5 --to jinja2==3.1.6 --app shop -o fix.zdp",
         "zdpatch build --from git:v1.4.2 --to git:HEAD --app shop --sign ci.key",
         "zdpatch build --from old/src --to new/src --app shop --fixes CVE-2025-27516",
+        "zdpatch build --from agent:app=shop --to git:HEAD --app shop",
     ],
 )
-@click.option("--from", "base_spec", required=True, metavar="X", help=f"The base: {SOURCE_KINDS}.")
+@click.option(
+    "--from",
+    "base_spec",
+    required=True,
+    metavar="X",
+    help=f"The base: {SOURCE_KINDS}, or agent:SELECTOR.",
+)
 @click.option("--to", "new_spec", required=True, metavar="Y", help="The new one: as above.")
+@click.option(
+    "--base-source", metavar="DIR", help="With agent: sources that the processes do not have."
+)
 @click.option("--app", required=True, help="The application whose processes it is for.")
 @click.option(
     "-o", "--output", "path", type=click.Path(path_type=Path, dir_okay=False), help="The file."
@@ -105,6 +115,7 @@ def build(  # noqa: PLR0913 - one per option
     *,
     base_spec: str,
     new_spec: str,
+    base_source: str | None,
     app: str,
     path: Path | None,
     patch_id: str | None,
@@ -128,7 +139,8 @@ def build(  # noqa: PLR0913 - one per option
     """Make a bundle from two versions of a source, without executing either.
 
     X and Y are each a directory (an import root), git:REV of the repository here, a wheel or sdist
-    file, or name==version (its wheel, else its sdist, fetched by pip). Each edit is shown with its
+    file, or name==version (its wheel, else its sdist, fetched by pip). X may be agent:SELECTOR:
+    what these processes run, as they have compared it themselves. Each edit is shown with its
     verdict; what cannot go in place makes no bundle (exit 4) unless --allow-unsafe.
     """
     if not is_app(app):
@@ -152,11 +164,7 @@ def build(  # noqa: PLR0913 - one per option
     )
     secret = None if passphrase_file is None else Path(passphrase_file)
     keys = load_keys([Path(key) for key in key_paths], secret)
-    cache = output.home / "cache"
-    base, new = (
-        narrowed(read_source(spec, root=root, cache=cache, here=Path.cwd()), only)
-        for spec in (base_spec, new_spec)
-    )
+    base, new = read_ends(output, base_spec, new_spec, base_source, root=root, only=only)
     patch = compare(base, new, app=wish.app, id=wish.id)
     found = offline.check(patch)
     for line in verdicts.verdict_lines(output, found):
@@ -169,6 +177,33 @@ def build(  # noqa: PLR0913 - one per option
     place = path or Path(f"{patch.id.lower()}.zdp")
     write_atomically(place, add_signatures(bundles.assemble(manifest, blobs), keys))
     _report(output, place, found, signed=bool(keys))
+
+
+def read_ends(  # noqa: PLR0913 - two sources, and how to read them
+    output: Output,
+    base_spec: str,
+    new_spec: str,
+    base_source: str | None,
+    *,
+    root: str | None,
+    only: tuple[str, ...],
+) -> tuple[Source, Source]:
+    """Base and new source. Raises what reading them raises."""
+    cache = output.home / "cache"
+
+    def read(spec: str) -> Source:
+        return narrowed(read_source(spec, root=root, cache=cache, here=Path.cwd()), only)
+
+    new = read(new_spec)
+    if not base_spec.startswith(livebase.PREFIX):
+        if base_source is not None:
+            raise errors.usage("--base-source is for --from agent:SELECTOR")
+        return read(base_spec), new
+    spare = None if base_source is None else read(base_source)
+    found = livebase.read_agents(base_spec, new, home=output.home, spare=spare, whole=not only)
+    for line in found.told:
+        output.progress(line)
+    return found.source, new
 
 
 def compare(base: Source, new: Source, *, app: str, id: str | None = None) -> Patch:

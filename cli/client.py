@@ -20,6 +20,7 @@ from zdpatch.agent.protocol import (
     MSGID_BYTES,
     History,
     Plan,
+    Source,
     Status,
     encode_request,
     parse_reply,
@@ -39,7 +40,7 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_ANSWER: Final = 16 * 1024 * 1024
 UNKNOWN: Final = "What it did is unknown."
 _TICK_MS: Final = 100  # how often it is looked whether a silent process still lives
-_READ_ONLY: Final = (Status, Plan, History)
+_READ_ONLY: Final = (Status, Plan, History, Source)
 
 R = TypeVar("R", bound=msgspec.Struct)
 

@@ -19,6 +19,7 @@ from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.importers import imported
 from zdpatch.patcher.plan import Plan, make_plan
+from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.source import Patch
 from zdpatch.patcher.standing import standing
@@ -257,6 +258,16 @@ class Engine:
         for each in in_flight(active.plan) if active else []:
             counts[each.path] = counts.get(each.path, 0) + 1
         return counts
+
+    def running(self, name: str, offered: bytes | None = None) -> Running:
+        """The source of what runs here as module `name`, if one is found that explains all of it.
+
+        `offered` is compared as well. Raises nothing for what it holds.
+        """
+        with self._lock:
+            changes = (c for each in self._active.values() for c in each.plan.patch.changes)
+            mine = [c.new for c in changes if c.name == name and c.new is not None]
+            return running(name, offered, mine[::-1], self._known())
 
     def standing(self, patch: Patch) -> str:
         """How this process stands to a patch: "base", "absorbed" or "superseded"."""

@@ -93,7 +93,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What base and new are: "jinja2==3.1.5", "git:<sha>", "wheel:<file>", "sdist:<file>",
-    "directory".
+    "directory", "agent:<which process>".
     """
 
     base: Name

@@ -21,6 +21,7 @@ from zdpatch.agent.protocol import Apply, Confirm, Revert, Stage
 from zdpatch.agent.verifier import Verifier
 from zdpatch.patcher import bundle
 from zdpatch.patcher.errors import ProcessError, Refused
+from zdpatch.patcher.running import Running
 from zdpatch.patcher.source import ModuleChange, Patch
 
 if TYPE_CHECKING:
@@ -129,6 +130,10 @@ class MemoryEngine:
         """Nothing runs, so nothing is old."""
         assert patch_id in self._in
         return {}
+
+    def running(self, name: str, offered: bytes | None = None) -> Running:
+        """What is offered runs."""
+        return Running(name, "no source" if offered is None else "verified", source=offered)
 
     def standing(self, patch: Patch) -> str:
         """By the bytes."""

@@ -37,6 +37,7 @@ HEADERS = [
     protocol.Revert("abcdef01"),
     protocol.Hold(on=True, reason="freeze"),
     protocol.History(limit=3, audit=True),
+    protocol.Source({"shop.cart": "", "shop": "a" * 64}, ["shop"]),
 ]
 
 

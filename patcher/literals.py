@@ -1,0 +1,99 @@
+"""Literal values tell apart two sources with the same code: what a process holds must be one's own.
+
+Only what nothing else in the source can have set is compared: a name that one plain statement binds
+to a literal, and the literal defaults of functions. Values of other types than the literal's were
+made by somebody (an Enum's member, a field of a dataclass) and say nothing; so do tables, which
+programs fill, unless `tables` says that the source is in doubt.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Final, cast
+
+from zdpatch.patcher import codes, reach
+from zdpatch.patcher.bytecode import stored_elsewhere, stored_once
+from zdpatch.patcher.drift import Drift
+from zdpatch.patcher.evaluate import same
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import CodeType
+
+    from zdpatch.patcher.inventory import Inventory
+
+_PLAIN: Final = frozenset({int, float, complex, str, bytes, bool, tuple})
+_TABLES: Final = frozenset({list, dict, set})
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def different_literals(
+    taken: Inventory, tree: ast.Module, base: CodeType, *, tables: bool
+) -> list[Drift]:
+    """Where a live value is another literal than the source `tree`, compiled as `base`, says."""
+    kinds = _PLAIN | _TABLES if tables else _PLAIN
+    return [*_Literals(taken, base, kinds).body(tree.body, base, taken.namespace, "")]
+
+
+class _Literals:
+    def __init__(self, taken: Inventory, base: CodeType, kinds: frozenset[type]) -> None:
+        self.taken = taken
+        self.kinds = kinds
+        self.elsewhere = stored_elsewhere(base)
+        self.bodies = codes.class_bodies(base)
+
+    def body(
+        self, nodes: list[ast.stmt], body: CodeType, space: Mapping[str, object], prefix: str
+    ) -> Iterator[Drift]:
+        once = stored_once(body, self.elsewhere)
+        for node in nodes:
+            if isinstance(node, ast.ClassDef):
+                yield from self._class(node, prefix + node.name)
+            elif isinstance(node, _Function):
+                yield from self._defaults(node, prefix + node.name)
+            else:
+                name, value = _assigned(node)
+                live = space.get(name)
+                known = type(value) in self.kinds and type(live) is type(value)
+                if name in once and known and not same(live, value):
+                    what = f"{prefix}{name} is {live!r:.60} here and {value!r:.60} in the source"
+                    yield self._drift(prefix + name, node.lineno, what)
+
+    def _class(self, node: ast.ClassDef, path: str) -> Iterator[Drift]:
+        live, bodies = self.taken.classes.get(path, []), self.bodies.get(path, [])
+        if len(live) == len(bodies) == 1 and type(live[0]) is type:
+            space = {str(key): value for key, value in reach.items(reach.class_dict(live[0]))}
+            yield from self.body(node.body, bodies[0], space, f"{path}.")
+
+    def _defaults(self, node: _Function, path: str) -> Iterator[Drift]:
+        live = self.taken.functions.get(path, [])
+        values = live[0].function.__defaults__ or () if len(live) == 1 else ()
+        if len(values) != len(node.args.defaults):
+            return
+        for written, found in zip(node.args.defaults, values, strict=True):
+            value = _literal(written)
+            if type(value) in _PLAIN and type(found) is type(value) and not same(found, value):
+                what = f"a default of {path} is {found!r:.60} here and {value!r:.60} in the source"
+                yield self._drift(path, node.lineno, what)
+
+    def _drift(self, qualname: str, line: int, what: str) -> Drift:
+        return Drift(f"{self.taken.name}:{qualname}", line, what, "changed")
+
+
+def _assigned(node: ast.stmt) -> tuple[str, object]:
+    """The name and the literal of `NAME = literal`; "" and None for any other statement."""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return node.target.id, _literal(node.value)
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+        if isinstance(target, ast.Name):
+            return target.id, _literal(node.value)
+    return "", None
+
+
+def _literal(node: ast.expr | None) -> object:
+    """The value of a literal; None for what is none."""
+    try:
+        return None if node is None else cast("object", ast.literal_eval(node))
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
