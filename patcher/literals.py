@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 from zdpatch.patcher import codes, reach
 from zdpatch.patcher.bytecode import stored_elsewhere, stored_once
 from zdpatch.patcher.drift import Drift
-from zdpatch.patcher.evaluate import same
+from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
