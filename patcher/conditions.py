@@ -92,13 +92,16 @@ class Conditions:
         if isinstance(cls, str):
             return cls
         item = (edit.new or edit.old)[-1]
-        value = item.kind in {"value", "field", "import"} and edit.kind != "fields"
+        comes_or_goes = not (edit.old and edit.new)
+        value = item.kind in {"value", "field", "import"} and (
+            edit.kind != "fields" or comes_or_goes
+        )
         if why := watched_class(cls, values=value):
             return f"read when the class was made: {why}"
         annotated = isinstance(item.node, ast.AnnAssign)
         if annotated and "__dataclass_fields__" in reach.class_dict(cls):
             return "a dataclass made fields of its annotated attributes"
-        if edit.kind in {"added", "removed"} and (why := collected(cls, item.name)):
+        if comes_or_goes and (why := collected(cls, item.name)):
             return why
         return self._decorated(edit)
 

@@ -50,11 +50,14 @@ class _Scopes:
     def _name(self, scope: str, name: str, old: list[Item], new: list[Item]) -> Iterator[Edit]:
         qualname = f"{scope}.{name}" if scope else name
         old, new = _runtime(old), _runtime(new)
-        if not old and not new:
+        if not _binding(old) and not _binding(new):
+            # a bare annotation binds nothing: the name may be bound by a branch all the same
+            if [item.shape for item in old] != [item.shape for item in new]:
+                yield Edit(self.module, qualname, "fields", tuple(old), tuple(new))
             return
-        if not old or not new:
-            kind = "removed" if old else "added"
-            yield Edit(self.module, qualname, kind, tuple(old), tuple(new))
+        if not _binding(old) or not _binding(new):
+            kind = "removed" if _binding(old) else "added"
+            yield Edit(self.module, qualname, kind, _bare_first(old), _bare_first(new))
             return
         if _group(old[-1]) != _group(new[-1]):
             yield Edit(self.module, qualname, "rebound", tuple(old), tuple(new))
@@ -160,6 +163,15 @@ def _by_name(items: Iterable[Item]) -> dict[str, list[Item]]:
             for name in item.names:
                 found.setdefault(name, []).append(item)
     return found
+
+
+def _binding(items: list[Item]) -> list[Item]:
+    return [item for item in items if item.kind != "field"]
+
+
+def _bare_first(items: list[Item]) -> tuple[Item, ...]:
+    """The last item is the one that binds, wherever a bare annotation stands."""
+    return tuple(sorted(items, key=lambda item: item.kind != "field"))
 
 
 def _runtime(items: list[Item]) -> list[Item]:

@@ -23,6 +23,7 @@ from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.source import Patch
 from zdpatch.patcher.standing import standing
+from zdpatch.patcher.steps import leaving
 from zdpatch.patcher.swap import Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
@@ -206,21 +207,28 @@ class Engine:
 
     def _imported_since(self, plan: Plan) -> list[Step]:
         """Steps for modules imported with the patched source: back to the base in place."""
-        changes = tuple(
-            replace(change, base=change.new, new=change.base)
+        since = [
+            change
             for change in plan.patch.changes
             if change.name in plan.deferred and overlay.served(change.name)
+        ]
+        gone = [step for change in since if change.base is None for step in leaving(change.name)]
+        changes = tuple(
+            replace(change, base=change.new, new=change.base)
+            for change in since
+            if change.base is not None
         )
         if not changes:
-            return []
+            return gone
         try:
-            return list(make_plan(Patch(f"{plan.patch.id}~", changes), self._known()).steps)
+            back = make_plan(Patch(f"{plan.patch.id}~", changes), self._known())
         except Refused as error:
             names = ", ".join(change.name for change in changes)
             cause = (
                 f"{names} was imported with the patched source and cannot go back: {error.cause}"
             )
             raise ProcessError("ZDP-209", cause, next="replace the worker") from error
+        return [*gone, *back.steps]
 
     def _check_top(self, patch_id: str, plan: Plan) -> None:
         mine = {change.name for change in plan.patch.changes}

@@ -117,12 +117,16 @@ def class_namespace(cls: type) -> Mapping[str, object]:
 
 def _import(item: Item, module: str, find: Find) -> object:
     """The object an import statement binds, staged ones first."""
+    if isinstance(item.node, ast.Import):
+        alias = item.node.names[0]
+        loaded = find("", alias.name)
+        if loaded is MISSING:
+            loaded = importlib.import_module(alias.name)
+        root = loaded if alias.asname else find("", item.source)
+        return sys.modules[item.source] if root is MISSING else root
     staged = find("", item.source)
     if staged is not MISSING:
         return staged
-    if isinstance(item.node, ast.Import):
-        loaded = importlib.import_module(item.node.names[0].name)
-        return loaded if item.node.names[0].asname else sys.modules[item.source]
     owner, _, name = item.source.rpartition(".")
     loaded = importlib.import_module(owner)
     try:

@@ -304,7 +304,7 @@ class _Planner:
         gone = {
             (edit.module, edit.qualname): edit.path
             for edit in self.edits
-            if edit.kind == "removed" and not edit.scope and edit.old[-1].kind != "field"
+            if edit.kind == "removed" and not edit.scope
         }
         for edit in stale_reads(self._live(), gone, ()) if gone else ():
             node = edit.new[-1].node
@@ -356,7 +356,7 @@ class _Planner:
             builder.functions,
             heap,
             tuple(self._notices(builder, heap=heap)),
-            tuple(self.situation.deferred),
+            tuple(self._deferred()),
             tuple(builder.caches),
             builder.watched,
             tuple(builder.renewed),
@@ -364,6 +364,10 @@ class _Planner:
             self.situation.linecache(),
             self.stage.modules,
         )
+
+    def _deferred(self) -> list[str]:
+        waiting = [name for name in self.situation.added if name not in self.stage.modules]
+        return [*self.situation.deferred, *waiting]
 
     def _notices(self, builder: Builder, *, heap: bool) -> Iterator[str]:
         if builder.functions > 1:
@@ -376,7 +380,7 @@ class _Planner:
                 "the heap is scanned for closures and suspended calls, which stops all threads "
                 "for a moment (about 35 ms for 1.4 million objects)"
             )
-        for name in self.situation.deferred:
+        for name in self._deferred():
             yield f"{name} is not imported here yet; it will be imported patched"
         yield from self.told
         yield from builder.notices

@@ -232,8 +232,6 @@ class _Judge:
                 return self._added_function(item)
             case "class":
                 return self._added_class(item)
-            case "field":
-                return self.fields()
             case "import":
                 return self.say("A", "new import", "", *self._class_needs())
             case _:
@@ -302,8 +300,6 @@ class _Judge:
                 "no instances",
                 "no subclasses",
             )
-        if item.kind == "field":
-            return self.fields()
         if self.in_class and item.name == "__slots__":
             return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
         needs = self._class_needs()

@@ -122,9 +122,15 @@ class Stage:
         it raises.
         """
         if name in self.made and name not in self.modules:
-            self.modules[name] = self.made[name]  # an earlier plan of this patch executed it
+            # an earlier plan of this patch executed it, and what it imports
+            self.modules.update(self.made)
         if name in self.modules:
             return self.modules[name]
+        parent, _, last = name.rpartition(".")
+        if parent in self.specs:
+            self.load(parent)
+            if name in self.modules:
+                return self.modules[name]  # the package imports it itself
         each = self.versions[name]
         assert each.new is not None
         module = self.modules[name] = module_from_spec(self.specs[name])
@@ -134,13 +140,15 @@ class Stage:
             if index and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 continue  # alone it would be taken for the docstring
             self._statement(module, outline, node, flags)
+        if parent in self.modules:
+            vars(self.modules[parent]).setdefault(last, module)
         return module
 
     def _statement(self, module: ModuleType, outline: Outline, node: ast.stmt, flags: int) -> None:
         names = vars(module)
         if isinstance(node, ast.Import | ast.ImportFrom):
             items = [i for i in outline.items if i.kind == "import" and i.line == node.lineno]
-            if items and any(self._imported(item.source) is not MISSING for item in items):
+            if items and any(self._imported(_loaded_by(item)) is not MISSING for item in items):
                 names.update(run(items, Place(module, self.filenames[outline.name]), self.find))
                 return
         code = compile(
@@ -195,7 +203,7 @@ class Stage:
             return MISSING
         live = self.present(edit)
         item = edit.old[-1]
-        if edit.kind == "removed" or item.kind in {"function", "class", "field"}:
+        if edit.kind == "removed" or item.kind in {"function", "class"}:
             return live
         if item.kind == "import" and len(edit.old) == 1:
             found = live_import(item)
@@ -307,6 +315,11 @@ class Stage:
         made = run([twin], self.place(edit, new=new), finder)[item.name]
         assert isinstance(made, FunctionType)
         return made
+
+
+def _loaded_by(item: Item) -> str:
+    """What an import statement loads: `import a.b` binds `a`, and loads `a.b`."""
+    return item.node.names[0].name if isinstance(item.node, ast.Import) else item.source
 
 
 def future_flags(outline: Outline) -> int:

@@ -14,7 +14,7 @@ from zdpatch.patcher.caches import stale_caches
 from zdpatch.patcher.calls import reachable
 from zdpatch.patcher.compiler import fitted
 from zdpatch.patcher.edits import BODY, DEFAULTS, Edit, ModuleVersions
-from zdpatch.patcher.errors import Refused, Verdict
+from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.inventory import LiveFunction
 from zdpatch.patcher.metadata import Metadata
 from zdpatch.patcher.names import mangled
@@ -242,45 +242,50 @@ class Builder:
     # ------------------------------------------------------------ modules
 
     def _modules(self) -> None:
-        """Steps for modules which are added, removed, or imported later."""
-        for name in self.situation.added:
-            parent = name.rpartition(".")[0]
-            if not parent or parent in sys.modules or parent in self.stage.modules:
-                self._load(name)
+        """Steps for modules which are added, removed, or imported later.
+
+        A new module that no statement of the patch imports waits until somebody does, as in a
+        process that had it from the start.
+        """
         for entry in self.situation.entries():
             self._overlay(entry.name, entry)
         for name, module in self.stage.modules.items():
-            self._module(name, module, MISSING)
+            self._arrive(name, module)
         for name in self.situation.removed:
             self._overlay(name, overlay.REMOVED)
-            if name in sys.modules:
-                self._module(name, MISSING, sys.modules[name])
-
-    def _load(self, name: str) -> None:
-        try:
-            self.stage.load(name)
-        except Exception as error:
-            reason = f"importing it raises {type(error).__name__}: {error}"
-            verdict = Verdict(f"{name}:", 1, "added module", "X", reason, "mend the new module")
-            raise Refused("ZDP-207", f"{name}: {reason}", (verdict,)) from error
+            self.steps += leaving(name)
 
     def _overlay(self, name: str, value: object) -> None:
         table = overlay.TABLE
         expected = table.get(name, MISSING)
         self.steps.append(Step("item", table, name, value, expected, f"source of {name}"))
 
-    def _module(self, name: str, value: object, expected: object) -> None:
+    def _arrive(self, name: str, module: ModuleType) -> None:
+        """A module that was made for the patch takes its place, also as its package's attribute."""
         self.steps.append(
-            Step("item", sys.modules, name, value, expected, f"sys.modules[{name!r}]")
+            Step("item", sys.modules, name, module, MISSING, f"sys.modules[{name!r}]")
         )
         parent, _, last = name.rpartition(".")
-        owner = sys.modules.get(parent) if parent else None
-        if owner is not None:
-            space = reach.namespace(owner)
-            present = space.get(last, MISSING)
-            taken = any(step.target is space and step.name == last for step in self.steps)
-            if not taken and (present is MISSING or present is expected):
-                self.steps.append(Step("item", space, last, value, present, f"{parent}.{last}"))
+        if parent not in sys.modules:
+            return
+        space = reach.namespace(sys.modules[parent])
+        taken = any(step.target is space and step.name == last for step in self.steps)
+        if not taken and last not in space:
+            self.steps.append(Step("item", space, last, module, MISSING, f"{parent}.{last}"))
+
+
+def leaving(name: str) -> list[Step]:
+    """Steps after which a loaded module is not to be found any more; none when it is not loaded."""
+    module = sys.modules.get(name)
+    if module is None:
+        return []
+    steps = [Step("item", sys.modules, name, MISSING, module, f"sys.modules[{name!r}]")]
+    parent, _, last = name.rpartition(".")
+    if parent in sys.modules:
+        space = reach.namespace(sys.modules[parent])
+        if space.get(last) is module:
+            steps.append(Step("item", space, last, MISSING, module, f"{parent}.{last}"))
+    return steps
 
 
 def _merged(edits: Iterable[Edit]) -> list[Edit]:

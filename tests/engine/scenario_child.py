@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.source import Patch
 
-LIMIT_S = 40
+LIMIT_S = 150
 CACHED = type(functools.lru_cache(len))
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, complex, type(...)})
 importlib.import_module("asyncio")  # before the forks: a dozen scenarios use it

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+pytestmark = pytest.mark.timeout(180)  # the child itself gives up, with a traceback, before that
+
+
 def test_scenario(
     case: dict[str, Any], run_case: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
