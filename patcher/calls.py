@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.edits import BODY, Edit, ModuleVersions
@@ -18,13 +18,14 @@ from zdpatch.patcher.purity import origin
 from zdpatch.patcher.spread import Name, meanings, was_there
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from types import CodeType
 
     from zdpatch.patcher.outline import Item
 
 # What runs when a class is called, or put into another class.
 _RUN_BY_CLASS: Final = frozenset({"__init__", "__new__", "__post_init__", "__set_name__"})
+_MAKING: Final = frozenset({"__init__", "__new__", "__post_init__"})
 Resolve = Callable[[str, str], "Name | None"]
 
 
@@ -48,7 +49,7 @@ def stale_calls(
             # a decorator is judged without the wrapper it makes, which is patched where it lives
             reached = outer if item.kind == "function" else full
             cause = _reached(each, item, versions, reached, resolve)
-            cause = cause or _whole(each, item, changed.replaced)
+            cause = cause or whole(each, item, changed.replaced)
             if cause is not None and was_there(each.base, item):
                 qualname = item.qualname if item.names else f"{item.scope}:{item.line}"
                 yield Edit(
@@ -80,7 +81,7 @@ def _reached(
     return None
 
 
-def _whole(each: ModuleVersions, item: Item, values: Mapping[Name, str]) -> str | None:
+def whole(each: ModuleVersions, item: Item, values: Mapping[Name, str]) -> str | None:
     """A call that got a module or class as an object may have read every name of it."""
     assert each.new is not None
     imports = each.new.outline.imports
@@ -99,16 +100,19 @@ def _whole(each: ModuleVersions, item: Item, values: Mapping[Name, str]) -> str 
 class Changed:
     """What is another now, each with the path to blame. `full`: functions whose code differs at
     all, and values. `outer`: the same, without functions of which only what they make differs.
+    `made`: initialisers; `methods`: what of classes is changed, there or gone, initialisers aside.
     """
 
     full: Mapping[Name, str]
     outer: Mapping[Name, str]
     values: Mapping[Name, str]
     replaced: Mapping[Name, str]
+    made: Mapping[Name, str]
+    methods: Mapping[Name, str]
 
     @classmethod
     def of(
-        cls, edits: Iterable[Edit], values: Mapping[Name, str], new: Collection[Name] = ()
+        cls, edits: Collection[Edit], values: Mapping[Name, str], new: Collection[Name] = ()
     ) -> Changed:
         """From the edits, and the names with another value, of which `new` had none before."""
         full, outer = dict(values), dict(values)
@@ -119,15 +123,23 @@ class Changed:
                     outer[edit.module, edit.qualname] = edit.path
             elif edit.kind == "nested" and edit.old[-1].kind == "value":  # a named lambda
                 full |= {(edit.module, name): edit.path for name in edit.old[-1].names}
-        made = {"__init__", "__new__", "__post_init__"}  # allowed, with a count of instances
-        full = {name: why for name, why in full.items() if name[1].rpartition(".")[2] not in made}
+        # allowed, with a count of instances
+        made = {name: why for name, why in full.items() if _last(name) in _MAKING}
+        full = {name: why for name, why in full.items() if name not in made}
         replaced = {name: why for name, why in values.items() if name not in new}
-        return cls(full, outer, values, replaced)
+        moved = {(e.module, e.qualname): e.path for e in edits if e.kind in {"added", "removed"}}
+        methods = {name: why for name, why in {**moved, **full}.items() if "." in name[1]}
+        methods = {name: why for name, why in methods.items() if _last(name) not in _MAKING}
+        return cls(full, outer, values, replaced, made, methods)
 
     def through(self, versions: Mapping[str, ModuleVersions]) -> Changed:
         """The same, with what reaches it in `versions`."""
         full, outer = (reachable(versions, names, versions) for names in (self.full, self.outer))
-        return Changed(full, outer, self.values, self.replaced)
+        return replace(self, full=full, outer=outer)
+
+
+def _last(name: Name) -> str:
+    return name[1].rpartition(".")[2]
 
 
 def _outer_differs(old: CodeType | None, new: CodeType | None) -> bool:

@@ -348,6 +348,9 @@ def _chains(node: ast.AST) -> Iterable[ast.expr]:
 
 
 def _plain(name: str, lookup: Callable[[str], object]) -> None:
+    staged = lookup(name) if "." in name else MISSING
+    if staged is not MISSING and is_plain(staged):
+        return  # the patch has a value for the attribute
     value = _resolve(name, lookup)[1]
     if value is MISSING:
         raise Unevaluable(f"{name} has no value here")

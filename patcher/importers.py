@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _IMPORT: Final = re.compile(
     rb"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import\b|import[ \t]+([^\n#;]+))", re.MULTILINE
 )
+_FETCH: Final = re.compile(
+    rb"""(?:import_module\(|__import__\(|\bmodules\[)[ \t]*["']([.\w]+)["']"""
+)
 _STDLIB: Final = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 _known: WeakKeyDictionary[ModuleType, frozenset[str]] = WeakKeyDictionary()
 
@@ -70,6 +73,8 @@ def _names(parts: list[str], source: bytes) -> Iterator[str]:
         else:
             for each in plain.decode("utf-8", "replace").split(","):
                 yield each.strip().partition(" ")[0]
+    for match in _FETCH.finditer(source):
+        yield match.group(1).decode("utf-8", "replace")
 
 
 def source_of(module: ModuleType) -> bytes | None:

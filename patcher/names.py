@@ -31,17 +31,43 @@ def dotted(node: ast.expr) -> str | None:
     return ".".join([node.id, *reversed(parts)])
 
 
+def fetched_module(node: ast.expr) -> str | None:
+    """The name of the module that `import_module("a")`, `__import__("a")` or `sys.modules["a"]`
+    gives.
+    """
+    match node:
+        case ast.Call(func=func, args=[ast.Constant(value=str(name))]):
+            called = (dotted(func) or "").rpartition(".")[2]
+            return name if called in {"import_module", "__import__"} else None
+        case ast.Subscript(value=value, slice=ast.Constant(value=str(name))):
+            return name if dotted(value) in {"sys.modules", "modules"} else None
+        case _:
+            return None
+
+
+def _attribute_read(node: ast.Call) -> str | None:
+    """The dotted name that `getattr(a.b, "c")` reads."""
+    match node.args:
+        case [owner, ast.Constant(value=str(name)), *_] if (root := dotted(owner)) is not None:
+            return f"{root}.{name}"
+        case _:
+            return None
+
+
 # Callables which call what they are given, at once.
 _CALLERS: Final = frozenset({"map", "filter", "sorted", "min", "max", "reduce", "sort", "groupby"})
 
 
 @dataclass(slots=True)
 class Uses:
-    """Dotted names read, called and handed over as arguments when the visited code runs."""
+    """Dotted names read, called and handed over as arguments when the visited code runs; `fetched`
+    are full names, of attributes of modules that an expression gets by their names.
+    """
 
     reads: set[str] = field(default_factory=set[str])
     calls: set[str] = field(default_factory=set[str])
     passed: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    fetched: set[str] = field(default_factory=set[str])
 
 
 class _Visitor(ast.NodeVisitor):
@@ -55,14 +81,31 @@ class _Visitor(ast.NodeVisitor):
     def visit_Attribute(self, node: ast.Attribute) -> None:
         name = dotted(node)
         if name is None:
+            self._fetched(node)
             self.visit(node.value)
         else:
+            owner, found, _ = f"{name}.".partition(".__dict__.")
+            if found:  # whoever gets that can read every name
+                self.uses.passed.add(("__dict__", owner))
             self.uses.reads.add(name)
             self.uses.reads.add(name.partition(".")[0])
+
+    def _fetched(self, node: ast.Attribute) -> None:
+        parts: list[str] = []
+        inner: ast.expr = node
+        while isinstance(inner, ast.Attribute):
+            parts.append(inner.attr)
+            inner = inner.value
+        if (module := fetched_module(inner)) is not None:
+            self.uses.fetched.add(".".join([module, *reversed(parts)]))
 
     def visit_Call(self, node: ast.Call) -> None:
         if (name := dotted(node.func)) is not None:
             self.uses.calls.add(name)
+        if name == "getattr" and (read := _attribute_read(node)) is not None:
+            self.uses.reads.add(read)
+            self.generic_visit(node)
+            return
         last = node.func.attr if isinstance(node.func, ast.Attribute) else name
         for argument in [*node.args, *(word.value for word in node.keywords)]:
             given = dotted(argument)

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from zdpatch.patcher import inventory, reach
 from zdpatch.patcher.calls import Changed, stale_calls
-from zdpatch.patcher.edits import ModuleVersions, version
+from zdpatch.patcher.computed import stale_computed
+from zdpatch.patcher.edits import Edit, ModuleVersions, version
 from zdpatch.patcher.importers import importers, source_of
+from zdpatch.patcher.looks import stale_metadata
 from zdpatch.patcher.source import ModuleChange
-from zdpatch.patcher.spread import stale_in
+from zdpatch.patcher.spread import learn, stale_in
 from zdpatch.patcher.swap import MISSING
+from zdpatch.patcher.tracing import World, mro
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from types import ModuleType
 
     from zdpatch.patcher.inventory import Binding, Inventory
@@ -41,11 +44,25 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the plan knows so far: the versions and inventories of its modules, and new values."""
+    """What the plan knows so far: the versions and inventories of its modules, the live classes,
+    new values and edits.
+    """
 
     versions: Mapping[str, ModuleVersions]
     inventories: Mapping[str, Inventory]
+    classes: Mapping[Name, type]
     values: Mapping[Name, Value]
+    edits: Collection[Edit]
+
+    def functions(self) -> dict[Name, str]:
+        """The functions of which anything changes, each with its path."""
+        return {(e.module, e.qualname): e.path for e in self.edits if e.kind == "function"}
+
+    def world(self, each: ModuleVersions, module: ModuleType) -> World:
+        """What can be traced of one more module."""
+        spaces = {name: taken.namespace for name, taken in self.inventories.items()}
+        spaces[each.name] = reach.namespace(module)
+        return World({**self.versions, each.name: each}, spaces, self.classes)
 
 
 def neighbours(changed: Changed, known: Known) -> Neighbours:
@@ -53,9 +70,10 @@ def neighbours(changed: Changed, known: Known) -> Neighbours:
     found = Neighbours([], [], [])
     reaching = changed.through(known.versions)
     decided: set[str] = set(known.versions)
-    words = {name.rpartition(".")[2].encode() for _, name in changed.full}
+    words = _words(changed, known)
     values = {module for module, _ in changed.values}
-    for module in importers({module for module, _ in changed.full}):
+    names = {**changed.full, **changed.made, **known.functions()}
+    for module in importers({name[0] for name in names}):
         name = _name(module)
         if name in decided:
             continue
@@ -63,7 +81,7 @@ def neighbours(changed: Changed, known: Known) -> Neighbours:
         if source is None or not (values or any(word in source for word in words)):
             continue
         each = _read(name, module, source)
-        why = None if each is None else _affected(each, reaching, known)
+        why = None if each is None else _affected(each, reaching, known, module)
         if each is None or why is None:
             continue
         decided.add(name)
@@ -96,12 +114,37 @@ def _code(each: ModuleVersions) -> Any:  # noqa: ANN401 - the code of a side tha
     return each.base.code
 
 
-def _affected(each: ModuleVersions, changed: Changed, known: Known) -> Name | None:
+def _words(changed: Changed, known: Known) -> set[bytes]:
+    """One of these is in the text of every module that uses what changes when it is imported: a
+    name of the definition, or of an object of the class.
+    """
+    if any(name == "__getattr__" for _, name in changed.full):
+        return {b""}  # names that it gave are written nowhere
+    names = {**changed.full, **changed.made, **known.functions()}
+    words = {part for _, name in names for part in name.split(".")}
+    owners = {(m, n.rpartition(".")[0]) for m, n in (*changed.methods, *changed.made)}
+    classes = {id(known.classes[name]) for name in owners if name in known.classes}
+    for taken in known.inventories.values():
+        for name, value in reach.items(taken.namespace) if classes else ():
+            if type(name) is str and any(id(cls) in classes for cls in mro(type(value))):
+                words.add(name)
+    return {word.encode() for word in words}
+
+
+def _affected(
+    each: ModuleVersions, changed: Changed, known: Known, module: ModuleType
+) -> Name | None:
     """A changed name that some import-time statement of the module depends on."""
     versions = {**known.versions, each.name: each}
+    if each.new is not None:
+        learn(each.new.outline, reach.namespace(module))
     edits = [*stale_in(each, versions, changed.values)]
     edits += stale_calls(versions, changed, lambda _module, _call: None, only=each.name)
-    causes = {why: name for name, why in changed.full.items()}
+    world = known.world(each, module)
+    edits += stale_computed(versions, changed, world, only=each.name)
+    edits += stale_metadata(known.edits, world, only=each.name)
+    names = {**changed.full, **changed.made, **changed.methods, **known.functions()}
+    causes = {why: name for name, why in names.items()}
     return next((causes[edit.cause] for edit in edits if edit.cause in causes), None)
 
 

@@ -76,6 +76,11 @@ class Item:
         return frozenset(self._uses.passed)
 
     @cached_property
+    def fetched(self) -> frozenset[str]:
+        """Full names read of modules that the statement gets by their names."""
+        return frozenset(self._uses.fetched)
+
+    @cached_property
     def imported(self) -> tuple[tuple[ast.ImportFrom, str], ...]:
         """Names that a branch imports when it runs."""
         if self.kind not in {"value", "effect"}:

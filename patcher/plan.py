@@ -15,20 +15,24 @@ import msgspec
 from zdpatch.patcher import codes, reach
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.calls import Changed, stale_calls
+from zdpatch.patcher.computed import proven, stale_computed
 from zdpatch.patcher.conditions import Conditions, resolver
 from zdpatch.patcher.consumers import registers
 from zdpatch.patcher.diff import diff
+from zdpatch.patcher.edits import DOCSTRING
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import Unevaluable
+from zdpatch.patcher.looks import stale_metadata
 from zdpatch.patcher.names import dotted, uses
 from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.placement import ill_placed
 from zdpatch.patcher.safety import Decision, decide
 from zdpatch.patcher.situation import Situation
-from zdpatch.patcher.spread import Name, stale_reads
-from zdpatch.patcher.stage import Stage
+from zdpatch.patcher.spread import Name, learn, stale_reads
+from zdpatch.patcher.stage import Stage, Value
 from zdpatch.patcher.steps import Builder
 from zdpatch.patcher.swap import MISSING, Step
+from zdpatch.patcher.tracing import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -123,6 +127,10 @@ class _Planner:
 
     def make(self) -> Plan:
         self.stage = self._stage()
+        for name, each in self._live().items():
+            for side in (each.base, each.new):
+                if side is not None:
+                    learn(side.outline, self.inventories[name].namespace)
         fresh = [edit for each in self.situation.live_versions() for edit in diff(each)]
         fresh += unfit(self.versions, fresh)
         while fresh:
@@ -168,6 +176,18 @@ class _Planner:
         for edit in allowed:
             if edit.kind in {"value", "added", "removed"}:
                 self._evaluate(edit)
+            elif edit.kind == "function" and DOCSTRING in edit.facets:
+                self._document(edit)
+
+    def _document(self, edit: Edit) -> None:
+        """A docstring is a value that import-time code may have read by `f.__doc__`."""
+        try:
+            old, new = (self.stage.remade(edit, new=side).__doc__ for side in (False, True))
+        except Exception:  # noqa: BLE001 - making its defaults may raise anything; steps tell
+            return
+        name = (edit.module, f"{edit.qualname}.__doc__")
+        self.stage.values[name] = Value(old, new)
+        self.changed[name] = edit.path
 
     def _evaluate(self, edit: Edit) -> None:
         name = (edit.module, edit.qualname)
@@ -233,7 +253,7 @@ class _Planner:
     def _widen(self) -> None:
         """Bring in modules outside the patch that took a changed value when they were imported."""
         changed = Changed.of(self.edits, self.changed, self.arrived)
-        found = neighbours(changed, Known(self.versions, self.inventories, self.stage.values))
+        found = neighbours(changed, self._known())
         for name, holder in found.doubts:
             edit = next((e for e in self.edits if (e.module, e.qualname) == name), None)
             if edit is not None and name in self.changed:
@@ -255,6 +275,11 @@ class _Planner:
                 **self.stage.filenames,
                 **{each.name: each.change.path for each, _ in found.modules},
             }
+
+    def _known(self) -> Known:
+        return Known(
+            self.versions, self.inventories, self.stage.classes, self.stage.values, self.edits
+        )
 
     def _same_outcome(self, edit: Edit) -> bool:
         """True for an unchanged `if` whose test reads a changed name and comes out as before."""
@@ -286,17 +311,23 @@ class _Planner:
         return None
 
     def _check_calls(self) -> None:
-        """What a module of the patch made by calling what changes is stale. What others made of it
-        when they were imported is their state, and is told.
+        """What a module of the patch made by calling what changes is stale, and so is plain data
+        that any other module computed by it; what others made besides is their state, and is told.
         """
         changed = Changed.of(self.edits, self.changed, self.arrived)
         own = {change.name for change in self.patch.changes}
+        spaces = {name: each.namespace for name, each in self.inventories.items()}
+        world = World(self._live(), spaces, self.stage.classes)
         stale = list(stale_calls(self._live(), changed, self._method))
-        self._take([edit for edit in stale if edit.module in own])
+        known = {edit.path for edit in [*stale, *self.edits] if edit.kind in {"stale", "value"}}
+        more = [*stale_computed(self._live(), changed, world), *stale_metadata(self.edits, world)]
+        stale += [edit for edit in more if edit.path not in known]
+        against = [e for e in stale if e.module in own or proven(world, e, changed)]
+        self._take(against)
         self.told = [
             f"{edit.path} (line {edit.line}) keeps what it got from the old {edit.cause}"
             for edit in stale
-            if edit.module not in own
+            if edit not in against
         ]
 
     def _check_gone(self) -> None:

@@ -383,7 +383,7 @@ class _Judge:
         return self._effect("new or changed statement")
 
     def stale(self) -> Decision:
-        verb = "called" if self.edit.detail == "call" else "read"
+        verb = {"call": "called", "metadata": "looked at"}.get(self.edit.detail, "read")
         reason = f"this statement {verb} {self.edit.cause} when it ran; its effect is the old one"
         return self.say("R", reason, _REPLACE)
 

@@ -8,8 +8,11 @@ nobody edited.
 
 from __future__ import annotations
 
+import ast
+from types import ModuleType
 from typing import TYPE_CHECKING
 
+from zdpatch.patcher import reach
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
     DECORATORS,
@@ -21,12 +24,12 @@ from zdpatch.patcher.edits import (
 )
 from zdpatch.patcher.facets import defaults
 from zdpatch.patcher.generics import params_of
-from zdpatch.patcher.names import FunctionNode, annotations_of, uses
+from zdpatch.patcher.names import FunctionNode, annotations_of, fetched_module, uses
+from zdpatch.patcher.operations import ran_by_statement
 from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.purity import origin
 
 if TYPE_CHECKING:
-    import ast
     from collections.abc import Iterable, Iterator, Mapping
 
     from zdpatch.patcher.outline import Item, Outline
@@ -56,6 +59,18 @@ def split(full: str, modules: Iterable[str]) -> Iterator[Name]:
             yield head, rest
         head, _, last = head.rpartition(".")
         rest = f"{last}.{rest}"
+
+
+def learn(outline: Outline, space: Mapping[str, object]) -> None:
+    """Take names that are bound to modules got by their names (`m = import_module("a.b")`) for
+    imported ones: `space` has what they are bound to here.
+    """
+    for item in outline.items:
+        value = getattr(item.node, "value", None)
+        if len(item.names) == 1 and isinstance(value, ast.expr) and fetched_module(value):
+            module = space.get(item.name)
+            if type(module) is ModuleType:
+                outline.imports.setdefault(item.name, str(reach.namespace(module)["__name__"]))
 
 
 def absolute_source(source: tuple[ast.ImportFrom, str], outline: Outline) -> str:
@@ -91,6 +106,9 @@ def stale_in(
     for item in each.new.outline.every():
         if item.kind == "star":
             yield from _stale_star(each, item, versions, changed)
+        elif (cause := _fetched(item, versions, changed)) is not None:
+            if each.base is not None and was_there(each.base, item):
+                yield Edit(each.name, item.qualname, "stale", (item,), (item,), cause=cause)
         elif (cause := _cause(each.new, item, versions, changed)) is not None:
             yield from _stale(each, item, cause, versions, changed)
 
@@ -102,13 +120,27 @@ def _stale_star(
     changed: Mapping[Name, str],
 ) -> Iterator[Edit]:
     """A star import took every exported name; what the module binds itself is not from there."""
+    assert each.base is not None
     assert each.new is not None
     source = versions.get(item.source)
     for (module, name), cause in changed.items():
         if module != item.source or "." in name or source is None or source.new is None:
             continue
-        if source.new.outline.exports(name) and not each.new.outline.binders("", name):
+        if not source.new.outline.exports(name):
+            continue
+        own = each.new.outline.binders("", name)
+        if not own:
             yield Edit(each.name, name, "value", (item,), (item,), cause=cause)
+        for binder in own:  # the first may have made its value from the imported one
+            if _reads_itself(binder, name) and was_there(each.base, binder):
+                yield Edit(each.name, name, "stale", (binder,), (binder,), cause=cause)
+
+
+def _reads_itself(item: Item, name: str) -> bool:
+    node = item.node
+    if isinstance(node, ast.AugAssign):
+        return isinstance(node.target, ast.Name) and node.target.id == name
+    return name in ran_by_statement(node).reads
 
 
 def _key(edit: Edit) -> tuple[object, ...]:
@@ -122,6 +154,14 @@ def _key(edit: Edit) -> tuple[object, ...]:
         edit.stale,
         edit.kind == "function" and bool(edit.cause),
     )
+
+
+def _fetched(
+    item: Item, versions: Mapping[str, ModuleVersions], changed: Mapping[Name, str]
+) -> str | None:
+    """A changed name read of a module that was got by its name (`sys.modules["a"].b`)."""
+    names = (name for full in sorted(item.fetched) for name in split(full, versions))
+    return next((changed[name] for name in names if name in changed), None)
 
 
 def _cause(

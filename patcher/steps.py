@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from zdpatch.patcher import codes, copies, inventory, overlay, reach
-from zdpatch.patcher.caches import stale_caches
+from zdpatch.patcher.caches import changes_kinds, forget_kinds, stale_caches
 from zdpatch.patcher.calls import reachable
 from zdpatch.patcher.compiler import fitted
 from zdpatch.patcher.edits import BODY, DEFAULTS, Edit, ModuleVersions
@@ -75,6 +75,8 @@ class Builder:
         self.notices += self.metadata.notices
         changed = reachable(self.versions, dict.fromkeys(self._changed(edits), ""), self.versions)
         self.caches = stale_caches(self.stage.classes.values(), changed)
+        if changes_kinds(edits):
+            self.caches.append(forget_kinds)
 
     def _changed(self, edits: Iterable[Edit]) -> Iterator[Name]:
         yield from (name for name, value in self.stage.values.items() if value.changed)

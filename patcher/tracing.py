@@ -1,0 +1,293 @@
+"""What an import-time statement may have run, followed through calls, methods and operators.
+
+A statement touches objects: by the names it reads, as these are bound here, and by the classes it
+calls. A method counts as run when its name is used by code that runs, on a class that is touched
+(rapid type analysis: Bacon and Sweeney, 1996).
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+from collections import deque
+from dataclasses import dataclass, field
+from functools import cached_property
+from gc import get_referents
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from zdpatch.patcher import reach
+from zdpatch.patcher.operations import CALLED_BY, Ran, ran_by_body, ran_by_statement
+from zdpatch.patcher.purity import origin
+from zdpatch.patcher.spread import Name, meanings, split
+from zdpatch.patcher.swap import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from zdpatch.patcher.edits import ModuleVersions
+    from zdpatch.patcher.names import FunctionNode
+    from zdpatch.patcher.outline import Item
+
+_MAKING: Final = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__"})
+_LONGEST_CHAIN: Final = 20
+_LOOKED_AT: Final = 400  # objects, from what one name is bound to
+_CACHED: Final = type(functools.lru_cache(len))
+_CONTAINERS: Final = (list, tuple, set, frozenset, dict, deque)
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """The live side of a trace: namespaces by module, and the one live class of each path."""
+
+    versions: Mapping[str, ModuleVersions]
+    spaces: Mapping[str, Mapping[str, object]]
+    classes: Mapping[Name, type]
+    _bodies: dict[int, Ran] = field(default_factory=dict[int, Ran])
+    _kinds: dict[int, tuple[object, list[type]]] = field(default_factory=dict[int, Any])
+
+    @cached_property
+    def names(self) -> dict[int, Name]:
+        """Paths of classes by the identity of the live class."""
+        return {id(cls): name for name, cls in self.classes.items()}
+
+    @cached_property
+    def functions(self) -> dict[Name, list[Item]]:
+        """Definitions by path; the accessors of a property share one."""
+        found: dict[Name, list[Item]] = {}
+        for each in self.versions.values():
+            for item in each.new.outline.every() if each.new else ():
+                if item.kind == "function":
+                    found.setdefault((each.name, item.qualname), []).append(item)
+        return found
+
+    def lazily(self, full: str) -> Name | None:
+        """The module's `__getattr__` (PEP 562) when only that can have given a full dotted name."""
+        for module, rest in split(full, self.versions):
+            each, name = self.versions[module].new, rest.partition(".")[0]
+            hook = (module, "__getattr__")
+            if each is None or hook not in self.functions or name.startswith("__"):
+                continue
+            stars = any(item.kind == "star" for item in each.outline.items)
+            value = self.spaces.get(module, {}).get(name)
+            if not stars and not each.outline.binders("", name) and type(value) is not ModuleType:
+                return hook
+        return None
+
+    def body(self, item: Item) -> Ran:
+        """What a call of a function may do."""
+        if id(item) not in self._bodies:
+            self._bodies[id(item)] = ran_by_body(cast("FunctionNode", item.node))
+        return self._bodies[id(item)]
+
+    def look(self, module: str, scope: str, name: str) -> object:
+        """What a dotted name is bound to here, as far as it can be followed without running code:
+        the object on the way when that has attributes of its own; MISSING when there is nothing.
+        """
+        root, *rest = name.split(".")
+        value = self._root(module, scope, root)
+        for attribute in rest:
+            if reach.is_a(value, ModuleType):
+                value = reach.namespace(cast("ModuleType", value)).get(attribute, MISSING)
+            elif reach.is_a(value, type):
+                value = _of_class(cast("type", value), attribute)
+            else:
+                return value
+        return value
+
+    def _root(self, module: str, scope: str, root: str) -> object:
+        cls = self.classes.get((module, scope)) if scope else None
+        if cls is not None and root in reach.class_dict(cls):
+            return reach.class_dict(cls)[root]
+        fallback = vars(builtins).get(root, MISSING)
+        return self.spaces.get(module, {}).get(root, fallback)
+
+    def kinds(self, value: object) -> list[type]:
+        """Classes of the patch that a value, or what it holds, is an instance of."""
+        if id(value) not in self._kinds:
+            self._kinds[id(value)] = value, list(self._find_kinds(value))
+        return self._kinds[id(value)][1]
+
+    def _find_kinds(self, value: object) -> Iterator[type]:
+        seen: dict[int, object] = {}
+        pending = deque([value])
+        while pending and len(seen) < _LOOKED_AT:
+            each = pending.popleft()
+            if id(each) in seen or reach.is_a(each, ModuleType, type, FunctionType):
+                continue
+            seen[id(each)] = each
+            own = any(id(cls) in self.names for cls in mro(type(each)))
+            if own:
+                yield type(each)
+            if own or reach.is_a(each, *_CONTAINERS):
+                pending.extend(get_referents(each))
+
+
+def mro(cls: type) -> tuple[type, ...]:
+    """The method resolution order of a class, whatever its metaclass says."""
+    return cast("tuple[type, ...]", type.__dict__["__mro__"].__get__(cls))
+
+
+def _of_class(cls: type, attribute: str) -> object:
+    return next(
+        (reach.class_dict(e)[attribute] for e in mro(cls) if attribute in reach.class_dict(e)),
+        MISSING,
+    )
+
+
+def runs_on_load(value: object) -> bool:
+    """Whether an attribute of a class is more than a method, which runs only when it is called."""
+    return not reach.is_a(value, FunctionType, staticmethod, classmethod, _CACHED)
+
+
+def function_names(value: object) -> Iterator[Name]:
+    """(module, qualified name) of the functions behind a value: wrapped, partial, bound ones."""
+    pending = list(reach.inner_functions(value))
+    if type(value) is _CACHED:
+        wrapped = vars(value).get("__wrapped__")
+        pending = [wrapped] if type(wrapped) is FunctionType else []
+    for _ in range(_LONGEST_CHAIN):
+        if not pending:
+            return
+        each = pending.pop()
+        yield str(each.__globals__.get("__name__")), each.__code__.co_qualname
+        inner = vars(each).get("__wrapped__")
+        pending += [inner] if type(inner) is FunctionType else []
+
+
+@dataclass(eq=False)
+class Trace:
+    """One statement's way. `functions` are reached ones, `direct` those which it calls itself;
+    `methods` are the names called so far, `used` and `loads` those which it calls and loads itself;
+    `kinds` are classes of which it had objects, `held` those of what it names, `given` those of
+    what it hands to code that is not followed; `made`: the classes it called.
+    """
+
+    world: World
+    functions: dict[Name, None] = field(default_factory=dict[Name, None])
+    direct: set[Name] = field(default_factory=set[Name])
+    reads: set[Name] = field(default_factory=set[Name])
+    methods: set[str] = field(default_factory=set[str])
+    used: set[str] = field(default_factory=set[str])
+    kinds: dict[Name, type] = field(default_factory=dict[Name, type])
+    made: dict[Name, type] = field(default_factory=dict[Name, type])
+    held: set[Name] = field(default_factory=set[Name])
+    loads: set[str] = field(default_factory=set[str])
+    given: set[Name] = field(default_factory=set[Name])
+
+    @classmethod
+    def of(cls, world: World, module: str, item: Item) -> Trace:
+        """Follow one statement."""
+        trace = cls(world)
+        if item.kind == "import" and (hook := world.lazily(item.source)) is not None:
+            trace.functions[hook] = None
+        ran = ran_by_statement(item.node)
+        trace.used, trace.loads = ran.methods, ran.loads
+        trace._take(ran, module, item.scope, called=ran.calls, line=item.line)
+        trace.direct = set(trace.functions)
+        trace.held = set(trace.kinds)
+        trace._hand_over(ran, module, item)
+        trace._close()
+        return trace
+
+    def _hand_over(self, ran: Ran, module: str, item: Item) -> None:
+        """Code that is not followed may call any special method of what it is given."""
+        for callee, names in ran.given.items():
+            value = self.world.look(module, item.scope, callee) if callee else MISSING
+            own = any(name in self.world.functions for name in function_names(value))
+            if callee in CALLED_BY or own or id(value) in self.world.names:
+                continue
+            for name in names:
+                bound = self.world.look(module, item.scope, name)
+                called = id(bound) in self.world.names and name in ran.calls
+                kinds = [cast("type", bound)] if called else self.world.kinds(bound)
+                bases = (id(base) for kind in kinds for base in mro(kind))
+                self.given.update(self.world.names[i] for i in bases if i in self.world.names)
+
+    def _take(
+        self, ran: Ran, module: str, outer: str, *, called: Iterable[str], line: int = 0
+    ) -> None:
+        """Add what one piece of code names, calls and uses."""
+        self.methods |= ran.methods
+        calls = set(called)
+        outline = self.world.versions[module].new
+        imports = outline.outline.imports if outline is not None else {}
+        for name in ran.reads | ran.calls:
+            scope = self._scope(module, outer, name.partition(".")[0], line)
+            lazy = self.world.lazily(origin(name, imports)) if "." in name else None
+            if lazy is not None:
+                self.functions[lazy] = None
+            value = self.world.look(module, scope, name)
+            if reach.is_a(value, type):
+                if name in ran.calls:
+                    self._make(cast("type", value))
+            elif value is not MISSING:
+                for kind in self.world.kinds(value):
+                    self._touch(kind)
+            if name in calls:
+                self._call(module, scope, name, value)
+
+    def _scope(self, module: str, scope: str, root: str, line: int) -> str:
+        """Until a class body has bound a name itself it reads the module's."""
+        outline = self.world.versions[module].new
+        binders = outline.outline.binders(scope, root) if outline is not None and scope else []
+        return "" if binders and all(item.line >= line for item in binders) else scope
+
+    def _call(self, module: str, scope: str, name: str, value: object) -> None:
+        outline = self.world.versions[module].new
+        assert outline is not None
+        named = [*function_names(value)]
+        named += meanings(outline.outline, scope, name, self.world.versions)
+        for each in named:
+            if each in self.world.functions:
+                self.functions[each] = None
+            owner = (each[0], each[1].rpartition(".")[0])
+            if owner in self.world.classes:  # a class method makes objects of its class
+                self._touch(self.world.classes[owner])
+
+    def _make(self, cls: type) -> None:
+        if (name := self.world.names.get(id(cls))) is not None:
+            self.made[name] = cls
+        self._touch(cls)
+
+    def _touch(self, cls: type) -> None:
+        for each in mro(cls):
+            if (name := self.world.names.get(id(each))) is not None:
+                self.kinds.setdefault(name, cls)
+
+    def _close(self) -> None:
+        """Until nothing is new: bodies of reached functions, then methods of touched classes."""
+        done: set[Name] = set()
+        known = (-1, -1)
+        while known != (len(self.functions), len(self.kinds)) or done < self.functions.keys():
+            known = (len(self.functions), len(self.kinds))
+            for name in [*self.functions.keys() - done]:
+                done.add(name)
+                self._body(name)
+            self._dispatch()
+
+    def _body(self, name: Name) -> None:
+        module = name[0]
+        for item in self.world.functions[name]:
+            ran = self.world.body(item)
+            outline = self.world.versions[module].new
+            assert outline is not None
+            for read in ran.reads:
+                self.reads.update(meanings(outline.outline, "", read, self.world.versions))
+            self._take(ran, module, "", called=ran.reads | ran.calls)
+            self.methods |= ran.loads
+
+    def _dispatch(self) -> None:
+        made = {id(cls) for cls in self.made.values()}
+        for cls in {id(c): c for c in self.kinds.values()}.values():
+            wanted = self.methods | _MAKING if id(cls) in made else self.methods
+            for each in mro(cls):
+                owner = self.world.names.get(id(each))
+                if owner is None:
+                    continue
+                space = reach.class_dict(each)
+                loaded = {name for name in self.loads & space.keys() if runs_on_load(space[name])}
+                for method in (wanted & space.keys()) | loaded:
+                    name = (owner[0], f"{owner[1]}.{method}")
+                    if name in self.world.functions:
+                        self.functions.setdefault(name)
