@@ -7,15 +7,17 @@ from __future__ import annotations
 import abc
 import ast
 import builtins
+import dataclasses
 import enum
 import functools
 import gc
 import sys
+import typing
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import codes, inventory, reach
-from zdpatch.patcher.consumers import collected, reads_metadata, watched_class
+from zdpatch.patcher.consumers import collected, plain_fields, reads_metadata, watched_class
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
     DEFAULTS,
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
     from zdpatch.patcher.outline import Item
     from zdpatch.patcher.safety import Decision
 
+# Class decorators which read nothing that an edit of a method or of an annotation changes.
+_QUIET: Final = (
+    dataclasses.dataclass, functools.total_ordering, typing.final, typing.runtime_checkable,
+    enum.unique,
+)  # fmt: skip
 _HAVE_GC = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
 
 
@@ -99,11 +106,14 @@ class Conditions:
         if why := watched_class(cls, values=value):
             return f"read when the class was made: {why}"
         annotated = isinstance(item.node, ast.AnnAssign)
-        if annotated and "__dataclass_fields__" in reach.class_dict(cls):
+        typed = edit.kind == "fields" and not comes_or_goes and plain_fields(edit)
+        if annotated and not typed and "__dataclass_fields__" in reach.class_dict(cls):
             return "a dataclass made fields of its annotated attributes"
-        if comes_or_goes and (why := collected(cls, item.name)):
+        concrete = edit.kind == "added" and item.kind == "function"
+        if comes_or_goes and (why := collected(cls, item.name, implemented=concrete)):
             return why
-        return self._decorated(edit)
+        why = self._decorated(edit)
+        return why or (self._given_away(edit, edit.scope) if edit.kind == "fields" else "")
 
     def _decorated(self, edit: Edit) -> str:
         each = self.versions[edit.module].base
@@ -117,16 +127,12 @@ class Conditions:
             ),
             None,
         )
-        quiet = {"dataclass", "dataclasses.dataclass", "total_ordering", "functools.total_ordering",
-                 "final", "typing.final", "t.final", "runtime_checkable",
-                 "typing.runtime_checkable",
-                 "unique", "enum.unique"}  # fmt: skip
         for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else []:
             name = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
             owner = _resolve(module, name.removesuffix(".register"))
             if name.endswith(".register") and type(owner) is abc.ABCMeta:
                 continue
-            if name not in quiet:
+            if not any(_resolve(module, name) is each for each in _QUIET):
                 return f"the class decorator {name} may have read it"
         return ""
 
@@ -226,17 +232,17 @@ class Conditions:
         return f"read when the class was made: {why}" if why else self._decorated(edit)
 
     def _handed_over(self, edit: Edit, item: Item) -> str:
-        if not edit.facets & {ANNOTATIONS}:
-            return ""
+        return self._given_away(edit, item.qualname) if ANNOTATIONS in edit.facets else ""
+
+    def _given_away(self, edit: Edit, name: str) -> str:
+        """The statement that handed a function or class to a call which may have read it."""
         each = self.versions[edit.module].base
         assert each is not None
         module = self.inventories[edit.module].module
         for other in each.outline.every():
             for callee, given in other.passed:
-                if given == item.qualname and reads_metadata([_call_of(callee)], resolver(module)):
-                    return (
-                        f"line {other.line} handed the function to {callee}, which may have read it"
-                    )
+                if given == name and reads_metadata([_call_of(callee)], resolver(module)):
+                    return f"line {other.line} handed {name} to {callee}, which may have read it"
         return ""
 
 

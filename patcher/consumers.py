@@ -14,10 +14,13 @@ import types
 import typing
 from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from zdpatch.patcher.evaluate import class_namespace
 from zdpatch.patcher.names import dotted
+
+if TYPE_CHECKING:
+    from zdpatch.patcher.edits import Edit
 
 Resolve = Callable[[str], object]  # a dotted name as the live module sees it, or None
 
@@ -125,19 +128,32 @@ def watched_class(cls: type, *, values: bool) -> str:
     return ""
 
 
-def collected(cls: type, name: str) -> str:
+def collected(cls: type, name: str, *, implemented: bool) -> str:
     """What was derived from the methods a class had when it was made, for a method that comes or
-    goes; "" when nothing was.
+    goes; "" when nothing was. `implemented`: it comes, and is concrete.
     """
     own = class_namespace(cls)
     if "__dataclass_fields__" in own and (name == "__post_init__" or name in _GENERATED):
         return f"a dataclass generates {name}, or code which calls it"
     if own.get("_is_protocol"):
         return "a protocol collected its members"
+    if implemented:
+        return ""  # then it is abstract no more (see `abcs`)
     abstract = {each for base in cls.__mro__ for each in getattr(base, "__abstractmethods__", ())}
     return (
         f"{name} is abstract in a base: what is abstract was collected" if name in abstract else ""
     )
+
+
+def plain_fields(edit: Edit) -> bool:
+    """Whether a dataclass makes the same field of a name by both sides: it looks at no annotation
+    but those which make no field, or an argument that is none.
+    """
+    nodes = [item.node for item in (*edit.old, *edit.new)]
+    if not all(isinstance(node, ast.AnnAssign) for node in nodes):
+        return False
+    said = " ".join(ast.unparse(cast("ast.AnnAssign", node).annotation) for node in nodes)
+    return not any(word in said for word in ("ClassVar", "InitVar", "KW_ONLY"))
 
 
 def registers(base: type) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher.edits import BODY, Edit, ModuleVersions, Version
+from zdpatch.patcher.edits import BODY, POSTPONED, Edit, ModuleVersions, Version
 from zdpatch.patcher.facets import function_facets
 from zdpatch.patcher.generics import params_of
 from zdpatch.patcher.nested import lambda_edits, nested_edits
@@ -38,6 +38,7 @@ class _Scopes:
         self.module = module
         self.base = base
         self.new = new
+        self.postponed = base.outline.lazy_annotations != new.outline.lazy_annotations
 
     def compare(
         self, scope: str, old_items: Iterable[Item], new_items: Iterable[Item]
@@ -52,8 +53,7 @@ class _Scopes:
         old, new = _runtime(old), _runtime(new)
         if not _binding(old) and not _binding(new):
             # a bare annotation binds nothing: the name may be bound by a branch all the same
-            if [item.shape for item in old] != [item.shape for item in new]:
-                yield Edit(self.module, qualname, "fields", tuple(old), tuple(new))
+            yield from self._annotations(qualname, old, new)
             return
         if not _binding(old) or not _binding(new):
             kind = "removed" if _binding(old) else "added"
@@ -91,8 +91,15 @@ class _Scopes:
                 yield from lambdas
                 return
             yield Edit(self.module, qualname, "value", tuple(old), tuple(new))
-        elif [item.shape for item in old] != [item.shape for item in new]:
-            yield Edit(self.module, qualname, "fields", tuple(old), tuple(new))
+        else:
+            yield from self._annotations(qualname, old, new)
+
+    def _annotations(self, qualname: str, old: list[Item], new: list[Item]) -> Iterator[Edit]:
+        items = tuple(old), tuple(new)
+        if [item.shape for item in old] != [item.shape for item in new]:
+            yield Edit(self.module, qualname, "fields", *items)
+        elif self.postponed and any(isinstance(item.node, ast.AnnAssign) for item in new):
+            yield Edit(self.module, qualname, "fields", *items, detail=POSTPONED)
 
     def _functions(self, qualname: str, old: list[Item], new: list[Item]) -> Iterator[Edit]:
         pairs, left_old, left_new = _pair(old, new)

@@ -20,6 +20,9 @@ BODY, DEFAULTS, SIGNATURE, KIND, DECORATORS, ANNOTATIONS, DOCSTRING, TYPE_PARAMS
     "body", "defaults", "signature", "kind", "decorators", "annotations", "docstring",
     "type parameters",
 )  # fmt: skip
+# The same annotations, kept as text on one side (`from __future__ import annotations`): they mean
+# the same to whoever read them. Also the `detail` of an edit of kind "fields".
+POSTPONED = "annotations as text"
 KIND_FLAGS = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR (inspect)
 
 

@@ -14,6 +14,7 @@ from zdpatch.patcher.edits import (
     DOCSTRING,
     KIND,
     KIND_FLAGS,
+    POSTPONED,
     SIGNATURE,
     TYPE_PARAMS,
     Edit,
@@ -42,8 +43,10 @@ def function_facets(
         facets.add(SIGNATURE)
     if default_shapes(before) != default_shapes(after):
         facets.add(DEFAULTS)
-    if _annotation_shape(old, before) != _annotation_shape(new, after):
+    if _annotation_shape(before) != _annotation_shape(after):
         facets.add(ANNOTATIONS)
+    elif old.lazy_annotations != new.lazy_annotations and annotations_of(after):
+        facets.add(POSTPONED)
     if dumps(params_of(before)) != dumps(params_of(after)):
         facets |= {TYPE_PARAMS, ANNOTATIONS}
     if ast.get_docstring(before, clean=False) != ast.get_docstring(after, clean=False):
@@ -63,9 +66,8 @@ def dumps(nodes: Iterable[ast.AST]) -> list[str]:
     return [ast.dump(node) for node in nodes]
 
 
-def _annotation_shape(item: Item, node: FunctionNode) -> tuple[bool, dict[str, str]]:
-    found = {name: ast.dump(each) for name, each in annotations_of(node).items()}
-    return bool(found) and item.lazy_annotations, found
+def _annotation_shape(node: FunctionNode) -> dict[str, str]:
+    return {name: ast.dump(each) for name, each in annotations_of(node).items()}
 
 
 def signature_shape(node: FunctionNode) -> tuple[object, ...]:

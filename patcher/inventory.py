@@ -20,7 +20,7 @@ from zdpatch.patcher.inflight import InFlight, current_frames, in_flight, refere
 from zdpatch.patcher.reach import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from types import CodeType
 
 __all__ = [
@@ -118,8 +118,27 @@ def _take(module: ModuleType, heap: _Heap | None, limits: Limits | None) -> Inve
         live = LiveFunction(function, function.__code__.co_qualname, where)
         inventory.functions.setdefault(live.qualname, []).append(live)
     for cls, _ in walk.classes:
-        inventory.classes.setdefault(reach.qualname(cls), []).append(cls)
+        group = inventory.classes.setdefault(reach.qualname(cls), [])
+        if not group or not _left_behind(cls, group[0]):
+            group.append(cls)
     return inventory
+
+
+def _left_behind(cls: type, kept: type) -> bool:
+    """Whether `kept` was made of the very body of `cls`, as decorators do that add `__slots__`:
+    nobody uses the first one, which may be alive until garbage is collected.
+    """
+    body = {id(value) for _, value in _body(kept)}
+    return any(id(value) in body for _, value in _body(cls))
+
+
+def _body(cls: type) -> Iterator[tuple[object, object]]:
+    """What only one class statement can have made: its methods, and the table of annotations."""
+    prefix = f"{reach.qualname(cls)}."
+    for key, value in reach.items(reach.class_dict(cls)):
+        own = (f.__code__.co_qualname.startswith(prefix) for f in reach.inner_functions(value))
+        if any(own) or (key == "__annotations__" and type(value) is dict):
+            yield key, value
 
 
 class _Heap:

@@ -7,7 +7,15 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
-from zdpatch.patcher.edits import ANNOTATIONS, DEFAULTS, DOCSTRING, SIGNATURE, TYPE_PARAMS, Edit
+from zdpatch.patcher.edits import (
+    ANNOTATIONS,
+    DEFAULTS,
+    DOCSTRING,
+    POSTPONED,
+    SIGNATURE,
+    TYPE_PARAMS,
+    Edit,
+)
 from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.swap import Step
 from zdpatch.patcher.values import same
@@ -49,7 +57,7 @@ class Metadata:
     def add(self, edit: Edit, live: Sequence[LiveFunction]) -> None:
         """Add the steps of one function's edit."""
         facets = edit.facets
-        if not facets & {DEFAULTS, SIGNATURE, ANNOTATIONS, DOCSTRING}:
+        if not facets & {DEFAULTS, SIGNATURE, ANNOTATIONS, POSTPONED, DOCSTRING}:
             return
         try:
             params = getattr(live[0].function, "__type_params__", ())
@@ -62,7 +70,7 @@ class Metadata:
                 self._defaults(edit, each.function, made)
             if DOCSTRING in facets:
                 self._copied(edit, each.function, "__doc__", made.__doc__)
-            if ANNOTATIONS in facets:
+            if facets & {ANNOTATIONS, POSTPONED}:
                 self._copied(edit, each.function, "__annotations__", made.__annotations__)
             if TYPE_PARAMS in facets:
                 params = getattr(made, "__type_params__", ())

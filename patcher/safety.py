@@ -19,6 +19,7 @@ from zdpatch.patcher.edits import (
     DEFAULTS,
     DOCSTRING,
     KIND,
+    POSTPONED,
     SIGNATURE,
     TYPE_PARAMS,
     Edit,
@@ -360,6 +361,8 @@ class _Judge:
     def fields(self) -> Decision:
         if not self.in_class:
             return self.say("A", "annotation only")
+        if self.edit.detail == POSTPONED:
+            return self.say("A", "the same annotation, as text or as an object")
         return self.say("A", "annotation of a class attribute", _REPLACE, "plain class")
 
     # ------------------------------------------------------------ statements

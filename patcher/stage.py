@@ -14,8 +14,8 @@ from importlib.util import module_from_spec
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from zdpatch.patcher import generics
-from zdpatch.patcher.edits import ANNOTATIONS, TYPE_PARAMS, Edit, ModuleVersions
+from zdpatch.patcher import generics, reach
+from zdpatch.patcher.edits import ANNOTATIONS, POSTPONED, TYPE_PARAMS, Edit, ModuleVersions
 from zdpatch.patcher.evaluate import Find, Place, Unevaluable, guard, live_import, run
 from zdpatch.patcher.facets import changed_defaults
 from zdpatch.patcher.generics import is_alias
@@ -179,10 +179,21 @@ class Stage:
         value = run(edit.new, self.place(edit), self.find).get(_last(edit), MISSING)
         if edit.scope and _last(edit) == "__class_getitem__" and type(value) is FunctionType:
             return classmethod(value)  # as `type.__new__` does
-        if edit.scope and isinstance(value, cached_property):
-            # `type.__setattr__` does not call it, as a class statement would
-            value.__set_name__(self.classes[edit.module, edit.scope], _last(edit))
+        if edit.scope:
+            self._tell_name(edit, value)
+        elif edit.new[-1].kind == "class":
+            _without_line(value)
         return value
+
+    def _tell_name(self, edit: Edit, value: object) -> None:
+        """Call `__set_name__`, as a class statement does and `type.__setattr__` does not."""
+        mro = cast("tuple[type, ...]", type.__dict__["__mro__"].__get__(type(value)))
+        owner = next((cls for cls in mro if "__set_name__" in reach.class_dict(cls)), None)
+        if owner is cached_property or owner is property:  # of a property from 3.13 on
+            tell = cast("Any", reach.class_dict(owner)["__set_name__"])
+            tell(value, self.classes[edit.module, edit.scope], _last(edit))
+        elif owner is not None:
+            raise Unevaluable(f"{reach.qualname(owner)}.__set_name__ would be called")
 
     def annotation(self, edit: Edit, name: str) -> object:
         """The new annotation of a name; MISSING when it has none any more."""
@@ -304,7 +315,7 @@ class Stage:
         node.decorator_list = []
         changed = changed_defaults(edit)
         _blank(node.args, changed)
-        if ANNOTATIONS not in edit.facets or not new:
+        if not edit.facets & {ANNOTATIONS, POSTPONED} or not new:
             _strip_annotations(node)
         twin = Item("function", item.scope, item.names, node)
         finder: Find = self.find if new else _nothing_new
@@ -355,6 +366,22 @@ def _knowing(params: Mapping[str, object], find: Find) -> Find:
         return params[name] if name in params else find(module, name)
 
     return finder
+
+
+def _without_line(value: object) -> None:
+    """Take `__firstlineno__` (3.13) from a class that was made in a live module, and from those
+    inside: `inspect` would look for the line in the file of the module, which has other lines.
+    """
+    if not reach.is_a(value, type):
+        return
+    cls = cast("type", value)
+    if "__firstlineno__" in reach.class_dict(cls):
+        type.__delattr__(cls, "__firstlineno__")
+        for _, inner in reach.items(reach.class_dict(cls)):
+            if reach.is_a(inner, type):
+                name = reach.qualname(cast("type", inner))
+                if name.startswith(f"{reach.qualname(cls)}."):
+                    _without_line(inner)
 
 
 def _nothing_new(module: str, name: str) -> object:

@@ -4,22 +4,22 @@ gets.
 
 from __future__ import annotations
 
-import ast
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, copies, inventory, overlay, reach
+from zdpatch.patcher.abstract import implemented
 from zdpatch.patcher.caches import changes_kinds, forget_kinds, stale_caches
 from zdpatch.patcher.calls import reachable
 from zdpatch.patcher.compiler import fitted
 from zdpatch.patcher.edits import BODY, DEFAULTS, Edit, ModuleVersions
 from zdpatch.patcher.errors import Verdict
+from zdpatch.patcher.fields import Fields, annotated
 from zdpatch.patcher.inventory import LiveFunction
 from zdpatch.patcher.metadata import Metadata
 from zdpatch.patcher.names import mangled
 from zdpatch.patcher.swap import MISSING, Step, distinct
-from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +49,7 @@ class Builder:
         self.refusals: list[Verdict] = []
         self.notices: list[str] = []
         self.metadata = Metadata(stage, inventories.values(), self._refuse)
+        self.fields = Fields(stage, self._refuse)
         self.functions = 0
         self.caches: list[Callable[[], object]] = []
         self.watched: dict[str, tuple[CodeType, ...]] = {}
@@ -71,8 +72,9 @@ class Builder:
             if not any(step.target is space and step.name == binding.name for step in self.steps):
                 self.steps.append(Step("item", space, binding.name, value.new, value.old, what))
         self._modules()
-        self.steps = distinct([*self.steps, *self.metadata.steps])
-        self.notices += self.metadata.notices
+        self._abstract(merged)
+        self.steps = distinct([*self.steps, *self.metadata.steps, *self.fields.steps])
+        self.notices += [*self.metadata.notices, *self.fields.notices]
         changed = reachable(self.versions, dict.fromkeys(self._changed(edits), ""), self.versions)
         self.caches = stale_caches(self.stage.classes.values(), changed)
         if changes_kinds(edits):
@@ -89,9 +91,8 @@ class Builder:
             self._function(edit)
         elif edit.kind in {"value", "added", "removed"}:
             self._name(edit)
-            self._annotation(edit)
-        elif edit.kind == "fields":
-            self._annotation(edit)
+        if edit.kind in {"value", "added", "removed", "fields"} and annotated(edit):
+            self.fields.add(edit, self.inventories[edit.module])
 
     def _refuse(self, edit: Edit, row: str, reason: str) -> None:
         verdict = Verdict(edit.path, edit.line, edit.kind, row, reason, "replace the worker")
@@ -223,23 +224,14 @@ class Builder:
                 what = f"{edit.module}:{edit.scope}.__hash__"
                 self.steps.append(Step("class", cls, "__hash__", value, present, what))
 
-    def _annotation(self, edit: Edit) -> None:
-        """The entry of an annotated name in the `__annotations__` of its module or class."""
-        items = (*edit.old, *edit.new)
-        table = self._namespace(edit).get("__annotations__")
-        if type(table) is not dict or not any(isinstance(i.node, ast.AnnAssign) for i in items):
-            return
-        known = cast("dict[str, object]", table)
-        name = mangled(edit.scope, edit.qualname.rpartition(".")[2])
-        try:
-            value = self.stage.annotation(edit, name)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the patch may raise anything
-            self._refuse(edit, "X", f"its annotation raises {type(error).__name__}: {error}")
-            return
-        present = known.get(name, MISSING)
-        if present is not value and not same(present, value):
-            what = f"{edit.path} (annotation)"
-            self.steps.append(Step("item", known, name, value, present, what))
+    def _abstract(self, edits: Iterable[Edit]) -> None:
+        """What is abstract in classes that gain a method."""
+        added: dict[Name, list[str]] = {}
+        for edit in edits:
+            if edit.kind == "added" and edit.scope:
+                added.setdefault((edit.module, edit.scope), []).append(edit.new[-1].name)
+        for scope, names in added.items():
+            self.steps += implemented(self.stage.classes[scope], names, ":".join(scope))
 
     # ------------------------------------------------------------ modules
 

@@ -1,0 +1,113 @@
+"""What a module or class says of its annotated names follows the new source: its `__annotations__`,
+and the fields that a dataclass made of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from types import FunctionType
+from typing import TYPE_CHECKING, Final, cast
+
+from zdpatch.patcher import reach
+from zdpatch.patcher.consumers import watched_class
+from zdpatch.patcher.edits import POSTPONED, Edit
+from zdpatch.patcher.names import mangled
+from zdpatch.patcher.swap import MISSING, Step
+from zdpatch.patcher.values import same
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from zdpatch.patcher.inventory import Inventory
+    from zdpatch.patcher.stage import Stage
+
+_TABLE: Final = "__annotations__"
+
+
+class Fields:
+    """Collects the steps for annotations of names. `refuse(edit, row, reason)` is called for what
+    turns out impossible.
+    """
+
+    def __init__(self, stage: Stage, refuse: Callable[[Edit, str, str], None]) -> None:
+        self.stage = stage
+        self.refuse = refuse
+        self.steps: list[Step] = []
+        self.notices: list[str] = []
+        self._made: dict[int, dict[str, object]] = {}
+
+    def add(self, edit: Edit, taken: Inventory) -> None:
+        """The entry of an annotated name in the table of its module or class."""
+        owner = self._owner(edit, taken)
+        if edit.detail == POSTPONED and owner is not None and (why := _remade(owner)):
+            notice = f"{edit.module}:{edit.scope}: {why}, which keeps what it took from annotations"
+            self.notices += [notice] if notice not in self.notices else []
+            return
+        name = mangled(edit.scope, edit.qualname.rpartition(".")[2])
+        try:
+            value = self.stage.annotation(edit, name)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the patch may raise anything
+            self.refuse(edit, "X", f"its annotation raises {type(error).__name__}: {error}")
+            return
+        space = taken.namespace if owner is None else dict(reach.class_dict(owner))
+        table = space.get(_TABLE)
+        if table is not None and type(table) is not dict:
+            return
+        known = cast("dict[str, object]", table or {})
+        present = known.get(name, MISSING)
+        if present is value or same(present, value):
+            return
+        if table is None:
+            self._table(edit, taken, owner)[name] = value
+            return
+        self.steps.append(Step("item", known, name, value, present, f"{edit.path} (annotation)"))
+        if owner is not None and MISSING not in (present, value):
+            self.steps += _of_dataclass(owner, edit.path, name, present, value)
+
+    def _owner(self, edit: Edit, taken: Inventory) -> type | None:
+        group = taken.classes.get(edit.scope, []) if edit.scope else []
+        return group[0] if group else None
+
+    def _table(self, edit: Edit, taken: Inventory, owner: type | None) -> dict[str, object]:
+        """The table of a module or class that had none."""
+        target: object = taken.namespace if owner is None else owner
+        if id(target) not in self._made:
+            self._made[id(target)] = {}
+            made, what = self._made[id(target)], f"{edit.module}:{edit.scope}.{_TABLE}"
+            step = Step("item" if owner is None else "class", target, _TABLE, made, MISSING, what)
+            self.steps.append(step)
+        return self._made[id(target)]
+
+
+def annotated(edit: Edit) -> bool:
+    """Whether the edit is of a name that either side annotates."""
+    return any(isinstance(item.node, ast.AnnAssign) for item in (*edit.old, *edit.new))
+
+
+def _remade(cls: type) -> str:
+    """What turned the annotations of a class body into something else; "" when they are as they
+    stood there.
+    """
+    why = watched_class(cls, values=True)
+    return "" if why.endswith(".__init_subclass__") or why.startswith("an Enum") else why
+
+
+def _of_dataclass(
+    cls: type, path: str, name: str, present: object, value: object
+) -> Iterator[Step]:
+    """The field a dataclass made, and the generated `__init__` of it and of what inherits it."""
+    fields = reach.class_dict(cls).get("__dataclass_fields__")
+    made = fields.get(name) if type(fields) is dict else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    if type(made) is not dataclasses.Field:  # pyright: ignore[reportUnknownArgumentType]
+        return
+    if made.type is present:  # pyright: ignore[reportUnknownMemberType]
+        yield Step("member", made, "type", value, present, f"{path} (field)")
+    pending = [cls]
+    while pending:
+        each = pending.pop()
+        pending += reach.subclasses(each)
+        init = reach.class_dict(each).get("__init__")
+        if type(init) is FunctionType and init.__annotations__.get(name, MISSING) is present:
+            what = f"{path} (annotation of __init__)"
+            yield Step("item", init.__annotations__, name, value, present, what)
