@@ -76,7 +76,7 @@ def take_seq(home: Path, app: str, given: int | None) -> int:
         if seq > last:
             state[app] = seq
             text = json.dumps({"version": 1, "seq": state}, indent=2, sort_keys=True)
-            write_atomically(path, text.encode() + b"\n")
+            write_atomically(path, text.encode() + b"\n", 0o600)
     return seq
 
 

@@ -53,11 +53,13 @@ def read_bundle(path: Path) -> BundleFile:
     )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing. Raises ZDP-001."""
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a whole file or nothing; `mode` at most, whatever the umask allows. Raises ZDP-001."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(partial, flags, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -78,4 +80,4 @@ def keep_copy(home: Path, bundle: BundleFile) -> None:
     with contextlib.suppress(ZdpatchError, OSError):
         if not path.exists():
             private_directory(path.parent)
-            write_atomically(path, bundle.raw)
+            write_atomically(path, bundle.raw, 0o600)

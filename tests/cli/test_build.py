@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -260,3 +261,19 @@ def test_application_that_no_agent_can_have(cli: Cli, trees: Path, app: str) -> 
     """A name no process could have makes no bundle."""
     ran = cli("build", "--from", trees / "old", "--to", trees / "new", "--app", app, "--json")
     assert (ran.code, ran.error["code"]) == (2, "ZDP-001")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_nobody_else_can_write_what_build_writes(
+    build: Build, trees: Path, tmp_path: Path, umask: int
+) -> None:
+    """The bundle is 0644 at most, the state of the builder 0600."""
+    before = os.umask(umask)
+    try:
+        build()
+        take_seq(tmp_path / "own", "shop", None)
+    finally:
+        os.umask(before)
+    assert (trees / "fix.zdp").stat().st_mode & 0o777 == 0o644 & ~umask
+    for name in ("builder.json", "builder.lock"):
+        assert (tmp_path / "own" / name).stat().st_mode & 0o777 == 0o600
