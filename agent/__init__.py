@@ -43,7 +43,7 @@ def start(
     if os.environ.get("ZDPATCH", "").strip().lower() in ("off", "0", "false", "no"):
         return Handle(None, "ZDPATCH=off")
     try:
-        # everything the agent will ever need is imported now: a deploy may replace the files later
+        # what only a patch needs is kept now and loaded later: see agent/later.py
         from zdpatch.agent.config import configure
         from zdpatch.agent.launch import launch
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import sys
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from zdpatch.agent import later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,3 +76,43 @@ class Engine(Protocol):
     def standing(self, patch: Patch) -> str:
         """ "base", "absorbed" or "superseded": what the modules of `patch` are here."""
         ...
+
+
+class LoadedLater:
+    """The engine of this interpreter, loaded when it has something to do. Raises ZDP-216 then."""
+
+    def plan(self, patch: Patch, *, drain_s: float = 1.0) -> Planned:
+        """As `Engine.plan`."""
+        return _load().plan(patch, drain_s=drain_s)
+
+    def apply(self, plan: Any) -> Flipped:  # noqa: ANN401 - what `plan` returned
+        """As `Engine.apply`."""
+        return _load().apply(plan)
+
+    def revert(self, patch_id: str) -> Undone:
+        """As `Engine.revert`."""
+        return _load().revert(patch_id)
+
+    def active(self) -> tuple[str, ...]:
+        """As `Engine.active`; loads nothing."""
+        loaded = _loaded()
+        return () if loaded is None else loaded.active()
+
+    def outstanding(self, patch_id: str) -> Mapping[str, int]:
+        """As `Engine.outstanding`; loads nothing."""
+        loaded = _loaded()
+        return {} if loaded is None else loaded.outstanding(patch_id)
+
+    def standing(self, patch: Patch) -> str:
+        """As `Engine.standing`."""
+        return _load().standing(patch)
+
+
+def _load() -> Engine:
+    return cast("Engine", later.need(later.ENGINE).engine())
+
+
+def _loaded() -> Engine | None:
+    """The engine, if anybody has loaded it: people who test their patches do so by themselves."""
+    make = getattr(sys.modules.get(later.ENGINE), "engine", None)
+    return None if make is None else cast("Engine", make())

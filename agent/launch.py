@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from zdpatch.agent import later
 from zdpatch.agent.clock import SystemClock
+from zdpatch.agent.engine import LoadedLater
 from zdpatch.agent.handle import Handle
 from zdpatch.agent.here import LOG
 from zdpatch.agent.runtime import Runtime
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _current: Runtime | None = None
 _hooked = False
+_engine: Final = LoadedLater()
 
 
 def launch(
@@ -33,7 +36,8 @@ def launch(
     if _current is not None and _current.running:
         LOG.warning("the agent was started before, as %s", _current.config.app)
         return Handle(_current)
-    runtime = Runtime(config, engine or _engine(), clock or SystemClock(), gate or _no_gate)
+    later.keep()
+    runtime = Runtime(config, engine or _engine, clock or SystemClock(), gate or _no_gate)
     if _current is not None:
         runtime.continue_from(_current)
     runtime.boot()
@@ -46,12 +50,6 @@ def launch(
 def active() -> tuple[str, ...]:
     """Ids of the patches that run in this process, in the order they came."""
     return () if _current is None else _current.here.active()
-
-
-def _engine() -> Engine:
-    from zdpatch.agent import local  # noqa: PLC0415 - tests bring their own engine
-
-    return local.engine()
 
 
 def _no_gate(step: str) -> None:

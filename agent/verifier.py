@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from zdpatch.agent import later
 from zdpatch.agent.trustfile import load_trust
 from zdpatch.patcher import trust
 from zdpatch.patcher.errors import ZdpatchError
@@ -47,6 +48,7 @@ class Verifier:
         active: Collection[str],
     ) -> VerifiedBundle:
         """Decide about a bundle that asks to come in. Raises ZdpatchError ZDP-101 to ZDP-116."""
+        later.need(later.SIGNATURES)
         return trust.verify(
             raw,
             load_trust(self._path),
@@ -59,6 +61,7 @@ class Verifier:
 
     def reverify(self, raw: bytes, *, accepted_at: float, now: float) -> VerifiedBundle:
         """Decide about a bundle that came in at `accepted_at`. Raises as `verify`."""
+        later.need(later.SIGNATURES)
         return trust.reverify(
             raw,
             load_trust(self._path),

@@ -1,7 +1,8 @@
 """CPU and memory of importing and starting the agent, over the bare interpreter. Prints JSON lines.
 
 The agent's thread is started explicitly late (one second after `start`): the child waits until it
-answers, so that the thread and its libraries are paid for as well.
+answers, so that the thread and its libraries are paid for as well. Bytecode is on disk, as after
+an installation: without it each start would also compile (25 to 40 ms).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ agent.start(app="bench")
 from pathlib import Path
 import os
 home = Path(os.environ["ZDPATCH_HOME"])
+time.sleep(1)
 until = time.monotonic() + 20
 while not list(home.glob("agents/*/agent.json")) and time.monotonic() < until:
     time.sleep(0.05)
@@ -38,10 +40,11 @@ assert list(home.glob("agents/*/agent.json")), "the agent did not come up"
 """
 
 
-def run(program: str) -> dict[str, float]:
-    """What one fresh interpreter used for `program`."""
+def run(program: str, bytecode: str) -> dict[str, float]:
+    """What one fresh interpreter used for `program`, with its bytecode below `bytecode`."""
     with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "ZDPATCH_HOME": home}
+        environment = {**os.environ, "ZDPATCH_HOME": home, "PYTHONPYCACHEPREFIX": bytecode}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(
             [sys.executable, "-c", program],
             env=environment,
@@ -56,9 +59,11 @@ def run(program: str) -> dict[str, float]:
 def main() -> None:
     """Alternate bare and started interpreters; print the difference of the medians."""
     bare, started = list[dict[str, float]](), list[dict[str, float]]()
-    for _ in range(ROUNDS):
-        bare.append(run(BARE))
-        started.append(run(MEASURE + STARTED + "report()\n"))
+    with tempfile.TemporaryDirectory() as bytecode:
+        run(MEASURE + STARTED + "report()\n", bytecode)
+        for _ in range(ROUNDS):
+            bare.append(run(BARE, bytecode))
+            started.append(run(MEASURE + STARTED + "report()\n", bytecode))
     middle = {
         key: (statistics.median(b[key] for b in bare), statistics.median(s[key] for s in started))
         for key in ("cpu", "rss", "pss")

@@ -121,6 +121,7 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-213": "not possible in this state",
     "ZDP-214": "an audit hook makes the flip interruptible",
     "ZDP-215": "nothing of this patch is here",
+    "ZDP-216": "part of the agent cannot be loaded",
     # degraded
     "ZDP-301": "journal cannot be read or written",
     "ZDP-302": "patch was superseded by another release",

@@ -11,9 +11,6 @@ import hashlib
 import re
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 SIGNATURE_BYTES: Final = 64
 _PUBLIC: Final = re.compile(r"[0-9a-f]{64}")
 _PRIME: Final = 2**255 - 19
@@ -54,6 +51,12 @@ def check_public(public: str) -> None:
 
 def verify_signature(public: str, message: bytes, signature: bytes) -> bool:
     """Whether the holder of `public` signed exactly `message`; False for any bad signature."""
+    # loaded by the first signature: most processes never see one
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        Ed25519PublicKey,
+    )
+
     if len(signature) != SIGNATURE_BYTES:
         return False
     try:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 SPEC: dict[str, Any] = json.loads(sys.argv[1])
 sys.path.insert(0, SPEC["tree"])
 
+from zdpatch.agent import later  # noqa: E402
 from zdpatch.agent.config import configure  # noqa: E402
 from zdpatch.agent.launch import launch  # noqa: E402
 
 if TYPE_CHECKING:
     from zdpatch.agent.handle import Handle
 
-importlib.import_module("zdpatch.agent.local")  # loaded before the user may change
 cart: Any = importlib.import_module("shop.cart")  # the tree is known only now
 
 
@@ -71,6 +71,8 @@ def main() -> None:
     """Serve lines until there are no more."""
     if uid := SPEC.get("uid"):
         # the interpreter's own files may be out of reach from here on
+        later.need(later.ENGINE)
+        later.need(later.SIGNATURES)
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
