@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.agent.identity import life
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
+from zdpatch.agent.told import file_of, forget, was_told
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from zdpatch.agent.config import Settings
     from zdpatch.agent.identity import Identity
     from zdpatch.agent.ledger import Ledger, Process, Wanted
@@ -21,16 +24,22 @@ if TYPE_CHECKING:
 _CARRIED: Final = frozenset({*WANTED_IN, "reverted", "quarantined"})
 
 
-def enter(ledger: Ledger, me: Identity, settings: Settings) -> list[str]:
-    """Enter this process; plain sentences about what that brought to light."""
+def enter(ledger: Ledger, me: Identity, settings: Settings, app_dir: Path) -> list[str]:
+    """Enter this process; plain sentences about what that brought to light.
+
+    `app_dir` holds what the processes were told.
+    """
     notices: list[str] = []
     alone, crashed = True, set[str]()
     for process in ledger.processes():
         if _lives(process, ledger.now, me, settings):
             alone = alone and process.release != me.release
             continue
-        if process.release == me.release:
+        file = file_of(app_dir, process.key)
+        if process.release == me.release and not was_told(file):
             crashed |= _on_trial(ledger, process, me)
+        if process.key != me.key:
+            forget(file)
         ledger.drop_process(process.key)
     for digest in sorted(crashed):
         notices += _count(ledger, digest, settings)

@@ -16,7 +16,11 @@ class Handle:
         self._reason: Final = reason
 
     def status(self) -> dict[str, Any]:
-        """`state` ("ready", "held", "busy" or "off"), `reason`, `active` ids; who it is, if on."""
+        """`state`, `reason`, `active` ids; who it is and `warnings`, if there is an agent.
+
+        The state is "starting" until the socket opens, then "ready" or "held"; "retrying" while
+        socket or journal cannot be used; "off" when there is no agent and none will come.
+        """
         if self._runtime is None:
             return {"state": "off", "reason": self._reason, "active": []}
         return self._runtime.status()

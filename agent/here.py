@@ -90,6 +90,11 @@ class Here:
         if sentence not in self.notices:
             self.notices.append(sentence)
 
+    def take_back(self, sentence: str) -> None:
+        """It is so no longer."""
+        if sentence in self.notices:
+            self.notices.remove(sentence)
+
 
 def become(mine: Mine, state: State, since: float, reason: str = "") -> State:
     """Move `mine` in memory; what it was before."""

@@ -104,7 +104,7 @@ class Home:
     def open_door(self, identity: Identity) -> Door:
         """Make this agent's own directory, with a socket path that is short enough."""
         listing = self.root / "agents" / identity.agent
-        listing.mkdir(mode=_PRIVATE)
+        listing.mkdir(mode=_PRIVATE, exist_ok=True)  # there after an attempt that failed
         place = listing
         if len(os.fsencode(place / "s")) > self._path_bytes:
             place = self._short_place()

@@ -114,10 +114,11 @@ class Journal:
         self._settings: Final = settings
         self._gate: Final = gate
         self._db: sqlite3.Connection | None = None
+        self._seen: int | None = None  # of other processes' commits, on this connection
 
     def close(self) -> None:
         """Drop the connection; the next use opens a new one. Always done before a fork."""
-        db, self._db = self._db, None
+        db, self._db, self._seen = self._db, None, None
         if db is not None:
             db.close()
 
@@ -148,6 +149,13 @@ class Journal:
                 yield Ledger(db, self.identity, self._clock.wall())
             finally:
                 db.execute("ROLLBACK")
+
+    def changed(self) -> bool:
+        """Whether another process may have written since this was asked last. Reads no table."""
+        with _explained(self.path):
+            (version,) = self._open().execute("PRAGMA data_version").fetchone()
+        seen, self._seen = self._seen, int(version)
+        return self._seen != seen
 
     def keep_blob(self, raw: bytes) -> str:
         """Store bytes under their sha256, durably; the name is the hex digest."""

@@ -26,26 +26,29 @@ _ELSEWHERE: Final = frozenset({"ZDP-107", "ZDP-108"})  # another release or anot
 def enter(here: Here) -> None:
     """Enter the journal with what this process has from its parent. Raises ZDP-301."""
     with here.journal.write("enter") as ledger:
-        notices = census.enter(ledger, here.identity, here.settings)
+        notices = census.enter(ledger, here.identity, here.settings, here.journal.path.parent)
         for mine in here.mine.values():
             here.write(ledger, mine, mine.state, SYSTEM)
     for notice in notices:
         here.say(notice)
 
 
-def agree(here: Here) -> None:
-    """What came over a fork may have been decided about since: take out what is not wanted."""
+def agree(here: Here) -> bool:
+    """Take out what runs here and is not wanted any more; False when something had to stay."""
     with here.journal.read() as ledger:
         wanted = {patch.digest: patch for patch in ledger.wanted()}
+    agreed = True
     for mine in [mine for mine in here.mine.values() if here.runs(mine.patch.digest)]:
         now = wanted.get(mine.patch.digest)
         if now is None or now.state in WANTED_IN:
             continue
-        reason = f"{now.state} for the application while this process started"
         try:
-            transaction.take_out(here, mine, by=SYSTEM, verb="revert", reason=reason)
+            if transaction.follow(here, mine, f"{now.state} for the application"):
+                here.say(f"{mine.patch.id} was taken out: it is {now.state} for the application")
         except ZdpatchError as error:
             here.say(f"{mine.patch.id} is {now.state} and stays in this process: {error.cause}")
+            agreed = False
+    return agreed
 
 
 def bring_up(here: Here, limit_s: float | None) -> bool:

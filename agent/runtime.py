@@ -7,20 +7,23 @@ of its parent's.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from zdpatch.agent import replay, transaction
+from zdpatch.agent import transaction
+from zdpatch.agent.duties import Backoff, Duties
 from zdpatch.agent.here import LOG, Here
 from zdpatch.agent.home import Home
 from zdpatch.agent.identity import find_release, identify
 from zdpatch.agent.journal import Journal
 from zdpatch.agent.native import Alarm, Lock, spawn
+from zdpatch.agent.told import Told, file_of
 from zdpatch.agent.transport import Transport
 from zdpatch.agent.verbs import Counter
 from zdpatch.agent.verifier import Verifier
-from zdpatch.patcher.errors import OperatorError, ZdpatchError
+from zdpatch.patcher.errors import OperatorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
 
 _BUSY_AFTER_S: Final = 1.0  # a request waits so long for a transaction of another thread
 _STOP_S: Final = 2.0
+_PASSING: Final = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
+Phase = Literal["starting", "retrying", "open", "off"]
 
 _abandoned: Final[list[object]] = []
 """What a child inherited and must neither use nor let the collector close."""
@@ -48,7 +56,7 @@ class Runtime:
         self._home: Final = Home(config)
         self._release: Final = config.release or find_release(config.app)
         self._gate: Final = gate
-        self._home.prepare()
+        self._prepare()
         identity = self._identify()
         self.here: Final = Here(
             identity=identity,
@@ -60,9 +68,9 @@ class Runtime:
             gate=gate,
             no_apply=config.no_apply,
         )
-        self._reason = "not started"
         self._retire = False
-        self._behind = False  # patches are wanted that were not brought up yet
+        self._phase: Phase
+        self._told = Told()
         self._begin()
 
     def continue_from(self, stopped: Runtime) -> None:
@@ -71,21 +79,20 @@ class Runtime:
             left = stopped.here.mine
             self.here.mine = {key: left[key] for key in left if stopped.here.runs(key)}
 
+    def _prepare(self) -> None:
+        """Raises OperatorError and OSError; a disk without room is the thread's to wait for."""
+        try:
+            self._home.prepare()
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+
     def boot(self) -> None:
         """Bring this process up to what is wanted, or say why not."""
-        here = self.here
-        with here.lock:
-            try:
-                self._enter()
-                replay.agree(here)
-                self._behind = not replay.bring_up(here, here.settings.replay_limit_s)
-            except ZdpatchError as error:
-                here.say(f"no patch was brought up: {error}")
-            here.journal.close()
-
-    def _enter(self) -> None:
-        replay.enter(self.here)
-        self._entered = True
+        with self.here.lock:
+            self._told.write_to(file_of(self._home.app_dir, self.here.identity.key))
+            self._duties.catch_up(self.here.settings.replay_limit_s)
+            self.here.journal.close()
 
     def launch(self, delay_s: float) -> None:
         """Start the thread; it opens the socket `delay_s` later."""
@@ -95,8 +102,8 @@ class Runtime:
         """The handle's answer; asks neither thread nor journal."""
         me = self.here.identity
         return {
-            "state": "off" if self._reason else "held" if self.here.no_apply else "ready",
-            "reason": self._reason,
+            "state": self._state(),
+            "reason": self._reason or self._duties.trouble,
             "active": list(self.here.active()),
             "agent": me.agent,
             "app": me.app,
@@ -104,6 +111,13 @@ class Runtime:
             "pid": os.getpid(),
             "warnings": list(self.here.notices),
         }
+
+    def _state(self) -> str:
+        if self._phase != "open":
+            return self._phase
+        if self._duties.trouble:
+            return "retrying"
+        return "held" if self.here.no_apply else "ready"
 
     @property
     def running(self) -> bool:
@@ -123,6 +137,8 @@ class Runtime:
             transport.wake()
         if not self._done.wait(_STOP_S):
             LOG.warning("the agent's thread did not end within %s s", _STOP_S)
+            return
+        self._told.close()
 
     # -- fork ---------------------------------------------------------------------------------
 
@@ -145,42 +161,46 @@ class Runtime:
             self._transport.abandon()
         self.here.lock = Lock()
         self.here.staged = {}
+        self._told = self._told.again()
         self._begin()
-        self._reason = "starting after a fork"
         if whole:
             spawn(lambda: self._run(self.here.settings.child_delay_s, inherited=True))
         else:
+            self._phase = "off"
             self._reason = "the process forked in the middle of a transaction"
             self._done.ring()
 
     def _begin(self) -> None:
-        self._entered = False  # this process has rows in the journal
+        self._duties = Duties(self.here)
         self._transport: Transport | None = None
+        self._door: Door | None = None
         self._halt = Alarm()
         self._done = Alarm()
+        self._phase = "starting"
+        self._reason = "the socket opens within a second or two"
 
     # -- the thread -----------------------------------------------------------------------------
 
     def _run(self, delay_s: float, *, inherited: bool) -> None:
-        door: Door | None = None
+        reason = "stopped"
         try:
             if self._halt.wait(delay_s):
                 return
             if inherited:
                 self._move_in()
-            self._home.sweep(self.here.identity.key)
-            door = self._home.open_door(self.here.identity)
-            self._open(door)
-            # found from here on; what was decided since `boot` went by without this process
-            self._behind = True
-            self._loop()
+            if self._open():
+                self._serve()
             if self._retire:
                 transaction.end_trials(self.here)
         except Exception as error:  # noqa: BLE001 - the thread has nobody to tell but the log
-            self._reason = f"{type(error).__name__}: {error}"
-            LOG.error("zdpatch is off in this process: %s", self._reason)
+            reason = f"{type(error).__name__}: {error}"
+            LOG.error("zdpatch is off in this process: %s", reason)
         finally:
-            self._close(door)
+            self._shut()
+            if self._duties.entered:
+                self._leave()
+            self._phase, self._reason = "off", reason
+            self._done.ring()
 
     def _move_in(self) -> None:
         """A child is a process of its own, with what its parent's memory held."""
@@ -192,25 +212,60 @@ class Runtime:
             )
             here.verifier = Verifier(self.config.trust, identity)
             _leave_with_multiprocessing(self.stop)
+            self._told.write_to(file_of(self._home.app_dir, identity.key))
+            self._duties.catch_up(None)
+
+    def _open(self) -> bool:
+        """Open the socket, however long that takes; False when the agent is stopped before."""
+        backoff = Backoff(self.here.settings)
+        while True:
             try:
-                self._enter()
-                replay.agree(here)
-                self._behind = True
-            except ZdpatchError as error:
-                here.say(f"no patch was brought up: {error}")
+                self._open_now()
+            except (OSError, OperatorError) as error:
+                self._shut()
+                self._say_closed(error)
+                if not self._wait(backoff.pause()):
+                    return False
+            else:
+                self._phase, self._reason = "open", ""
+                # found from here on; what was decided since `boot` went by without this process
+                self._duties.look_again()
+                return True
 
-    def _open(self, door: Door) -> None:
-        self._transport = Transport(door, self.here.settings, self.here.clock)
-        door.announce(self.here.identity)
-        self._reason = ""
+    def _open_now(self) -> None:
+        self._home.prepare()
+        self._home.sweep(self.here.identity.key)
+        self._door = self._home.open_door(self.here.identity)
+        self._transport = Transport(self._door, self.here.settings, self.here.clock)
+        self._door.announce(self.here.identity)
 
-    def _loop(self) -> None:
+    def _say_closed(self, error: Exception) -> None:
+        reason = f"nobody can reach the agent, it tries again: {type(error).__name__}: {error}"
+        if reason != self._reason:
+            LOG.error("%s", reason)
+        self._phase, self._reason = "retrying", reason
+
+    def _wait(self, pause_s: float) -> bool:
+        """What is due is done also while there is no socket; False when the agent is stopped."""
+        clock = self.here.clock
+        end = clock.steady() + pause_s
+        while (left := end - clock.steady()) > 0:
+            self._tend()
+            patience = self._duties.patience()
+            if self._halt.wait(left if patience is None else min(left, max(patience, 0.01))):
+                return False
+        return True
+
+    def _serve(self) -> None:
         transport, here = self._transport, self.here
         assert transport is not None
         counter = Counter(here)
+        patience: float | None = 0.0
         while not self._halt.wait(0):
+            messages = transport.wait(patience)
+            # before any answer: what is asked is answered as of now
             self._tend()
-            for message in transport.wait(self._patience()):
+            for message in messages:
                 if here.lock.acquire(_BUSY_AFTER_S):
                     try:
                         reply = counter.answer(message.peer, message.frames)
@@ -220,39 +275,25 @@ class Runtime:
                     reply = counter.busy(message.frames)
                 if reply is not None:
                     transport.reply(message, reply)
+            patience = self._duties.patience()
 
     def _tend(self) -> None:
         """What is due without being asked."""
-        with self.here.lock:
-            if self._behind:
-                self._behind = False
-                self._catch_up()
+        if self.here.lock.acquire(_BUSY_AFTER_S):
             try:
-                transaction.expire(self.here)
-            except Exception as error:  # noqa: BLE001 - the deadline was moved: it is tried again
-                self.here.say(f"a trial could not be ended: {error}")
+                self._duties.tend()
+                clock, settings = self.here.clock, self.here.settings
+                self._told.tend(clock.steady(), settings.told_s)
+            finally:
+                self.here.lock.release()
 
-    def _catch_up(self) -> None:
-        try:
-            replay.agree(self.here)
-            replay.bring_up(self.here, None)
-        except ZdpatchError as error:
-            self.here.say(f"what is wanted was not looked at again: {error}")
-
-    def _patience(self) -> float | None:
-        due = transaction.next_deadline(self.here)
-        return None if due is None else max(0.0, due - self.here.clock.steady())
-
-    def _close(self, door: Door | None) -> None:
+    def _shut(self) -> None:
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
+        door, self._door = self._door, None
         if door is not None:
             door.close()
-        if self._entered:
-            self._leave()
-        self._reason = self._reason or "stopped"
-        self._done.ring()
 
     def _leave(self) -> None:
         """An end that was announced is no crash."""

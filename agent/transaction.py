@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from zdpatch.agent import intake
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
+from zdpatch.agent.lifecycle import WANTED_IN
 from zdpatch.agent.protocol import ApplyResult, ConfirmResult, RevertResult
 from zdpatch.patcher.errors import OperatorError, ProcessError, Refused, ZdpatchError
 
@@ -204,13 +205,32 @@ def take_out(here: Here, mine: Mine, *, by: Actor, verb: str, reason: str) -> Un
         if before.state in ("applying", "trial", "confirmed") and (verb == "revert" or late):
             ledger.want(before, "reverted", until=None, reason=reason, by=by)
         ledger.note(by, verb, "begun", patch=before, detail=reason)
+    return _undo(here, mine, by=by, verb=verb, reason=reason, before=before)
+
+
+def follow(here: Here, mine: Mine, reason: str) -> bool:
+    """Take out what is not wanted any more; False when it is wanted again. Raises as `take_out`."""
+    with here.journal.write("revert.intent") as ledger:
+        now = ledger.find(mine.patch.digest)
+        if now is None or now.state in WANTED_IN:
+            return False
+        ledger.note(SYSTEM, "revert", "begun", patch=now, detail=reason)
+    _undo(here, mine, by=SYSTEM, verb="revert", reason=reason, before=None)
+    return True
+
+
+def _undo(  # noqa: PLR0913 - who, what, why, and the way back
+    here: Here, mine: Mine, *, by: Actor, verb: str, reason: str, before: Wanted | None
+) -> Undone:
+    """The flip between intent and outcome; one that fails leaves wanted what was `before`."""
     try:
         undone = here.engine.revert(mine.patch.id)
     except Exception as error:
         code = error.code if isinstance(error, ZdpatchError) else "ZDP-901"
         with here.journal.write(f"{verb}.outcome") as ledger:
-            ledger.restore(before)
-            ledger.note(by, verb, code, patch=before, detail=str(error))
+            if before is not None:
+                ledger.restore(before)
+            ledger.note(by, verb, code, patch=mine.patch, detail=str(error))
         raise
     here.gate(f"{verb}.flipped")
     had = become(mine, "reverted", here.clock.wall(), reason)

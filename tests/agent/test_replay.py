@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from zdpatch.agent import replay
+from zdpatch.agent import replay, told
+from zdpatch.agent.identity import ProcessKey
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.patcher.errors import ProcessError
 
@@ -225,3 +227,37 @@ def test_a_child_takes_out_what_is_not_wanted_any_more(desk: Desk) -> None:
         ledger.want(patch, "reverted", until=None, reason="", by=SYSTEM)
     replay.agree(desk.here)
     assert (desk.vat, desk.state(digest)) == (b"VAT = 1\n", "reverted")
+
+
+def test_told_to_end_is_no_crash(desk: Desk) -> None:
+    """A process that had SIGTERM or SIGINT, and ended, counts nothing; SIGHUP is no such word."""
+    digest = desk.push(desk.fix())
+    for signals, crashes in ((b"\x0f\0", 0), (b"\x02", 0), (b"\x01\0", 1)):
+        file = told.file_of(desk.home / "apps" / "shop", replace(desk.here.identity.key, ticks=1))
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(signals)
+        desk = desk.restart()
+        assert desk.wanted(digest) == "trial"
+        with desk.here.journal.read() as ledger:
+            found = ledger.find(digest)
+        assert found is not None
+        assert found.crashes == crashes
+        assert not file.exists()
+
+
+def test_what_is_taken_out_elsewhere_goes_out_here(desk: Desk) -> None:
+    """A process that missed a rollback follows it, unless the patch is wanted again by then."""
+    digest = desk.push(desk.fix(), confirm=True)
+    other = desk.another(key=ProcessKey(1, 1, desk.here.identity.key.boot))
+    assert other.state(digest) == "confirmed"
+    desk.revert(digest)
+    desk.gate.at["revert.intent.begin"] = lambda: desk.apply(digest, confirm=True)
+    assert replay.agree(other.here)
+    assert (other.state(digest), other.wanted(digest)) == ("confirmed", "confirmed")
+    desk.revert(digest)
+    assert replay.agree(other.here)
+    assert (other.state(digest), other.wanted(digest), other.vat) == (
+        "reverted",
+        "reverted",
+        b"VAT = 1\n",
+    )

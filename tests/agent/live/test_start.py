@@ -252,7 +252,9 @@ def test_patched_before_start_returns(site: Site) -> None:
     first.kill()
     child = site.start(now=False)
     assert child.tell("cart.vat()") == 2
-    assert child.tell("handle.status()")["reason"] == "not started"
+    assert child.tell("handle.status()")["state"] == "starting"
+    child.door()
+    site.eventually(lambda: child.tell("handle.status()")["state"] == "ready")
 
 
 def test_a_plain_script_answers_within_two_seconds(site: Site) -> None:
