@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from demo_app import acts
 from demo_app.checks import Failed
 from demo_app.command import Zdpatch
+from demo_app.family import family
 from demo_app.live import Shop
 from demo_app.load import Load
 from demo_app.screen import Screen
@@ -33,7 +34,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)
     screen = Screen()
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="zdpatch-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="zdpatch-demo-") as folder, family():
         work = Path(folder)
         log = work / "shop.log"
         try:

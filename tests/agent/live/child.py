@@ -5,6 +5,7 @@ A line is a Python expression (its value is printed as JSON) or a statement.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -38,7 +39,8 @@ def start() -> Handle:
     config = configure(
         "shop", {"zone": "a"}, SPEC["release"], SPEC["home"], now=SPEC["now"], environ=os.environ
     )
-    return launch(config, gate=gate)
+    settings = dataclasses.replace(config.settings, **SPEC["settings"])
+    return launch(dataclasses.replace(config, settings=settings), gate=gate)
 
 
 def tell() -> None:

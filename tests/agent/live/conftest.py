@@ -196,6 +196,7 @@ class Site:
         env: Mapping[str, str] | None = None,
         command: list[str] | None = None,
         uid: int = 0,
+        **settings: float,
     ) -> Child:
         """A process; it has read its first line when this returns (or died at a step)."""
         spec: dict[str, Any] = {
@@ -205,6 +206,7 @@ class Site:
             "now": now,
             "release": release,
             "uid": uid,
+            "settings": settings,
         }
         child = Child(self, command or [sys.executable, str(CHILD)], spec, env or {})
         self._children.append(child)
