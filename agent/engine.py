@@ -103,6 +103,10 @@ class LoadedLater:
         loaded = _loaded()
         return {} if loaded is None else loaded.outstanding(patch_id)
 
+    def running(self, name: str, offered: bytes | None = None) -> Running:
+        """As `Engine.running`."""
+        return _load().running(name, offered)
+
     def standing(self, patch: Patch) -> str:
         """As `Engine.standing`."""
         return _load().standing(patch)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 _PR_SET_CHILD_SUBREAPER = 36
 _END_S = 10.0
 
 
 @contextlib.contextmanager
-def family() -> Iterator[None]:
+def family() -> Generator[None]:
     """Whoever is begun inside, by this process or by its children, has ended afterwards."""
     # orphans become children of this process: in a container there may be no init that buries them
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
