@@ -28,6 +28,7 @@ from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.placement import ill_placed
 from zdpatch.patcher.safety import Decision, decide
 from zdpatch.patcher.situation import Situation
+from zdpatch.patcher.snapshots import stale_snapshots
 from zdpatch.patcher.spread import Name, learn, stale_reads
 from zdpatch.patcher.stage import Stage, Value
 from zdpatch.patcher.steps import Builder
@@ -321,6 +322,7 @@ class _Planner:
         stale = list(stale_calls(self._live(), changed, self._method))
         known = {edit.path for edit in [*stale, *self.edits] if edit.kind in {"stale", "value"}}
         more = [*stale_computed(self._live(), changed, world), *stale_metadata(self.edits, world)]
+        more += stale_snapshots(self.edits, world)
         stale += [edit for edit in more if edit.path not in known]
         against = [e for e in stale if e.module in own or proven(world, e, changed)]
         self._take(against)
