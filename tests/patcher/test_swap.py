@@ -338,3 +338,35 @@ def test_a_method_goes_through_the_slots_of_its_type(run_child: RunChild) -> Non
     """
     )
     run_child(script)
+
+
+def test_a_slot_of_an_object_goes_there_and_back(run_child: RunChild) -> None:
+    """The docstring of a property and an attribute in `__slots__` are set past anyone's setter, and
+    come back; an empty slot is not filled, and what is no slot is a mistake of ours.
+    """
+    script = (
+        START
+        + """
+    class Slim:
+        __slots__ = ("kind", "empty")
+        def __setattr__(self, name, value): raise AssertionError("called")
+    def get(self): "Old."
+    held, slim = property(get), Slim()
+    Slim.kind.__set__(slim, "old")
+    undo = swap.commit([
+        Step("member", held, "__doc__", "New.", held.__doc__, "doc"),
+        Step("member", slim, "kind", "new", slim.kind, "kind"),
+    ])
+    print(held.__doc__, slim.kind)
+    undo.revert()
+    print(held.__doc__ is get.__doc__, slim.kind)
+    print(refused(Refused, Step("member", slim, "empty", 1, MISSING, "empty")))
+    print(refused(BugError, Step("member", get, "kind", 1, MISSING, "kind")))
+    """
+    )
+    assert run_child(script).splitlines() == [
+        "New. new",
+        "True old",
+        "ZDP-202 empty: a step on a slot replaces its content",
+        "ZDP-901 kind: a function as member step",
+    ]
