@@ -32,7 +32,7 @@ class Settings:
     trial_retry_s: float = 30.0  # an undo that failed at the deadline is tried again after this
     retry_first_s: float = 1.0  # a socket or journal that does not open is tried again after this
     retry_most_s: float = 60.0  # and after twice as long each time, up to this
-    follow_s: float = 1.0  # a process with patches looks so often whether they are still wanted
+    follow_s: float = 2.0  # a process with patches looks so often whether they are still wanted
     told_s: float = 120.0  # a process that was told to end, and goes on, can crash again after this
     crash_limit: int = 2  # crashes in trial that quarantine a patch
     drain_s: float = 1.0  # how long a plan waits for old frames to return

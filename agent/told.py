@@ -56,6 +56,7 @@ class Told:
         self._is: tuple[int, int] = _identity(self._number)
         self._file: Path | None = None
         self._since: float | None = None
+        self._look_at = float("-inf")
         self._listens = self._listen()
 
     def _listen(self) -> bool:
@@ -86,7 +87,10 @@ class Told:
 
     def tend(self, now: float, goes_on_s: float) -> None:
         """A process that goes on so long (steady seconds) was told something else."""
-        if self._file is None or not was_told(self._file):
+        if self._file is None or now < self._look_at:
+            return
+        self._look_at = now + goes_on_s / 4
+        if not was_told(self._file):
             return
         if self._since is None:
             self._since = now

@@ -71,7 +71,7 @@ def _bring_in(here: Here, header: Apply, by: Actor) -> Mine:
     mine = Mine(patch, "applying", here.clock.wall(), until, reason=header.reason)
     with here.journal.write("apply.intent") as ledger:
         _intend(here, ledger, mine, by)
-    return flip(here, mine, plan, by=by, verb="apply")
+    return flip(here, mine, plan, by=by, verb="apply", confirm=header.confirm)
 
 
 def _refuse(here: Here, patch: Wanted, refusal: Refused, by: Actor) -> None:
@@ -98,10 +98,19 @@ def _intend(here: Here, ledger: Ledger, mine: Mine, by: Actor) -> None:
     ledger.note(by, "apply", "begun", patch=now, detail=mine.reason)
 
 
-def flip(
-    here: Here, mine: Mine, plan: Planned, *, by: Actor = SYSTEM, verb: str = "replay"
+def flip(  # noqa: PLR0913 - what, who, why
+    here: Here,
+    mine: Mine,
+    plan: Planned,
+    *,
+    by: Actor = SYSTEM,
+    verb: str = "replay",
+    confirm: bool = False,
 ) -> Mine:
-    """The point of no return, between intent and outcome. `verb` is "apply" or "replay"."""
+    """The point of no return, between intent and outcome. `verb` is "apply" or "replay".
+
+    With `confirm` the outcome ends the trial at once, unless the patch is not wanted any more.
+    """
     try:
         done = here.engine.apply(plan)
     except Exception as error:
@@ -111,7 +120,7 @@ def flip(
     mine.flip_us, mine.functions, mine.notices = done.flip_us, done.functions, done.notices
     try:
         with here.journal.write(f"{verb}.outcome") as ledger:
-            _arrive(here, ledger, mine, by, verb)
+            _arrive(here, ledger, mine, by, verb, confirm=confirm)
     except OperatorError as error:
         raise _put_back(here, mine, error) from error
     here.mine[mine.patch.digest] = mine
@@ -119,16 +128,22 @@ def flip(
     return mine
 
 
-def _arrive(here: Here, ledger: Ledger, mine: Mine, by: Actor, verb: str) -> None:
+def _arrive(  # noqa: PLR0913 - what, who, why
+    here: Here, ledger: Ledger, mine: Mine, by: Actor, verb: str, *, confirm: bool
+) -> None:
     now = ledger.find(mine.patch.digest)
     assert now is not None
-    until = mine.until
+    until = None if confirm and now.state in WANTED_IN else mine.until
     had = become(mine, "confirmed" if until is None else "trial", ledger.now, mine.reason)
     mine.until, mine.deadline = until, here.deadline_in(until)
-    if now.state == "applying":
+    if confirm and until is None:
+        ledger.want(now, "confirmed", until=None, reason=mine.reason, by=by)
+    elif now.state == "applying":
         ledger.want(now, "trial", until=until, reason=mine.reason, by=by)
     here.write(ledger, mine, had, by)
     ledger.note(by, verb, "ok", patch=now, detail=f"{mine.functions} functions")
+    if confirm and until is None:
+        ledger.note(by, "confirm", "ok", patch=now)
 
 
 def _give_up(here: Here, mine: Mine, by: Actor, verb: str, error: Exception) -> None:

@@ -56,7 +56,13 @@ class Place:
             [sys.executable, "-c", SERVICE],
             cwd=path / "old",
             stdin=subprocess.PIPE,
-            env={**self.environment, "PYTHONPATH": str(path / "old")},
+            env={
+                **self.environment,
+                # the same zdpatch in the service as here, also when that is not the installed one
+                "PYTHONPATH": os.pathsep.join(
+                    [str(path / "old"), os.environ.get("PYTHONPATH", "")]
+                ),
+            },
         )
         until = time.monotonic() + 20
         while not list((path / "h").glob("agents/*/agent.json")):
