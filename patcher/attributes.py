@@ -1,136 +1,191 @@
-"""Objects made by the old initialiser lack what only the new one sets; reading it would fail.
+"""Objects made by old code lack what only new code stores on them; to read it would fail.
 
-Decided from the text: attributes stored by the new initialiser and the methods it calls on itself,
-which nothing of the base class body stored and the new one does not bind on the class, and which
-the new source of the patch reads somewhere outside of these methods.
+Decided from the text of the whole patch: an attribute which a function stores only now, and which
+the new source loads somewhere without having stored it before in the same function, and without
+being ready for its absence. Which objects may lack it is known where the function is a method, or
+where it makes the object; the process is then asked (see `fitness`). Where the text does not say
+what object it is, an attribute that nothing in the base provides is refused.
 """
 
 from __future__ import annotations
 
-import ast
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from zdpatch.patcher.accesses import accesses
 from zdpatch.patcher.edits import Edit, ModuleVersions
-from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.holders import UNKNOWN, Function, Holder, Side, bound_on
+from zdpatch.patcher.outline import Item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.accesses import Access
 
 _INITIALISERS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 
 
-def unfit(versions: Mapping[str, ModuleVersions], edits: Iterable[Edit]) -> list[Edit]:
-    """An edit of kind "unfit" for each class whose live instances would lack an attribute."""
-    found: list[Edit] = []
-    touched = {(edit.module, edit.scope): edit for edit in edits if _is_method(edit)}
-    for (module, scope), edit in touched.items():
-        each = versions[module]
-        assert each.new is not None
-        items = each.new.outline.scopes.get(scope, ())
-        makers = _makers(items)
-        missing = sorted(_fresh(each, scope, makers) & _loaded(versions, makers))
-        if missing:
-            reason = (
-                f"only the new initialiser sets {', '.join(missing)}, which is read elsewhere; "
-                "objects made before lack it"
-            )
-            own = (makers[0],) if makers else edit.new
-            found.append(Edit(module, scope, "unfit", edit.old, own, detail=reason))
-    return found
+@dataclass(frozen=True, eq=False)
+class Unfit(Edit):
+    """Live objects that `holder` names may lack the attributes `lacking`."""
+
+    holder: Holder = UNKNOWN
+    lacking: frozenset[str] = field(default_factory=frozenset[str])
 
 
-def _is_method(edit: Edit) -> bool:
-    items = edit.new or edit.old
-    return (
-        bool(items) and bool(edit.scope) and edit.kind in {"function", "added", "removed", "value"}
+def unfit(versions: Mapping[str, ModuleVersions]) -> list[Unfit]:
+    """An edit for each function that stores what objects made before would lack."""
+    changed = {name: each for name, each in versions.items() if each.change.base != each.change.new}
+    old = {name: each.base.outline for name, each in changed.items() if each.base is not None}
+    new = {name: each.new.outline for name, each in changed.items() if each.new is not None}
+    return list(_Comparison(Side(old), Side(new)).unfit()) if old and new else []
+
+
+class _Comparison:
+    def __init__(self, old: Side, new: Side) -> None:
+        self.old = _Stores(old)
+        self.new = _Stores(new)
+
+    def unfit(self) -> Iterator[Unfit]:
+        changed = [each for each in self.new.side.functions if not self._unchanged(each)]
+        names = {each.name(a.name) for each in changed for a in each.accesses.stores}
+        self.loads = self.new.loads(names)
+        self.fresh = self._fresh()
+        for function in changed:
+            found: dict[Holder, list[Access]] = {}
+            for access in function.accesses.stores:
+                name = function.name(access.name)
+                if name in self.loads and not (name.startswith("__") and name.endswith("__")):
+                    holder = self.new.side.holder(function, access.root)
+                    if self._missing(function, access, holder):
+                        found.setdefault(holder, []).append(access)
+            for holder, group in found.items():
+                yield _edit(function, holder, group, self._before(function))
+
+    def _missing(self, function: Function, access: Access, holder: Holder) -> bool:
+        """Whether an object that the text has in mind may be without what `access` stores."""
+        name, cls = function.name(access.name), (holder.module, holder.path)
+        if holder.kind == "unknown":
+            new = name in self.fresh and not self._stored_before(function, name)
+            known = self.old.provides(name) or self.new.provides(name) or name in self.new.bound
+            return new and not known
+        if name in self.old.settled(cls):
+            return False
+        if function in self.new.makers.get(cls, ()):
+            return name in self.new.settled(cls) or name not in self.old.made(cls)
+        if holder.kind == "object" or function.own == access.root:
+            return name in self.fresh and not self.old.stores(holder, name)
+        return not self._stored_before(function, name)
+
+    def _before(self, function: Function) -> list[Function]:
+        return self.old.side.by_path.get(function.where, [])
+
+    def _unchanged(self, function: Function) -> bool:
+        return any(each.text == function.text for each in self._before(function))
+
+    def _stored_before(self, function: Function, name: str) -> bool:
+        """Whether the base's version of the function stores the attribute on anything."""
+        before = self._before(function)
+        return any(each.name(a.name) == name for each in before for a in each.accesses.stores)
+
+    def _fresh(self) -> frozenset[str]:
+        """Attributes which a function loads that did not before."""
+        found: set[str] = set()
+        for name, places in self.loads.items():
+            for where in places:
+                before = self.old.side.by_path.get(where, [])
+                used = (each.name(a.name) for each in before for a in each.accesses.used)
+                if name not in used:
+                    found.add(name)
+        return frozenset(found)
+
+
+class _Stores:
+    """What the functions of one side store on which objects, and load from them."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+
+    def loads(self, names: set[str]) -> dict[str, set[tuple[str, str]]]:
+        """Unsafe loads of `names`, by path of the function: from no module and nothing made on
+        the spot.
+        """
+        found: dict[str, set[tuple[str, str]]] = {}
+        for each in self.side.mentioning(names):
+            for access in each.accesses.loads:
+                name = each.name(access.name)
+                if (
+                    name in names
+                    and not self.side.of_module(each.outline, access.root)
+                    and not self.side.holder(each, access.root).made
+                ):
+                    found.setdefault(name, set()).add(each.where)
+        for outline in self.side.outlines.values() if names else ():
+            for access in accesses(outline.tree).loads:
+                if access.name in names and not self.side.of_module(outline, access.root):
+                    found.setdefault(access.name, set()).add((outline.name, ""))
+        return found
+
+    def stores(self, holder: Holder, name: str) -> bool:
+        """Whether anybody stores the attribute on the object, or on objects of the class."""
+        for each in self.side.mentioning([name]):
+            for access in each.accesses.stores:
+                if each.name(access.name) == name:
+                    other = self.side.holder(each, access.root)
+                    if (other.module, other.path) == (holder.module, holder.path):
+                        return True
+        return False
+
+    @cached_property
+    def makers(self) -> dict[tuple[str, str], list[Function]]:
+        """The initialisers of each class, and the methods they call on the object."""
+        found: dict[tuple[str, str], list[Function]] = {}
+        for each in self.side.functions:
+            if each.own and each.node.name in _INITIALISERS:
+                pending, known = [each], found.setdefault((each.outline.name, each.cls), [])
+                while pending:
+                    if (one := pending.pop(0)) not in known:
+                        known.append(one)
+                        called = {a.name for a in one.accesses.used if a.root == one.own}
+                        pending += [one.methods[name] for name in sorted(called & set(one.methods))]
+        return found
+
+    def made(self, cls: tuple[str, str]) -> set[str]:
+        """What the initialisers of a class store, on some way."""
+        group = self.makers.get(cls, ())
+        return {each.name(access.name) for each in group for access in each.accesses.stores}
+
+    def settled(self, cls: tuple[str, str]) -> set[str]:
+        """What they store on every way."""
+        found: set[str] = set()
+        for each in self.makers.get(cls, ()):
+            if each.node.name in _INITIALISERS and each.node.name != "__new__":
+                found |= each.settled
+        return found
+
+    def provides(self, name: str) -> bool:
+        """Whether all objects of some class have the attribute: it is taken to be of that class."""
+        return any(name in self.settled(cls) for cls in self.makers)
+
+    @cached_property
+    def bound(self) -> frozenset[str]:
+        """Names that some class binds: they serve the objects which lack their own."""
+        return frozenset(n for node in self.side.classes.values() for n in bound_on(node))
+
+
+def _edit(function: Function, holder: Holder, group: list[Access], before: list[Function]) -> Unfit:
+    names = sorted({function.name(access.name) for access in group})
+    text = f"only the new {function.qualname} sets {', '.join(names)}, which is read elsewhere"
+    whose = "the text does not tell on which objects" if holder.kind == "unknown" else ""
+    scope, _, last = function.qualname.rpartition(".")
+    return Unfit(
+        function.outline.name,
+        function.qualname,
+        "unfit",
+        tuple(Item("function", scope, (last,), each.node) for each in before),
+        (Item("function", scope, (last,), function.node),),
+        detail=f"{text}; {whose or 'objects made before lack it'}",
+        holder=holder,
+        lacking=frozenset(names),
     )
-
-
-def _makers(items: Iterable[Item]) -> list[Item]:
-    """The initialisers of a class body, and the methods they call on the object."""
-    methods = {item.name: item for item in items if item.kind == "function"}
-    pending = [methods[name] for name in _INITIALISERS if name in methods]
-    found: list[Item] = []
-    while pending:
-        item = pending.pop(0)
-        if item not in found:
-            found.append(item)
-            pending += [methods[name] for name in _own_calls(item) if name in methods]
-    return found
-
-
-def _own_calls(item: Item) -> Iterator[str]:
-    for part in ast.walk(item.node):
-        if isinstance(part, ast.Call) and _is_own(part.func, item):
-            assert isinstance(part.func, ast.Attribute)
-            yield part.func.attr
-
-
-def _is_own(node: ast.expr, item: Item) -> bool:
-    return (
-        isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id in _receivers(item)
-    )
-
-
-def _receivers(item: Item) -> set[str]:
-    """What a method calls its object: its first parameter; in `__new__`, by custom."""
-    assert isinstance(item.node, FunctionNode)
-    arguments = [*item.node.args.posonlyargs, *item.node.args.args]
-    if item.name == "__new__":
-        return {"self", "obj", "instance", "inst", "o", "s"}
-    return {arguments[0].arg} if arguments else set()
-
-
-def _fresh(each: ModuleVersions, scope: str, makers: Iterable[Item]) -> set[str]:
-    assert each.base is not None
-    assert each.new is not None
-    old = each.base.outline.scopes.get(scope, ())
-    known = {name for item in old if item.kind == "function" for name in _stored(item)}
-    # a binding on the class serves the instances which lack their own
-    new = each.new.outline.scopes.get(scope, ())
-    known |= {name for item in new if item.kind != "field" for name in item.names}
-    return {name for item in makers for name in _stored(item)} - known
-
-
-def _stored(item: Item) -> Iterator[str]:
-    """Attributes that a method stores on its object, also through `setattr`."""
-    for part in ast.walk(item.node):
-        if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store):
-            if _is_own(part, item):
-                yield part.attr
-        elif isinstance(part, ast.Call) and _called(part) in {"setattr", "__setattr__"}:
-            yield from _named(part)
-
-
-def _called(node: ast.Call) -> str:
-    if isinstance(node.func, ast.Attribute):
-        return node.func.attr
-    return node.func.id if isinstance(node.func, ast.Name) else ""
-
-
-def _named(node: ast.Call) -> Iterator[str]:
-    """The attribute a `setattr(o, "name", ...)` or `getattr(o, "name")` names."""
-    for argument in node.args[:2]:
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-            yield argument.value
-
-
-def _loaded(versions: Mapping[str, ModuleVersions], makers: Iterable[Item]) -> set[str]:
-    """Attributes that the new source loads from anything, outside of `makers`."""
-    inside = {id(part) for item in makers for part in ast.walk(item.node)}
-    found: set[str] = set()
-    for each in versions.values():
-        if each.new is None:
-            continue
-        for part in ast.walk(each.new.outline.tree):
-            if id(part) in inside:
-                continue
-            if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Load):
-                found.add(part.attr)
-            elif isinstance(part, ast.Call) and _called(part) == "getattr" and len(part.args) == 2:
-                found.update(_named(part))
-    return found

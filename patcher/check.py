@@ -26,7 +26,7 @@ def check(patch: Patch) -> list[Verdict]:
     """
     versions = {change.name: read(change, patch.id) for change in patch.changes}
     edits = [edit for each in versions.values() for edit in diff(each)]
-    edits += unfit(versions, edits)
+    edits += unfit(versions)
     changed: dict[Name, str] = {}
     fresh = edits
     while fresh:

@@ -173,12 +173,19 @@ def digest(code: CodeType) -> bytes:
     return found[1]
 
 
+def body_digest(code: CodeType) -> bytes:
+    """As `digest`, of a class body without the list of what its methods set on `self`."""
+    hashed = blake2b(digest_size=_DIGEST_SIZE)
+    _feed(hashed, code, static=False)
+    return hashed.digest()
+
+
 def same(a: CodeType, b: CodeType) -> bool:
     """Whether `a` and `b`, and all code nested in them, do the same, wherever their lines are."""
     return a is b or digest(a) == digest(b)
 
 
-def _feed(hashed: blake2b, code: CodeType) -> None:
+def _feed(hashed: blake2b, code: CodeType, *, static: bool = True) -> None:
     def put(tag: bytes, data: bytes) -> None:
         hashed.update(tag + len(data).to_bytes(8, "big"))
         hashed.update(data)
@@ -194,7 +201,7 @@ def _feed(hashed: blake2b, code: CodeType) -> None:
     put_names(b"f", code.co_freevars)
     put_names(b"c", code.co_cellvars)
     if is_class_body(code) and "__firstlineno__" in code.co_names:
-        put(b"r", _resolved(code))
+        put(b"r", _resolved(code, static=static))
         return
     put_names(b"n", code.co_names)
     put(b"o", code.co_code)
@@ -230,7 +237,7 @@ def _framed(tag: bytes, data: bytes) -> bytes:
     return tag + len(data).to_bytes(8, "big") + data
 
 
-def _resolved(code: CodeType) -> bytes:
+def _resolved(code: CodeType, *, static: bool) -> bytes:
     """A class body of 3.13 with its constants written out, its line number and hash order removed.
 
     From 3.13 a class body stores its own line in `__firstlineno__` and the attributes set on
@@ -245,7 +252,8 @@ def _resolved(code: CodeType) -> bytes:
         stored = after.argval if after is not None and after.opname == "STORE_NAME" else None
         parts.append(_framed(b"I", instruction.opname.encode()))
         if instruction.opcode in dis.hasconst:
-            parts.append(_class_constant(instruction.argval, stored))
+            known = static or stored != "__static_attributes__"
+            parts.append(_class_constant(instruction.argval, stored) if known else b"")
         elif flow.is_jump(instruction):
             parts.append(_constant(bisect_left(offsets, instruction.argval)))
         elif instruction.opcode in dis.hasname or instruction.opcode in dis.hasfree:

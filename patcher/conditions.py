@@ -17,7 +17,14 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import codes, inventory, reach
-from zdpatch.patcher.consumers import collected, plain_fields, reads_metadata, watched_class
+from zdpatch.patcher.attributes import Unfit
+from zdpatch.patcher.consumers import (
+    collected,
+    field_of_derived,
+    plain_fields,
+    reads_metadata,
+    watched_class,
+)
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
     DEFAULTS,
@@ -26,7 +33,9 @@ from zdpatch.patcher.edits import (
     Edit,
     ModuleVersions,
 )
+from zdpatch.patcher.fitness import misfit
 from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.yields import suspended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -81,6 +90,8 @@ class Conditions:
             "no instances": self._no_instances,
             "no closures": self._no_closures,
             "no subclasses": self._no_subclasses,
+            "objects fit": self._objects_fit,
+            "none suspended": self._none_suspended,
         }
         for need in decision.needs:
             if why := checks[need](decision.edit):
@@ -109,6 +120,8 @@ class Conditions:
         typed = edit.kind == "fields" and not comes_or_goes and plain_fields(edit)
         if annotated and not typed and "__dataclass_fields__" in reach.class_dict(cls):
             return "a dataclass made fields of its annotated attributes"
+        if why := field_of_derived(cls, item.name):
+            return why
         concrete = edit.kind == "added" and item.kind == "function"
         if comes_or_goes and (why := collected(cls, item.name, implemented=concrete)):
             return why
@@ -146,7 +159,7 @@ class Conditions:
         return "classes of this metaclass exist already" if issubclass(cls, type) else ""
 
     def _no_instances(self, edit: Edit) -> str:
-        of_class = edit.kind == "unfit" or (edit.kind == "removed" and edit.old[-1].kind == "class")
+        of_class = edit.kind == "removed" and edit.old[-1].kind == "class"
         scope = edit.qualname if of_class else edit.scope
         cls = self._class(edit, scope)
         if isinstance(cls, str):
@@ -164,6 +177,11 @@ class Conditions:
         derived: list[type] = type.__subclasses__(cls)
         names = [reach.qualname(each) for each in derived]
         return f"live subclasses: {', '.join(sorted(names))}" if names else ""
+
+    def _objects_fit(self, edit: Edit) -> str:
+        assert isinstance(edit, Unfit)
+        self.heap_scan = self.heap_scan or edit.holder.kind == "instances"
+        return misfit(edit, self.versions, self.inventories)
 
     def removed_in_use(self, name: str, removed: list[str]) -> Iterator[tuple[str, str]]:
         """(path, why) for whoever outside of a removed module holds it, or what it defines, or is
@@ -213,6 +231,15 @@ class Conditions:
         live = [f for f in taken.functions.get(edit.qualname, []) if codes.digest(f.code) == wanted]
         return f"{len(live)} live closures run it ({live[0].where})" if live else ""
 
+    def _none_suspended(self, edit: Edit) -> str:
+        old, _ = edit.codes
+        assert old is not None
+        self.heap_scan = True
+        if reach.frozen():
+            return "suspended generators cannot be counted here"
+        count = suspended(old, self.inventories[edit.module].namespace)
+        return f"{count} suspended generators of it would be driven in the new way" if count else ""
+
     def _unconsumed(self, edit: Edit) -> str:
         item = edit.new[-1]
         node = item.node
@@ -228,8 +255,15 @@ class Conditions:
         cls = self._class(edit, item.scope)
         if isinstance(cls, str):
             return cls
-        why = watched_class(cls, values=False)
-        return f"read when the class was made: {why}" if why else self._decorated(edit)
+        if why := watched_class(cls, values=False):
+            return f"read when the class was made: {why}"
+        own = reach.class_dict(cls)
+        described = isinstance(own.get("__doc__"), str) and str(own["__doc__"]).startswith(
+            f"{cls.__name__}("
+        )
+        if described and "__dataclass_fields__" in own and item.name in {"__init__", "__new__"}:
+            return "a dataclass wrote the signature into its docstring"
+        return self._decorated(edit)
 
     def _handed_over(self, edit: Edit, item: Item) -> str:
         return self._given_away(edit, item.qualname) if ANNOTATIONS in edit.facets else ""

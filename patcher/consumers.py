@@ -156,6 +156,24 @@ def plain_fields(edit: Edit) -> bool:
     return not any(word in said for word in ("ClassVar", "InitVar", "KW_ONLY"))
 
 
+def field_of_derived(cls: type, name: str) -> str:
+    """A derived dataclass that took the default of a field from an attribute it inherits; "" when
+    there is none (CPython's `dataclasses._get_field`).
+    """
+    pending: list[type] = list(type.__subclasses__(cls))
+    while pending:
+        derived = pending.pop()
+        own = class_namespace(derived)
+        if name in own:
+            continue
+        fields = own.get("__dataclass_fields__")
+        annotated = own.get("__annotations__")
+        if isinstance(fields, dict) and isinstance(annotated, dict) and name in annotated:
+            return f"the dataclass {derived.__qualname__} took the default of a field from it"
+        pending += type.__subclasses__(derived)
+    return ""
+
+
 def registers(base: type) -> str:
     """What of a base runs, and may keep, a class derived from it; "" when nothing does."""
     metas = _METACLASSES

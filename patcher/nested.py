@@ -12,6 +12,7 @@ from types import CodeType
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes
+from zdpatch.patcher.captures import Captures, captures, recaptured
 from zdpatch.patcher.edits import BODY, KIND, KIND_FLAGS, SIGNATURE, Edit, Version, first_line
 from zdpatch.patcher.facets import dumps
 from zdpatch.patcher.names import FunctionNode
@@ -27,6 +28,7 @@ def nested_edits(
 ) -> Iterator[Edit]:
     """Edits of the functions that `old` makes when it runs: closures of them may be alive."""
     shapes = _nested_shapes(old), _nested_shapes(new)
+    bound = captures(old), captures(new)
     before, after = _inner(old_code), _inner(new_code)
     for qualname, group in before.items():
         pairs, left = _pair_codes(group, after.get(qualname, []))
@@ -40,6 +42,8 @@ def nested_edits(
                 facets.add("free variables")
             if shape_was != shape_now or _arguments(was) != _arguments(now):
                 facets.add(SIGNATURE)
+            if _recaptured(bound, was, now):
+                facets.add("captured variables")
             if (was.co_flags ^ now.co_flags) & KIND_FLAGS:
                 facets.add(KIND)
             yield Edit(module, qualname, "nested", (old,), (new,), frozenset(facets), (was, now))
@@ -48,6 +52,14 @@ def nested_edits(
                 module, qualname, "nested", (old,), (new,), frozenset({"removed"}), (was, None)
             )
     yield from _nested_classes(module, old, new, old_code, new_code)
+
+
+def _recaptured(bound: tuple[Captures, Captures], was: CodeType, now: CodeType) -> list[str]:
+    before, after = (
+        table.get((code.co_qualname, code.co_firstlineno), {})
+        for table, code in zip(bound, (was, now), strict=True)
+    )
+    return recaptured(before, after, now.co_freevars)
 
 
 def _nested_classes(
@@ -63,12 +75,14 @@ def _nested_classes(
 
 
 def alone(code: CodeType) -> bytes:
-    """A digest without the functions it makes; its comprehensions are its own."""
+    """A digest without the functions it makes, and what these are known to set on their object; its
+    comprehensions are its own.
+    """
     constants = (
         None if isinstance(each, CodeType) and codes.is_function_code(each) else each
         for each in code.co_consts
     )
-    return codes.digest(code.replace(co_consts=tuple(constants)))
+    return codes.body_digest(code.replace(co_consts=tuple(constants)))
 
 
 def _inner(code: CodeType) -> dict[str, list[CodeType]]:

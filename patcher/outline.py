@@ -128,6 +128,11 @@ class Outline:
     imports: dict[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
+    def lines(self) -> list[bytes]:
+        """The lines of its source."""
+        return self.source.splitlines()
+
+    @cached_property
     def scopes(self) -> dict[str, tuple[Item, ...]]:
         """Items by scope: "" for the module, then every class by qualified name."""
         found: dict[str, tuple[Item, ...]] = {"": self.items}

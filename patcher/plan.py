@@ -133,7 +133,7 @@ class _Planner:
                 if side is not None:
                     learn(side.outline, self.inventories[name].namespace)
         fresh = [edit for each in self.situation.live_versions() for edit in diff(each)]
-        fresh += unfit(self.versions, fresh)
+        fresh += unfit(self.versions)
         while fresh:
             self._take(fresh)
             self._widen()
@@ -295,7 +295,8 @@ class _Planner:
         self.situation.check_drift(self.inventories)
         for each in [each for each in self.decisions if each.row == "A" and each.needs]:
             for why in conditions.unmet(each):
-                row = "M" if each.edit.kind == "unfit" else "R"
+                migrates = each.edit.kind == "unfit" or "none suspended" in each.needs
+                row = "M" if migrates else "R"
                 self.decisions.append(
                     Decision(
                         each.edit, row, f"{each.reason}; {why}", each.remedy or "replace the worker"

@@ -12,6 +12,8 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from zdpatch.patcher import codes
+from zdpatch.patcher.attributes import Unfit
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
     BODY,
@@ -31,6 +33,7 @@ from zdpatch.patcher.generics import is_alias, param_names
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.purity import is_pure, is_typing, makes_state, origin
 from zdpatch.patcher.signature import breaks
+from zdpatch.patcher.yields import protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
     from zdpatch.patcher.outline import Item
 
 Need = Literal[
-    "unconsumed", "plain class", "not made", "no instances", "no closures", "no subclasses"
+    "unconsumed", "plain class", "not made", "no instances", "no closures", "no subclasses",
+    "objects fit", "none suspended",
 ]  # fmt: skip
 _REPLACE: Final = "replace the worker: zdpatch cannot do this in place"
 _MIGRATE: Final = "needs a migration of live state; until then replace the worker"
@@ -46,6 +50,7 @@ IDENTITY: Final = frozenset(
     {"__hash__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"}
 )
 _CREATION: Final = frozenset({"__init_subclass__", "__prepare__", "__set_name__"})
+_GENERATORS: Final = frozenset({"generator", "async generator"})
 _MAKING: Final = frozenset({"__init__", "__new__", "__call__"})
 # Decorators whose result depends on nothing but the function, and which have no effect elsewhere.
 PURE_DECORATORS: Final = frozenset(
@@ -163,8 +168,23 @@ class _Judge:
             needs.append("not made")
         if self._reads_metadata():
             needs.append("unconsumed")
+        if self._driven_otherwise():
+            needs.append("none suspended")
         what = ", ".join(sorted(edit.facets))
         return self.say("A", f"{what}; the function keeps its identity", "", *needs)
+
+    def _driven_otherwise(self) -> bool:
+        """Whether new code would drive a generator in another way than suspended ones expect. One
+        that a context manager holds has given all it gives.
+        """
+        old, new = self.edit.codes
+        if old is None or new is None or codes.kind(old) not in _GENERATORS:
+            return False
+        nodes = _def(self.edit.new[0]).decorator_list if self.edit.kind == "function" else []
+        names = {(dotted(_callee(each)) or "").rpartition(".")[2] for each in nodes}
+        if names & {"contextmanager", "asynccontextmanager"}:
+            return False
+        return protocol(old) != protocol(new)
 
     def _reads_metadata(self) -> bool:
         """True when something may have read what changes here, so that only the process can
@@ -214,7 +234,9 @@ class _Judge:
     def nested(self) -> Decision:
         facets = self.edit.facets
         if facets == {BODY}:
-            return self.say("A", "body of an inner function with the same free variables")
+            needs: tuple[Need, ...] = ("none suspended",) if self._driven_otherwise() else ()
+            reason = "body of an inner function with the same free variables"
+            return self.say("A", reason, "", *needs)
         if facets == {"class"}:
             reason = "a class inside a function changed: classes of it that exist cannot follow"
             return self.say("A", reason, _REPLACE, "no closures")
@@ -391,8 +413,11 @@ class _Judge:
         return self.say("R", reason, _REPLACE)
 
     def unfit(self) -> Decision:
-        """Methods read an attribute that only the new `__init__` sets."""
-        return self.say("A", self.edit.detail, _MIGRATE, "no instances")
+        """Code reads an attribute that only new code sets, on objects that may be older."""
+        assert isinstance(self.edit, Unfit)
+        if self.edit.holder.kind == "unknown":
+            return self.say("M", self.edit.detail, _MIGRATE)
+        return self.say("A", self.edit.detail, _MIGRATE, "objects fit")
 
 
 def _def(item: Item) -> FunctionNode:
