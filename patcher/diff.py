@@ -10,10 +10,18 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher.edits import BODY, POSTPONED, Edit, ModuleVersions, Version
+from zdpatch.patcher.edits import (
+    BODY,
+    DEFAULTS,
+    POSTPONED,
+    SIGNATURE,
+    Edit,
+    ModuleVersions,
+    Version,
+)
 from zdpatch.patcher.facets import function_facets
 from zdpatch.patcher.generics import params_of
-from zdpatch.patcher.nested import lambda_edits, nested_edits
+from zdpatch.patcher.nested import default_lambda_edits, lambda_edits, nested_edits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -117,10 +125,15 @@ class _Scopes:
             return
         old_code, new_code = self.base.code_of(old), self.new.code_of(new)
         facets = function_facets(old, new, old_code, new_code)
+        if DEFAULTS in facets and SIGNATURE not in facets:
+            lambdas = default_lambda_edits(self.base, self.new, old, new)
+            facets -= {DEFAULTS} if lambdas is not None else set()
+            yield from lambdas or ()
         if facets:
             yield Edit(
                 self.module, qualname, "function", (old,), (new,), facets, (old_code, new_code)
             )
+        yield from self.compare(qualname, old.children, new.children)
         if old_code and new_code and BODY in facets:
             yield from nested_edits(self.module, old, new, old_code, new_code)
 

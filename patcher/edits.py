@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes
+from zdpatch.patcher.assigned import IN_FUNCTION
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.outline import DEFINITIONS, Item, Outline, outline
 from zdpatch.patcher.source import ModuleChange, file_name
@@ -64,6 +65,11 @@ class Edit:
     def scope(self) -> str:
         return (self.new or self.old)[-1].scope
 
+    @property
+    def of_function(self) -> bool:
+        """Whether it is about an attribute of a function, whose path is the scope."""
+        return (self.new or self.old)[-1].role == IN_FUNCTION
+
 
 @dataclass(frozen=True, eq=False)
 class Version:
@@ -76,6 +82,12 @@ class Version:
     def code(self) -> CodeType:
         """The module's code, compiled with this process's flags when first asked for."""
         return codes.compile_source(self.outline.source, self.filename)
+
+    def read_as(self, outline: Outline) -> Version:
+        """The same source under another outline."""
+        again = Version(outline, self.filename)
+        vars(again)["code"] = self.code  # as the cached property does
+        return again
 
     @cached_property
     def _functions(self) -> dict[tuple[str, int], CodeType]:

@@ -24,7 +24,7 @@ from typing import Final, cast
 from zdpatch.patcher import codes, generics
 from zdpatch.patcher.names import FunctionNode, dotted, mangled
 from zdpatch.patcher.outline import Item, Outline, absolute, bound_names
-from zdpatch.patcher.purity import is_pure_callable
+from zdpatch.patcher.purity import CALLERS, is_pure_callable
 from zdpatch.patcher.reach import is_a, namespace
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.values import (
@@ -253,6 +253,20 @@ class _Fill(ast.NodeTransformer):
         node.args = self.visit(node.args)
         return node
 
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        if dotted(node.func) in CALLERS:  # the bodies of lambdas run now
+            for given in [*node.args, *(word.value for word in node.keywords)]:
+                if isinstance(given, ast.Lambda):
+                    self._body(given)
+        return node
+
+    def _body(self, node: ast.Lambda) -> None:
+        outer = self.local
+        self.local = outer | {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
+        node.body = self.visit(node.body)
+        self.local = outer
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         return self._function(node)
 
@@ -321,11 +335,12 @@ def _kept(node: ast.stmt, local: set[str], lookup: Callable[[str], object]) -> s
 
 
 def _inner_targets(node: ast.AST) -> set[str]:
-    return {
+    targets = {
         part.id
         for part in ast.walk(node)
         if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
     }
+    return targets | {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
 
 
 def _chains(node: ast.AST) -> Iterable[ast.expr]:
@@ -333,8 +348,6 @@ def _chains(node: ast.AST) -> Iterable[ast.expr]:
     pending: list[ast.AST] = [node]
     while pending:
         part = pending.pop()
-        if isinstance(part, ast.Lambda):
-            continue
         if isinstance(part, ast.Call):
             yield part
         if isinstance(part, ast.Name | ast.Attribute) and dotted(part) is not None:

@@ -9,18 +9,24 @@ from __future__ import annotations
 import ast
 import copy
 from types import CodeType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import codes
 from zdpatch.patcher.captures import Captures, captures, recaptured
 from zdpatch.patcher.edits import BODY, KIND, KIND_FLAGS, SIGNATURE, Edit, Version, first_line
 from zdpatch.patcher.facets import dumps
-from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.names import FunctionNode, dotted
+from zdpatch.patcher.outline import Item
+from zdpatch.patcher.purity import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from zdpatch.patcher.outline import Item
+# These keep a function they are given, and do not call it.
+_KEEPERS: Final = frozenset(
+    {"property", "staticmethod", "classmethod", "functools.partial", "functools.cached_property",
+     "collections.defaultdict", "dataclasses.field"}
+)  # fmt: skip
 
 
 def nested_edits(
@@ -151,7 +157,8 @@ def lambda_edits(
     """The edits when only bodies of lambdas differ, which then are at unchanged positions; else
     None.
     """
-    if any(_runs_lambda(item.node) for item in (*old, *new)):
+    imports = current.outline.imports
+    if any(_runs_lambda(item.node, imports) for item in (*old, *new)):
         return None
     if [_without_lambdas(item.node) for item in old] != [
         _without_lambdas(item.node) for item in new
@@ -174,10 +181,10 @@ def lambda_edits(
     return found
 
 
-def _runs_lambda(node: ast.stmt) -> bool:
+def _runs_lambda(node: ast.stmt, imports: Mapping[str, str]) -> bool:
     """Whether a lambda of the statement may have been called by it already."""
     for part in ast.walk(node):
-        if isinstance(part, ast.Call):
+        if isinstance(part, ast.Call) and origin(dotted(part.func) or "", imports) not in _KEEPERS:
             given = [part.func, *part.args, *(word.value for word in part.keywords)]
             if any(isinstance(each, ast.Lambda) for each in given):
                 return True
@@ -214,8 +221,35 @@ def _lambda_nodes(node: ast.stmt) -> list[ast.Lambda]:
 
 
 def _lambda_code(version: Version, prefix: str, node: ast.Lambda) -> CodeType | None:
-    """The code of a lambda, by line; None when another one on its line could be meant."""
+    """The code of a lambda, by its place; None when another one could be meant."""
+    body = node.body
+    start, end = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
     group = [
-        c for c in version.flat.get(f"{prefix}<lambda>", []) if c.co_firstlineno == node.lineno
+        code
+        for code in version.flat.get(f"{prefix}<lambda>", [])
+        if code.co_firstlineno == node.lineno and _within(code, start, end)
     ]
     return group[0] if len(group) == 1 else None
+
+
+def _within(code: CodeType, start: tuple[int, int], end: tuple[int, int]) -> bool:
+    """Whether the instructions of `code` stand between two places (those without one aside)."""
+    places = [p for p in code.co_positions() if None not in p and (p[2], p[3]) != (0, 0)]
+    ends = [((p[0] or 0, p[2] or 0), (p[1] or 0, p[3] or 0)) for p in places]
+    return all(start <= first and last <= end for first, last in ends)
+
+
+def default_lambda_edits(
+    base: Version, current: Version, old: Item, new: Item
+) -> list[Edit] | None:
+    """The edits when nothing but bodies of lambdas differs in the defaults of a function."""
+    before, after = (_defaults_alone(item) for item in (old, new))
+    return lambda_edits(base, current, [before], [after])
+
+
+def _defaults_alone(item: Item) -> Item:
+    assert isinstance(item.node, FunctionNode)
+    args = item.node.args
+    values = [*args.defaults, *filter(None, args.kw_defaults)]
+    alone = ast.copy_location(ast.Expr(ast.Tuple(values, ast.Load())), item.node)
+    return Item("value", item.scope, item.names, alone)

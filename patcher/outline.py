@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import ge, gt, le, lt
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
+from zdpatch.patcher.assigned import with_assigned
+from zdpatch.patcher.branches import Branches, branch_key, decided, taken_blocks, without_blocks
 from zdpatch.patcher.generics import is_alias, params_of
 from zdpatch.patcher.names import FunctionNode, Uses, dotted, uses
 from zdpatch.patcher.purity import NAMED_TUPLE, is_pure, origin
@@ -137,7 +137,7 @@ class Outline:
         """Items by scope: "" for the module, then every class by qualified name."""
         found: dict[str, tuple[Item, ...]] = {"": self.items}
         for item in self.every():
-            if item.kind == "class":
+            if item.kind == "class" or (item.kind == "function" and item.children):
                 found[item.qualname] = item.children
         return found
 
@@ -178,9 +178,12 @@ class Outline:
         return [item for item in self.scopes.get(scope, ()) if name in item.names]
 
 
-def outline(name: str, source: bytes, *, package: bool) -> Outline:
-    """Parse one module. Raises SyntaxError or UnicodeDecodeError (as SyntaxError) for what does not
-    parse.
+def outline(
+    name: str, source: bytes, *, package: bool, branches: Branches | None = None
+) -> Outline:
+    """Parse one module. `branches` are those which this process is known to have taken.
+
+    Raises SyntaxError or UnicodeDecodeError (as SyntaxError) for what does not parse.
     """
     try:
         tree = ast.parse(importlib.util.decode_source(source))
@@ -193,13 +196,22 @@ def outline(name: str, source: bytes, *, package: bool) -> Outline:
         for node in tree.body
     )
     imports: dict[str, str] = {}
-    reader = _Reader(name, package=package, lazy=lazy, imports=imports)
-    items = tuple(reader.scope(tree.body, ""))
+    reader = _Reader(name, package=package, lazy=lazy, imports=imports, branches=branches or {})
+    items = tuple(with_assigned(list(reader.scope(tree.body, ""))))
     return Outline(name, package, source, tree, items, lazy, imports)
 
 
 class _Reader:
-    def __init__(self, module: str, *, package: bool, lazy: bool, imports: dict[str, str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        *,
+        package: bool,
+        lazy: bool,
+        imports: dict[str, str],
+        branches: Branches,
+    ) -> None:
+        self.branches = branches
         self.module = module
         self.package = package
         self.lazy = lazy
@@ -224,20 +236,29 @@ class _Reader:
                 yield Item("class", scope, (node.name,), node, children=children)
             case ast.Import() | ast.ImportFrom():
                 yield from self._imports(node, scope)
-            case ast.If() if (taken := _decided(node, self.imports)) is not None:
+            case ast.If() if (taken := decided(node, self.imports)) is not None:
                 for inner_node in taken:
                     yield from self._statement(inner_node, scope)
             case ast.AnnAssign(value=None, target=ast.Name(id=name)):
                 yield Item("field", scope, (name,), node, lazy_annotations=self.lazy)
             case ast.Pass() | ast.Expr(value=ast.Constant()):
                 return
+            case ast.Expr(value=ast.Call() as call) if (grown := _grows_all(call)) is not None:
+                yield from self._other(ast.copy_location(grown, node), scope)
             case _:
-                yield self._other(node, scope)
+                yield from self._other(node, scope)
 
-    def _other(self, node: ast.stmt, scope: str) -> Item:
+    def _other(self, node: ast.stmt, scope: str) -> Iterator[Item]:
         names = bound_names(node)
         if names and is_value(node, self.imports):
-            return Item("value", scope, names, node, lazy_annotations=self.lazy)
+            yield Item("value", scope, names, node, lazy_annotations=self.lazy)
+            return
+        if not scope and (taken := self.branches.get(branch_key(node))) is not None:
+            # what decided it stays an item of its own: it may read a name that changes
+            yield Item("effect", scope, (), without_blocks(node), lazy_annotations=self.lazy)
+            for statement in taken_blocks(node, taken):
+                yield from self._statement(statement, scope)
+            return
         children: list[Item] = []
         for inner in ast.iter_child_nodes(node):
             if isinstance(inner, ast.stmt):
@@ -245,7 +266,7 @@ class _Reader:
             elif isinstance(inner, ast.ExceptHandler | ast.match_case):
                 for part in inner.body:
                     children += self._nested(part, scope)
-        return Item(
+        yield Item(
             "effect", scope, names, node, children=tuple(children), lazy_annotations=self.lazy
         )
 
@@ -375,51 +396,24 @@ def is_value(node: ast.stmt, imports: dict[str, str]) -> bool:  # noqa: PLR0911 
             return is_alias(node)
 
 
+def _grows_all(call: ast.Call) -> ast.stmt | None:
+    """`__all__.append(x)` and `.extend(xs)` as the augmented assignments that they are."""
+    method = dotted(call.func)
+    if method not in {"__all__.append", "__all__.extend"} or len(call.args) != 1 or call.keywords:
+        return None
+    given = call.args[0]
+    added = ast.List([given], ast.Load()) if method == "__all__.append" else given
+    name = ast.Name("__all__", ast.Store())
+    grown = ast.AugAssign(name, ast.Add(), ast.copy_location(added, given))
+    return ast.fix_missing_locations(ast.copy_location(grown, call))
+
+
 def _plain_target(node: ast.expr) -> bool:
+    if isinstance(node, ast.Starred):
+        return _plain_target(node.value)
     if isinstance(node, ast.Tuple | ast.List):
         return all(_plain_target(element) for element in node.elts)
     return isinstance(node, ast.Name)
-
-
-def _decided(node: ast.If, imports: dict[str, str]) -> list[ast.stmt] | None:
-    """The branch of an `if` that the text and the running Python decide; None when only the process
-    knows.
-    """
-    value = _static(node.test, imports)
-    if value is None:
-        return None
-    return node.body if value else node.orelse
-
-
-def _static(test: ast.expr, imports: dict[str, str]) -> bool | None:
-    if dotted(test) is not None and cast("str", dotted(test)).rpartition(".")[2] == "TYPE_CHECKING":
-        return False
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        inner = _static(test.operand, imports)
-        return None if inner is None else not inner
-    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
-        return None
-    left, right = test.left, test.comparators[0]
-    if isinstance(left, ast.Name) and left.id == "__name__" and _is_text(right):
-        return {ast.Eq: False, ast.NotEq: True}.get(type(test.ops[0])) if _is_main(right) else None
-    name = dotted(left)
-    if name and origin(name, imports) == "sys.version_info" and isinstance(right, ast.Tuple):
-        return _version(test.ops[0], right)
-    return None
-
-
-def _is_main(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value == "__main__"
-
-
-def _version(operator: ast.cmpop, right: ast.Tuple) -> bool | None:
-    try:
-        bound = cast("tuple[object, ...]", ast.literal_eval(right))
-    except ValueError:
-        return None
-    running: Any = tuple(sys.version_info)
-    compare = {ast.GtE: ge, ast.Gt: gt, ast.Lt: lt, ast.LtE: le}.get(type(operator))
-    return None if compare is None else compare(running, bound)
 
 
 class _Bodies(ast.NodeTransformer):

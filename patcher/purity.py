@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.patcher.names import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 # Calls whose result depends only on the arguments, or on what does not change while a process runs,
 # and compares by value.
@@ -84,12 +84,14 @@ _OWN_METHODS: Final = frozenset(
      "expanduser", "relative_to", "hexdigest", "digest", "match", "fullmatch", "search", "pack",
      "_replace"}
 )  # fmt: skip
+# These call, at once, what they are given.
+CALLERS: Final = frozenset({"sorted", "map", "filter", "min", "max"})
 _PLAIN: Final = (
     ast.Constant, ast.Name, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare,
     ast.IfExp,
     ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Subscript,
     ast.Slice,
-    ast.Starred, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
+    ast.Starred, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr,
 )  # fmt: skip
 _MUTABLE: Final = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 
@@ -99,12 +101,30 @@ def is_pure(node: ast.expr, imports: Mapping[str, str], *, fresh: bool = False) 
 
     `imports` maps the names a module imports to their dotted origin ({"compile": "re.compile"}).
     """
-    for part in ast.walk(node):
+    for part in _evaluated(node):
         if not isinstance(part, ast.expr) or isinstance(part, _PLAIN):
             continue
+        if isinstance(part, ast.Lambda) and fresh:
+            continue  # a new function; it is not called here
         if not isinstance(part, ast.Call) or not _pure_call(part, imports, fresh=fresh):
             return False
     return True
+
+
+def _evaluated(node: ast.expr) -> Iterator[ast.AST]:
+    """What is evaluated with `node`: the body of a lambda when its receiver calls it, else not."""
+    pending: list[ast.AST] = [node]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, ast.Lambda):
+            yield part
+            pending += [*part.args.defaults, *filter(None, part.args.kw_defaults)]
+            continue
+        yield part
+        called = isinstance(part, ast.Call) and dotted(part.func) in CALLERS
+        for child in ast.iter_child_nodes(part):
+            given = child.value if isinstance(child, ast.keyword) else child
+            pending.append(given.body if called and isinstance(given, ast.Lambda) else child)
 
 
 def _pure_call(node: ast.Call, imports: Mapping[str, str], *, fresh: bool) -> bool:

@@ -119,7 +119,7 @@ class _Judge:
         self.edit = edit
         self.imports = imports
         self.passed = passed
-        self.in_class = bool(edit.new or edit.old) and bool(edit.scope)
+        self.in_class = bool(edit.new or edit.old) and bool(edit.scope) and not edit.of_function
 
     def say(self, row: str, reason: str, remedy: str = "", *needs: Need) -> Decision:
         return Decision(self.edit, row, reason, remedy, needs)
@@ -360,10 +360,8 @@ class _Judge:
         again = all(is_pure(value, self.imports) for value in values)
         state = not again or any(makes_state(value, self.imports) for value in values)
         if state and name not in {"__all__", "__match_args__"}:
-            reason = (
-                self._why("table")
-                + ": who holds the old object, or a copy, would not see the new one"
-            )
+            what = self._why("table" if again else "an expression that makes a new object")
+            reason = f"{what}: who holds the old object, or a copy, would not see the new one"
             return self.say("M", reason, _MIGRATE)
         return self.say(
             "A", self._why("constant"), "", *self._class_needs(), *self._identity_needs()

@@ -26,6 +26,7 @@ from zdpatch.patcher.outline import Item
 from zdpatch.patcher.source import ModuleChange, Patch, file_name
 from zdpatch.patcher.spread import Name, meanings
 from zdpatch.patcher.swap import MISSING
+from zdpatch.patcher.taken import with_branches
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Situation:
             names = ", ".join(change.name for change in patch.changes)
             raise Refused("ZDP-215", f"this process neither runs nor can import {names}")
         found.check_drift(found.inventories)
+        for name, taken in found.inventories.items():
+            found.versions[name] = with_branches(found.versions[name], taken.module)
         return found
 
     @property

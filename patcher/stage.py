@@ -15,6 +15,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from zdpatch.patcher import generics, reach
+from zdpatch.patcher.assigned import assigned, attributes
 from zdpatch.patcher.edits import ANNOTATIONS, POSTPONED, TYPE_PARAMS, Edit, ModuleVersions
 from zdpatch.patcher.evaluate import Find, Place, Unevaluable, guard, live_import, run
 from zdpatch.patcher.facets import changed_defaults
@@ -22,6 +23,7 @@ from zdpatch.patcher.generics import is_alias
 from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.outline import Item, Outline, absolute
 from zdpatch.patcher.purity import is_typing
+from zdpatch.patcher.reach import is_a
 from zdpatch.patcher.safety import only_imports
 from zdpatch.patcher.spread import Name, meanings, split
 from zdpatch.patcher.swap import MISSING
@@ -177,11 +179,13 @@ class Stage:
         if edit.kind == "value":
             self.guard(edit, edit.new)
         value = run(edit.new, self.place(edit), self.find).get(_last(edit), MISSING)
+        if edit.kind == "added" and edit.new[-1].children:
+            self._assign(value, edit.new[-1], edit)
         if edit.scope and _last(edit) == "__class_getitem__" and type(value) is FunctionType:
             return classmethod(value)  # as `type.__new__` does
-        if edit.scope:
+        if edit.scope and not edit.of_function:
             self._tell_name(edit, value)
-        elif edit.new[-1].kind == "class":
+        elif not edit.scope and edit.new[-1].kind == "class":
             _without_line(value)
         return value
 
@@ -194,6 +198,26 @@ class Stage:
             tell(value, self.classes[edit.module, edit.scope], _last(edit))
         elif owner is not None:
             raise Unevaluable(f"{reach.qualname(owner)}.__set_name__ would be called")
+
+    def attributes(self, edit: Edit) -> tuple[object, dict[str, object]]:
+        """The live function that an edit of kind `of_function` is about, and its attributes."""
+        found = attributes(self.live[edit.module], edit.scope)
+        if found is None:
+            raise Unevaluable(f"{edit.scope} is not a plain function here")
+        return found
+
+    def _assign(self, made: object, item: Item, edit: Edit) -> None:
+        """What statements behind a new definition bind in it."""
+        for child in item.children:
+            if child.kind in {"class", "function"} and child.children:
+                self._assign(vars(made)[child.name], child, edit)
+        for child in assigned(item):
+            alone = Item("value", "", child.names, child.node)
+            values = run([alone], self.place(edit), self.find)
+            if is_a(made, type):
+                type.__setattr__(cast("type", made), child.name, values[child.name])
+            else:
+                vars(made)[child.name] = values[child.name]
 
     def annotation(self, edit: Edit, name: str) -> object:
         """The new annotation of a name; MISSING when it has none any more."""
@@ -231,6 +255,8 @@ class Stage:
     def _namespace(self, edit: Edit) -> Mapping[str, object]:
         if not edit.scope:
             return vars(self.live[edit.module])
+        if edit.of_function:
+            return self.attributes(edit)[1]
         cls = self.classes[edit.module, edit.scope]
         return cast("Mapping[str, object]", type.__dict__["__dict__"].__get__(cls))
 
@@ -245,7 +271,7 @@ class Stage:
         module = self.live[edit.module]
         # functions that the old side makes must not pass for the patch's own
         filename = self.filenames[edit.module] if new or each.base is None else each.base.filename
-        if not edit.scope:
+        if not edit.scope or edit.of_function:
             return Place(module, filename, flags)
         names = {
             mangled(edit.scope, qualname.rpartition(".")[2]): value.new
@@ -272,7 +298,8 @@ class Stage:
             yield self.classes.get((edit.module, ".".join(parts[:depth])))
 
     def guard(self, edit: Edit, items: Iterable[Item]) -> None:
-        namespace, globals_ = self._namespace(edit), vars(self.live[edit.module])
+        globals_: Mapping[str, object] = vars(self.live[edit.module])
+        namespace = globals_ if edit.of_function else self._namespace(edit)
 
         _no_shared_state(list(items), self.present(edit))
         for item in items:

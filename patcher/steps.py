@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, copies, inventory, overlay, reach
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.inventory import Binding, Inventory
     from zdpatch.patcher.situation import Situation
+    from zdpatch.patcher.slots import Kind
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.stage import Stage
 
@@ -200,7 +202,13 @@ class Builder:
         if present is value.new or (edit.kind == "value" and not value.changed):
             return
         name, what = edit.qualname.rpartition(".")[2], edit.path
-        if edit.scope:
+        if edit.of_function:
+            owner, table = self.stage.attributes(edit)
+            plain = type(owner) is FunctionType
+            target: object = owner if plain else table
+            kind: Kind = "function" if plain else "item"
+            self.steps.append(Step(kind, target, name, value.new, present, what))
+        elif edit.scope:
             cls = self.stage.classes[edit.module, edit.scope]
             new = None if name == "__doc__" and value.new is MISSING else value.new
             self.steps.append(Step("class", cls, mangled(edit.scope, name), new, present, what))
@@ -228,7 +236,7 @@ class Builder:
         """What is abstract in classes that gain a method."""
         added: dict[Name, list[str]] = {}
         for edit in edits:
-            if edit.kind == "added" and edit.scope:
+            if edit.kind == "added" and edit.scope and not edit.of_function:
                 added.setdefault((edit.module, edit.scope), []).append(edit.new[-1].name)
         for scope, names in added.items():
             self.steps += implemented(self.stage.classes[scope], names, ":".join(scope))

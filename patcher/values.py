@@ -91,10 +91,15 @@ def is_known_function(value: object) -> bool:
         return is_plain(value.__self__) and is_known_function(value.__func__)
     if type(value) is not types.FunctionType:
         return type(value) in _METHOD_TYPES
-    name = value.__globals__.get("__name__")
-    module = sys.modules.get(str(name))
-    own = module is not None and namespace(module) is value.__globals__
-    return own and _standard(str(name))
+    space = value.__globals__
+    names = {space.get("__name__"), getattr(space.get("__spec__"), "name", None)}
+    return any(
+        type(name) is str
+        and _standard(name)
+        and name in sys.modules
+        and namespace(sys.modules[name]) is space
+        for name in names
+    )
 
 
 def _standard(name: str) -> bool:
