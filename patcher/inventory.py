@@ -177,6 +177,8 @@ def _everything_behind(tracked: list[object]) -> list[object]:
         found = {id(o): o for o in _held_by(frontier)}
         frontier = [o for key, o in found.items() if key not in seen]
         seen.update((id(o), o) for o in frontier)
+    # A book that holds itself would live on until the collector runs, and be read by the next scan.
+    del seen[id(seen)]
     return list(seen.values())
 
 

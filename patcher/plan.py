@@ -14,6 +14,7 @@ import msgspec
 
 from zdpatch.patcher import codes, reach
 from zdpatch.patcher.attributes import unfit
+from zdpatch.patcher.binders import reader_between, stays
 from zdpatch.patcher.calls import Changed, stale_calls
 from zdpatch.patcher.computed import proven, stale_computed
 from zdpatch.patcher.conditions import Conditions, resolver
@@ -198,6 +199,8 @@ class _Planner:
         if watched := self._watched_bases(edit):
             self._against(edit, "R", watched)
             return
+        if self._bound_elsewhere(edit):
+            return
         try:
             value = self.stage.value(name)
         except Unevaluable as error:
@@ -215,6 +218,21 @@ class _Planner:
             self._spread(edit, name)
         if why := self.situation.conflict(edit, value, self.stage):
             self._against(edit, "X", why)
+
+    def _bound_elsewhere(self, edit: Edit) -> bool:
+        """True when another statement decides what the name is, or makes the edit impossible."""
+        each = self.versions[edit.module]
+        if edit.kind == "removed":
+            answer = stays(edit, each, self.stage)
+            if isinstance(answer, str):
+                self._against(edit, "R", answer)
+            elif answer:
+                self.stage.keep(edit)
+            return answer is not False
+        if reader := reader_between(edit, each):
+            self._against(edit, "M", f"line {reader.line} read what an earlier statement gave it")
+            return True
+        return False
 
     def _spread(self, edit: Edit, name: Name) -> None:
         """Note a changed name, and the same attribute as classes that inherit it have it."""
@@ -338,7 +356,7 @@ class _Planner:
         gone = {
             (edit.module, edit.qualname): edit.path
             for edit in self.edits
-            if edit.kind == "removed" and not edit.scope
+            if edit.kind == "removed" and not edit.scope and not self._kept(edit)
         }
         for edit in stale_reads(self._live(), gone, ()) if gone else ():
             node = edit.new[-1].node
@@ -348,6 +366,10 @@ class _Planner:
             if not guarded and gone_name not in vars(builtins):
                 why = f"it reads {edit.cause}, which is removed: the new source cannot be imported"
                 self._against(edit, "X", why, "ZDP-208")
+
+    def _kept(self, edit: Edit) -> bool:
+        value = self.stage.values.get((edit.module, edit.qualname))
+        return value is not None and value.new is not MISSING
 
     def _check_removed(self) -> None:
         """A module goes only when nothing outside of it holds it, or what it defines."""

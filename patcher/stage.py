@@ -173,6 +173,21 @@ class Stage:
         # the very object that lives: others are found by its identity
         return Value(live if same(old, live) else old, self._new(edit))
 
+    def keep(self, edit: Edit) -> None:
+        """Leave the name of an edit as it is."""
+        self._pending.pop((edit.module, edit.qualname), None)
+        live = self.present(edit)
+        self.values[edit.module, edit.qualname] = Value(live, live)
+
+    def gave(self, edit: Edit) -> object:
+        """What the base's statements give a name when they are run again; MISSING for definitions
+        and imports. Raises Unevaluable, and what they raise.
+        """
+        if any(item.kind != "value" for item in edit.old):
+            return MISSING
+        self.guard(edit, edit.old)
+        return run(edit.old, self.place(edit, new=False), _nothing_new).get(_last(edit), MISSING)
+
     def _new(self, edit: Edit) -> object:
         if not edit.new:
             return MISSING
