@@ -11,7 +11,7 @@ import gc
 import sys
 from dataclasses import dataclass, field
 from itertools import chain
-from types import FunctionType, ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher import codes, reach
@@ -177,9 +177,12 @@ def _everything_behind(tracked: list[object]) -> list[object]:
         found = {id(o): o for o in _held_by(frontier)}
         frontier = [o for key, o in found.items() if key not in seen]
         seen.update((id(o), o) for o in frontier)
-    # A book that holds itself would live on until the collector runs, and be read by the next scan.
-    del seen[id(seen)]
-    return list(seen.values())
+    # The frame of this call is in the books, and holds them: they would live on until the collector
+    # runs, and the next scan would read them too.
+    everything = [one for one in seen.values() if type(one) is not FrameType and one is not seen]
+    for book in (seen, roots, frontier):
+        book.clear()
+    return everything
 
 
 def _held_by(objects: list[object]) -> list[object]:
