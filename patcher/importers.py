@@ -7,7 +7,6 @@ deletes the name again, or only ever says `pkg.module.NAME`. What a text imports
 from __future__ import annotations
 
 import re
-import sys
 import sysconfig
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -15,7 +14,7 @@ from weakref import WeakKeyDictionary
 from zdpatch.patcher import reach
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from types import ModuleType
 
 _IMPORT: Final = re.compile(
@@ -43,17 +42,18 @@ def importers(wanted: Iterable[str]) -> Iterator[ModuleType]:
 def _imports(module: ModuleType) -> frozenset[str]:
     """Absolute names of the modules that the text of a module says it imports from."""
     if module not in _known:
-        source = None if _is_stdlib(module) else source_of(module)
         space = reach.namespace(module)
+        source = None if in_stdlib(space) else source_of(module)
         name, package = str(space.get("__name__")), "__path__" in space
         _known[module] = imported(name, source or b"", package=package)
     return _known[module]
 
 
-def _is_stdlib(module: ModuleType) -> bool:
-    path = reach.namespace(module).get("__file__")
+def in_stdlib(space: Mapping[str, object]) -> bool:
+    """Whether a module's namespace is of the standard library, or of no file."""
+    path = space.get("__file__")
     if type(path) is not str:
-        return module is not sys.modules.get("__main__")
+        return space.get("__name__") != "__main__"
     return path.startswith(_STDLIB) and "-packages" not in path
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "ambiguous",
     "bindings",
     "drift",
+    "every_class",
     "every_function",
     "in_flight",
     "match",
@@ -168,7 +169,7 @@ def _everything() -> Iterable[object]:
 
 def _everything_behind(tracked: list[object]) -> list[object]:
     """All objects reachable from what is tracked, from all modules and from all running frames."""
-    roots = [tracked, sys.modules, *current_frames().values(), *_all_classes()]
+    roots = [tracked, sys.modules, *current_frames().values(), *every_class()]
     seen: dict[int, object] = {id(root): root for root in roots}
     # Our own books would be found through the frame of this call.
     seen[id(seen)] = seen
@@ -201,7 +202,7 @@ def _held_by(objects: list[object]) -> list[object]:
     return held + gc.get_referents(*asked)
 
 
-def _all_classes() -> list[type]:
+def every_class() -> list[type]:
     """Every class: a base knows its subclasses though it does not keep them alive."""
     found: dict[int, type] = {}
     pending: list[type] = [object]

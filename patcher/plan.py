@@ -23,10 +23,12 @@ from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import DOCSTRING
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import Unevaluable
+from zdpatch.patcher.identity import disturbed, suspects
 from zdpatch.patcher.looks import stale_metadata
 from zdpatch.patcher.names import dotted, uses
 from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.placement import ill_placed
+from zdpatch.patcher.reaching import Reaching
 from zdpatch.patcher.safety import Decision, decide
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.snapshots import stale_snapshots
@@ -148,6 +150,7 @@ class _Planner:
         self.conditions = Conditions(self.versions, self.inventories, self.edits)
         self._check_removed()
         self._check_needs()
+        self._check_identity()
         self._refuse()
         return self._build()
 
@@ -377,6 +380,25 @@ class _Planner:
             for path, why in self.conditions.removed_in_use(name, self.situation.removed):
                 verdict = Verdict(path, 1, "removed module", "X", why, "replace the worker")
                 self.extra.append(verdict)
+
+    def _reaching(self) -> Reaching:
+        """Whether live functions come to something that changes."""
+        changed = Changed.of(self.edits, self.changed, self.arrived)
+        names = {**changed.full, **changed.made, **changed.methods}
+        return Reaching(names, self.inventories, self.stage.classes)
+
+    def _check_identity(self) -> None:
+        """Hashes, equality and order of live objects stay what they are."""
+        if any(each.row != "A" for each in self.decisions):
+            return
+        touched = {(edit.module, edit.scope) for edit in self.edits}
+        owners = [cls for name, cls in self.stage.classes.items() if name in touched]
+        reaching = self._reaching()
+        found = suspects(reaching, owners)
+        self.conditions.heap_scan |= bool(found)
+        for path, why in disturbed(reaching, found) if found else ():
+            edit = next((e for e in self.edits if path in {e.path, e.cause}), self.edits[0])
+            self._against(edit, "R", why)
 
     def _refuse(self) -> None:
         bad = [each for each in self.decisions if each.row != "A"]

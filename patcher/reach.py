@@ -64,7 +64,7 @@ _INNER: Final[tuple[tuple[type, str, _Reader], ...]] = tuple(
         (functools.partial, "func"),
     )
 )
-_WRAPPERS: Final = tuple({kind for kind, _, _ in _INNER})
+WRAPPERS: Final = tuple({kind for kind, _, _ in _INNER})
 CACHED: Final = type(functools.lru_cache(len))
 # By id: a metaclass may have a `__hash__` and an `__eq__`.
 _ATOMS: Final = frozenset(
@@ -77,6 +77,7 @@ _ATOMS: Final = frozenset(
 )
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 _ATTEMPTS: Final = 100
+_NOTHING: Final = MappingProxyType[str, object]({})
 _FROZEN_AT_START: Final = 2_000  # objects; measured: 375 on 3.12.1, none on 3.11 and 3.13
 
 
@@ -116,8 +117,10 @@ def namespace(module: ModuleType) -> dict[str, object]:
 
 
 def class_dict(cls: type) -> MappingProxyType[str, object]:
-    """The class's own attributes, whatever its metaclass says."""
-    return cast("MappingProxyType[str, object]", _type_dict(cls))
+    """The class's own attributes, whatever its metaclass says; none for a class written in C which
+    nothing has used yet (in CPython 3.11 it has no dict).
+    """
+    return cast("MappingProxyType[str, object]", _type_dict(cls) or _NOTHING)
 
 
 def qualname(cls: type) -> str:
@@ -155,6 +158,11 @@ def inner_functions(value: object) -> list[FunctionType]:
         return [value]
     found = [read(value) for kind, _, read in _INNER if is_a(value, kind)]
     return [f for f in found if type(f) is FunctionType]
+
+
+def all_inner(value: object) -> list[object]:
+    """What such a wrapper holds."""
+    return [read(value) for kind, _, read in _INNER if is_a(value, kind)]
 
 
 def inner(value: object) -> object:
@@ -317,14 +325,14 @@ class Walk:
             self._referents(value, place)
 
     def _instance(self, value: object, place: _Place) -> None:
-        if is_a(value, *_WRAPPERS):
+        if is_a(value, *WRAPPERS):
             for kind, name, read in _INNER:
                 if is_a(value, kind):
                     self._add(read(value), _Place(place, f".{name}"))
         if type(value) is CACHED:
             # Results are held too, and they may be many; only what is called matters here.
             for held in get_referents(value):
-                if type(held) is FunctionType or is_a(held, *_WRAPPERS, CACHED):
+                if type(held) is FunctionType or is_a(held, *WRAPPERS, CACHED):
                     self._add(held, _Place(place, ".__wrapped__"))
         elif type(value) is not BuiltinFunctionType or not is_a(value.__self__, ModuleType):
             self._referents(value, place)

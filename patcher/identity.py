@@ -1,0 +1,93 @@
+"""What an object is equal to, its hash and its order may change though none of these methods does:
+through what they call and read.
+
+Then whoever keeps objects by it (keys of dicts, members of sets, sorted lists) loses them, as when
+the method itself is edited.
+"""
+
+from __future__ import annotations
+
+import gc
+from gc import get_referents
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+from zdpatch.patcher import inventory, reach
+from zdpatch.patcher.reaching import behind
+from zdpatch.patcher.safety import IDENTITY
+from zdpatch.patcher.tracing import mro
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from types import FunctionType
+
+    from zdpatch.patcher.reaching import Reaching
+
+_HAVE_GC: Final = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
+# By id: the class, and its methods by name that matter.
+Suspects: TypeAlias = "dict[int, tuple[type, list[tuple[str, FunctionType]]]]"
+_HELD: Final = (dict, list, tuple, set, frozenset)
+
+
+def suspects(reaching: Reaching, owners: Collection[type]) -> Suspects:
+    """Classes of which the identity may come to something that changes, whatever their objects
+    hold. `owners`: the classes of which something changes.
+    """
+    found: Suspects = {}
+    for cls in inventory.every_class():
+        for name, function in _methods(cls):
+            if reaching.is_changed(function):
+                continue  # an edit of its own
+            if reaching.cause(function, (cls, *owners)):
+                found.setdefault(id(cls), (cls, []))[1].append((name, function))
+    return found
+
+
+def disturbed(reaching: Reaching, suspected: Suspects) -> Iterator[tuple[str, str]]:
+    """(path of what changes, why it must not) for each class that has live objects of which the
+    identity comes to it.
+    """
+    counts, held = _living(suspected)
+    for cls, methods in suspected.values():
+        count = counts.get(id(cls), 0)
+        if not count and not reach.frozen() and cls.__flags__ & _HAVE_GC:
+            continue
+        receiver = (cls, *held.get(id(cls), ()))
+        many = f"{count} live instances" if count else "live instances cannot be counted here"
+        for name, function in methods:
+            if why := reaching.cause(function, receiver):
+                where = f"{reach.class_dict(cls).get('__module__')}:{reach.qualname(cls)}.{name}"
+                yield why, f"{where} depends on it, and stored keys would be lost: {many}"
+                break
+
+
+def _methods(cls: type) -> Iterator[tuple[str, FunctionType]]:
+    """The methods of its identity that are written in Python, its own and inherited ones."""
+    known: set[str] = set()
+    for owner in mro(cls):
+        space = reach.class_dict(owner)
+        for name in (IDENTITY - known) & space.keys():
+            known.add(name)
+            yield from ((name, function) for function in behind(space[name]))
+
+
+def _living(suspected: Suspects) -> tuple[dict[int, int], dict[int, list[type]]]:
+    """How many objects there are of each class itself, and the classes of what they hold."""
+    counts: dict[int, int] = {}
+    held: dict[int, dict[int, type]] = {}
+    tracked: list[object] = gc.get_objects()
+    for thing in tracked:
+        key = id(type(thing))
+        if key in suspected:
+            counts[key] = counts.get(key, 0) + 1
+            held.setdefault(key, {}).update((id(kind), kind) for kind in _kinds(thing))
+    return counts, {key: [*kinds.values()] for key, kinds in held.items()}
+
+
+def _kinds(thing: object) -> Iterator[type]:
+    """Types of what an object holds, also in its dict and in plain containers."""
+    pending = get_referents(thing)
+    for _ in range(2):
+        inside = [each for each in pending if reach.is_a(each, *_HELD)]
+        yield from (type(each) for each in pending if not reach.is_a(each, type, *_HELD))
+        pending = cast("list[object]", get_referents(*inside)) if inside else []
+    yield from (type(each) for each in pending if not reach.is_a(each, type))

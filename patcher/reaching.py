@@ -1,0 +1,288 @@
+"""Which live functions come to something that changes, by what their code names.
+
+Read from the code that runs, in whatever module it is, so no source is needed: global names are
+looked up in the function's own globals, attributes in the modules and classes that it names, in the
+class it is a method of, and in the classes of what its objects hold. Nothing is called.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import sys
+from dataclasses import dataclass, field
+from gc import get_referents
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from zdpatch.patcher import codes, reach
+from zdpatch.patcher.importers import in_stdlib
+from zdpatch.patcher.operations import CALLED_BY
+from zdpatch.patcher.tracing import mro
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from zdpatch.patcher.inventory import Inventory
+    from zdpatch.patcher.spread import Name
+
+_TESTS: Final = frozenset({"isinstance", "issubclass"})
+_UNSEEN: Final = frozenset({"CACHE", "PRECALL", "PUSH_NULL", "NOP"})
+_MAKING: Final = ("__init__", "__new__", "__post_init__")
+_LONGEST_CHAIN: Final = 20
+_GLOBALS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM"})
+_CALLS: Final = frozenset({"CALL", "CALL_KW", "CALL_FUNCTION_EX"})
+
+_Found: TypeAlias = "tuple[str, list[FunctionType]]"  # a path to blame, or where to look next
+
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """Names that code, and the code inside it, looks up: global ones, attributes, modules, and the
+    global ones that it does no more with than to test for their type.
+    """
+
+    names: frozenset[str]
+    attributes: frozenset[str]
+    modules: frozenset[str]
+    tested: frozenset[str] = frozenset()
+
+
+class Reaching:
+    """Finds the way from a function to a name that changes.
+
+    `changed`: paths to blame by name, of functions with new code, and of names with another value
+    or none; of classes too. `spaces` and `classes` are what these names are in.
+    """
+
+    def __init__(
+        self,
+        changed: Mapping[Name, str],
+        inventories: Mapping[str, Inventory],
+        classes: Mapping[Name, type],
+    ) -> None:
+        self._functions: dict[tuple[int, str], str] = {}
+        self._values: dict[tuple[int, str], str] = {}
+        self._foreign: dict[int, bool] = {}
+        self._owners: list[object] = []  # keeps what is known by id
+        for (module, path), why in changed.items():
+            owner, _, name = path.rpartition(".")
+            cls = classes.get((module, owner))
+            if module in inventories:
+                space = inventories[module].namespace
+                self._functions[id(space), path] = why
+                if not owner:
+                    self._values[id(space), name] = why
+            if cls is not None:
+                self._values[id(cls), name] = why
+                self._owners.append(cls)
+        self._coarse = _Search(self, _coarse)
+        self._exact = _Search(self, _exact)
+
+    def cause(self, function: FunctionType, receiver: tuple[type, ...] = ()) -> str:
+        """What `function` comes to, as a method of an object of the first of `receiver`, or without
+        one; "" when it comes to nothing. The others are classes of what such objects hold.
+        """
+        if not self._coarse.cause(function, receiver):
+            return ""
+        return self._exact.cause(function, receiver)
+
+    def is_changed(self, function: FunctionType) -> str:
+        """The path of a function that changes itself."""
+        return self._functions.get((id(function.__globals__), function.__code__.co_qualname), "")
+
+    def is_foreign(self, function: FunctionType) -> bool:
+        """Whether a function is of the standard library."""
+        space = function.__globals__
+        if id(space) not in self._foreign:
+            self._foreign[id(space)] = in_stdlib(space)
+            self._owners.append(space)
+        return self._foreign[id(space)]
+
+    def value(self, owner: object, name: str) -> str:
+        """The path of a name of a namespace or class that changes."""
+        return self._values.get((id(owner), name), "")
+
+
+@dataclass(eq=False)
+class _Search:
+    """Depth first. Code of the standard library is not entered: it leads back to an application
+    only through objects, not by names.
+    """
+
+    reaching: Reaching
+    read: Callable[[CodeType], Loads]
+    _loads: dict[int, Loads] = field(default_factory=dict[int, Loads])
+    _clean: set[tuple[int, ...]] = field(default_factory=set[Any])
+    _kept: list[object] = field(default_factory=list[object])
+
+    def cause(self, function: FunctionType, receiver: tuple[type, ...]) -> str:
+        asked = tuple(map(id, receiver))
+        seen: set[int] = set()
+        pending = [function]
+        while pending:
+            each = pending.pop()
+            if id(each) in seen or (id(each), *asked) in self._clean:
+                continue
+            seen.add(id(each))
+            self._kept += (each, receiver)
+            if why := self.reaching.is_changed(each):
+                return why
+            if self.reaching.is_foreign(each):
+                continue
+            for why, found in self._from(each, receiver):
+                if why:
+                    return why
+                pending += found
+        self._clean |= {(one, *asked) for one in seen}
+        return ""
+
+    def _from(self, function: FunctionType, receiver: tuple[type, ...]) -> Iterator[_Found]:
+        code, space = function.__code__, function.__globals__
+        if id(code) not in self._loads:
+            self._loads[id(code)] = self.read(code)
+            self._kept.append(code)
+        loads = self._loads[id(code)]
+        for cell in function.__closure__ or ():
+            yield "", behind(contents(cell))
+        for name in loads.names:
+            yield self.reaching.value(space, name), []
+            value = space.get(name, vars(builtins).get(name))
+            yield from self._of(value, loads, made=name not in loads.tested)
+        for name in loads.modules:
+            for module in _imported(space, name):
+                yield from self._of(module, loads, made=True)
+        for cls in receiver:
+            yield from self._of_class(cls, loads.attributes, above="super" in loads.names)
+
+    def _of(self, value: object, loads: Loads, *, made: bool) -> Iterator[_Found]:
+        if reach.is_a(value, ModuleType):
+            space = reach.namespace(cast("ModuleType", value))
+            for name in loads.attributes & space.keys():
+                yield self.reaching.value(space, name), []
+                held = space[name]
+                if reach.is_a(held, type):
+                    yield from self._of(held, loads, made=made)
+                else:
+                    yield "", behind(held)
+        elif reach.is_a(value, type):
+            cls = cast("type", value)
+            yield from self._of_class(cls, loads.attributes)
+            if made:
+                yield from self._of_class(cls, _MAKING)
+        else:
+            yield "", behind(value)
+            if _heap_type(type(value)):
+                yield from self._of_class(type(value), loads.attributes)
+
+    def _of_class(
+        self, cls: type, names: Iterable[str], *, above: bool = False
+    ) -> Iterator[_Found]:
+        for name in names:
+            for owner in mro(cls):
+                yield self.reaching.value(owner, name), []
+                if name in reach.class_dict(owner):
+                    yield "", behind(reach.class_dict(owner)[name])
+                    if not above:
+                        break
+
+
+def behind(value: object) -> list[FunctionType]:
+    """The functions that run when `value` is called, or loaded from a class."""
+    found: list[FunctionType] = []
+    pending = [value]
+    for _ in range(_LONGEST_CHAIN):
+        if not pending:
+            break
+        each = pending.pop()
+        if type(each) is FunctionType:
+            found.append(each)
+        elif type(each) is reach.CACHED:
+            pending.append(vars(each).get("__wrapped__"))
+        elif reach.is_a(each, *reach.WRAPPERS):
+            pending += reach.all_inner(each)
+        elif type(type(each)) is type and type(each).__module__ == "functools":
+            pending += _held(each)  # cached_property, partialmethod, singledispatchmethod
+    return found
+
+
+def _held(value: object) -> list[object]:
+    space = [held for held in get_referents(value) if type(held) is dict]
+    return [held for each in space for held in cast("dict[str, object]", each).values()]
+
+
+def contents(cell: Any) -> object:  # noqa: ANN401 - a cell
+    """What a cell holds; None when nothing was assigned yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def bound(value: object) -> tuple[type, ...]:
+    """The class of the object that a bound method belongs to."""
+    return (type(value.__self__),) if type(value) is MethodType else ()
+
+
+def _heap_type(kind: type) -> bool:
+    return bool(kind.__flags__ & (1 << 9))  # Py_TPFLAGS_HEAPTYPE (Include/object.h)
+
+
+def _imported(space: Mapping[str, object], name: str) -> Iterator[ModuleType]:
+    """The loaded modules that an import statement in a function may mean."""
+    package = space.get("__package__")
+    above = package.split(".") if type(package) is str and package else []
+    stems = ["", *(".".join(above[:i]) + "." for i in range(len(above), 0, -1))]
+    for full in (f"{stem}{name}".rstrip(".") for stem in stems):
+        module = sys.modules.get(full)
+        if module is not None and reach.is_a(module, ModuleType):
+            yield module
+
+
+def _coarse(code: CodeType) -> Loads:
+    """Every name may be anything."""
+    names = frozenset(name for each in codes.walk(code) for name in each.co_names)
+    implied = (called for name in names for called in CALLED_BY.get(name, ()))
+    return Loads(names, names.union(implied), names)
+
+
+def _exact(code: CodeType) -> Loads:
+    """What the instructions say."""
+    names, tested, attributes, modules = set[str](), set[str](), set[str](), set[str]()
+    testing, history = False, ("", "")  # a global that was loaded just before a variable
+    for instruction in dis.get_instructions(code):
+        operation, name = instruction.opname, instruction.argval
+        if operation in _UNSEEN:
+            continue
+        if operation in _GLOBALS:
+            testing = testing or name in _TESTS
+            (tested if testing else names).add(name)
+        elif operation in _ATTRIBUTES:
+            attributes.add(name)
+        elif operation == "IMPORT_NAME":
+            modules.add(name)
+        elif operation in _CALLS:
+            testing = False
+            attributes.update(CALLED_BY.get(history[0], ()))  # `str(self)`, of a plain variable
+        if operation.startswith("LOAD_FAST"):
+            history = (history[1], "")
+        else:
+            history = ("", name if operation in _GLOBALS else "")
+    own = Loads(
+        frozenset(names | tested),
+        frozenset(attributes),
+        frozenset(modules),
+        frozenset(tested - names),
+    )
+    inside = [_exact(each) for each in code.co_consts if isinstance(each, CodeType)]
+    return own if not inside else _together([own, *inside])
+
+
+def _together(parts: list[Loads]) -> Loads:
+    names, attributes, modules, tested = (
+        frozenset(name for part in parts for name in getattr(part, which))
+        for which in Loads.__slots__
+    )
+    used = (name for part in parts for name in part.names - part.tested)
+    return Loads(names, attributes, modules, tested.difference(used))
