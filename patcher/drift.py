@@ -10,7 +10,14 @@ the module itself, conditional definitions that were not taken.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import FunctionType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    MethodDescriptorType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from zdpatch.patcher import codes, reach
@@ -32,6 +39,9 @@ What = Literal["changed", "unknown", "replaced", "missing"]
 
 # What these do to a class leaves its plain methods alone.
 _HARMLESS_MODULES: Final = frozenset({"builtins", "abc", "enum", "typing"})
+_COMPILED: Final = frozenset(
+    {BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType}
+)
 # Python makes static or class methods of these by itself (the last one: Enum, from 3.12 on).
 _MAKERS_OF_STATIC: Final = frozenset(
     {"__init_subclass__", "__class_getitem__", "__new__", "_generate_next_value_"}
@@ -161,6 +171,9 @@ class _Comparison:
         else:
             bound = space[made.name]
             complaint = ("replaced", f"was replaced at run time by {_describe(bound)}")
+            if _is_compiled(bound):
+                name = reach.qualname(type(bound))
+                complaint = ("replaced", f"is compiled code here ({name}), and a def in the base")
         functions = reach.inner_functions(bound)
         plain = type(bound) is FunctionType or made.name in _MAKERS_OF_STATIC
         if plain and any(self._is(made, function) for function in functions):
@@ -200,6 +213,11 @@ class _Comparison:
 
     def _drift(self, qualname: str, line: int, what: str, kind: What) -> Drift:
         return Drift(f"{self.inventory.name}:{qualname}", line, what, kind)
+
+
+def _is_compiled(value: object) -> bool:
+    """Whether it is a function or method that no Python code object is behind."""
+    return type(value) in _COMPILED or "cython" in reach.qualname(type(value)).lower()
 
 
 def _is_mock(value: object) -> bool:

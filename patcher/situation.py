@@ -16,7 +16,7 @@ from pathlib import PurePath
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher import codes, inventory, overlay, reach
+from zdpatch.patcher import codes, inventory, loaders, overlay, reach
 from zdpatch.patcher.edits import Edit, ModuleVersions, read
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import run
@@ -117,6 +117,8 @@ class Situation:
         if module is not None and not reach.is_a(module, ModuleType):
             verdict = Verdict(f"{change.name}:", 1, "module", "R", _REPLACED, "replace the worker")
             raise Refused("ZDP-202", f"{change.name}: {_REPLACED}", (verdict,))
+        if module is not None and (why := loaders.compiled(reach.namespace(module))):
+            raise _not_python(change.name, why)
         _not_as_main(change, module)
         if module is not None and (twin := _twin(module)):
             why = f"the same file is loaded as {twin} too, which would keep the old code"
@@ -152,6 +154,8 @@ class Situation:
         located = overlay.locate(change.name)
         if located is None:
             raise Refused("ZDP-215", f"{change.name} is neither loaded nor to be found here")
+        if loaders.compiled_file(located.origin):
+            raise _not_python(change.name, "it would be imported as a compiled module")
         base = self.versions[change.name].base
         assert base is not None
         if located.code is None or codes.digest(located.code) != codes.digest(base.code):
@@ -189,6 +193,8 @@ class Situation:
         cause = f"{first.path}: {first.reason}"
         if len(found) > 1:
             cause += f"; and {len(found) - 1} more"
+        if by := loaders.hook(inventories[found[0][0]].namespace):
+            cause += f"; the module was loaded by {by}, which may change code on its way in"
         raise Refused("ZDP-201", cause, verdicts)
 
     # ------------------------------------------------------------ live values
@@ -261,6 +267,11 @@ def _drifted(name: str, why: str) -> Refused:
         f"{name}:", 0, "drift", "X", why, "build the patch from what this process runs"
     )
     return Refused("ZDP-201", f"{name}: {why}", (verdict,))
+
+
+def _not_python(name: str, why: str) -> Refused:
+    verdict = Verdict(f"{name}:", 1, "module", "R", why, "replace the worker")
+    return Refused("ZDP-202", f"{name}: {why}; only Python code changes in place", (verdict,))
 
 
 def _not_as_main(change: ModuleChange, module: ModuleType | None) -> None:

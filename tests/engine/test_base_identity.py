@@ -1,0 +1,80 @@
+"""What really runs is told by its objects: no disk, no tracer and no mock deceives."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHILD = Path(__file__).parent / "identity_child.py"
+GOES_IN = [
+    *("usual", "idle hook", "pyc", "zip", "file replaced", "file gone", "settrace", "setprofile"),
+    *("coverage-c", "coverage-py", "coverage-monitoring", "monitoring"),
+]
+REPLACED = {
+    "mock": ("m:f", "replaced at run time by an object of type MagicMock"),
+    "mock with spec": ("m:f", "replaced at run time"),
+    "mocked class": ("m:C", "replaced at run time by an object of type MagicMock"),
+    "mocked method": ("m:C.m", "replaced at run time by an object of type MagicMock"),
+    "function": ("m:f", "replaced at run time"),
+    "method": ("m:C.m", "replaced at run time"),
+    "wrapper": ("m:g", "replaced at run time by an object of type Proxy"),
+    "closure": ("m:g", "replaced at run time"),
+    "wrapped method": ("m:C.n", "replaced at run time by an object of type Proxy"),
+    "compiled function": ("m:f", "is compiled code here (builtin_function_or_method)"),
+    "code": ("m:f", "is gone"),
+}
+
+
+def ask(way: str, *flags: str) -> dict[str, Any]:
+    """What became of the patch in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *flags, str(CHILD), way],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("flag", ["", "-O", "-OO"])
+@pytest.mark.parametrize("way", GOES_IN)
+def test_goes_in(way: str, flag: str) -> None:
+    """However it was loaded or is being watched: what runs is the base, so the patch goes in."""
+    assert ask(way, *flag.split()) == {"in": [20, 20], "back": [2, 2]}
+
+
+@pytest.mark.parametrize("way", sorted(REPLACED))
+def test_what_was_replaced_is_named(way: str) -> None:
+    """Each thing that somebody replaced at run time is named by its path, and refused."""
+    path, reason = REPLACED[way]
+    answer = ask(way)
+    assert answer["code"] == "ZDP-201"
+    assert answer["verdicts"][0][:2] == [path, "X"]
+    if way != "code":
+        assert [each[0] for each in answer["verdicts"]] == [path]
+        assert reason in answer["verdicts"][0][2]
+
+
+def test_compiled_module() -> None:
+    """A compiled module is refused for what it is, although its source lies beside it."""
+    answer = ask("extension")
+    assert answer["code"] == "ZDP-202"
+    assert answer["verdicts"][0][:2] == ["m:", "R"]
+    assert "compiled module (m." in answer["cause"]
+
+
+@pytest.mark.parametrize("way", ["pytest", "hook"])
+def test_hooks_that_change_code(way: str) -> None:
+    """Code that a hook has changed on its way in is not the base; the hook is named."""
+    answer = ask(way)
+    assert answer["code"] == "ZDP-201"
+    assert answer["verdicts"][0][0] == "m:f"
+    assert "was loaded by" in answer["cause"]
+    assert "may change code" in answer["cause"]
