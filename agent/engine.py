@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from zdpatch.agent import later
 
+from zdpatch.patcher.adoption import NOTHING, Adoption
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -49,7 +51,7 @@ class Undone(Protocol):
 class Engine(Protocol):
     """One per process: plans, flips and undoes; a step that raises has changed nothing."""
 
-    def plan(self, patch: Patch, *, drain_s: float = 1.0) -> Planned:
+    def plan(self, patch: Patch, *, drain_s: float = 1.0, adoption: Adoption = NOTHING) -> Planned:
         """Say what `apply` would do. Raises Refused or ProcessError."""
         ...
 
@@ -73,7 +75,7 @@ class Engine(Protocol):
         """The source of what runs here as module `name`, if one is found that explains it."""
         ...
 
-    def standing(self, patch: Patch) -> str:
+    def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:
         """ "base", "absorbed" or "superseded": what the modules of `patch` are here."""
         ...
 

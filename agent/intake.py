@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zdpatch.agent.ledger import Facts, Wanted
 from zdpatch.agent.protocol import StageResult
+from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.errors import AuthorError, OperatorError, ProcessError
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def plan(here: Here, header: Plan, by: Actor) -> msgspec.Struct | dict[str, Any]
         }
     patch, bundle = load(here, header.digest)
     check_allowed(here, patch)
-    return here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s).summary()
+    adoption = Adoption(frozenset(header.adopt), frozenset(header.replace))
+    planned = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s, adoption=adoption)
+    return planned.summary()
 
 
 def load(here: Here, digest: str) -> tuple[Wanted, VerifiedBundle]:

@@ -14,6 +14,7 @@ from zdpatch.agent.audit import GENESIS, Actor, Entry, Row, body_of, broken_at, 
 from zdpatch.agent.identity import ProcessKey
 from zdpatch.agent.lifecycle import move
 from zdpatch.agent.protocol import Held
+from zdpatch.patcher.adoption import Adoption
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,6 +31,13 @@ class Facts(msgspec.Struct, frozen=True):
     origin: dict[str, str]
     modules: list[str]
     signed_by: dict[str, list[str]]
+    adopted: list[str] = []
+    replaced: list[str] = []
+
+    @property
+    def adoption(self) -> Adoption:
+        """What the operator said, at the last apply, of things that were replaced at run time."""
+        return Adoption(frozenset(self.adopted), frozenset(self.replaced))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.check import check as _check
 from zdpatch.patcher.engine import Applied, Engine, Reverted
 from zdpatch.patcher.tree import make_patch as _make_patch
 from zdpatch.patcher.tree import tree_from_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from zdpatch.patcher.errors import Verdict
     from zdpatch.patcher.plan import Plan
     from zdpatch.patcher.source import Patch
@@ -48,9 +51,20 @@ def check(patch: Patch) -> list[Verdict]:
     return _check(patch)
 
 
-def plan(patch: Patch, *, drain_s: float = 1.0) -> Plan:
-    """Decide a patch for this interpreter; nothing is touched. Raises Refused with `verdicts`."""
-    return engine().plan(patch, drain_s=drain_s)
+def plan(
+    patch: Patch,
+    *,
+    drain_s: float = 1.0,
+    adopt: Iterable[str] = (),
+    replace: Iterable[str] = (),
+) -> Plan:
+    """Decide a patch for this interpreter; nothing is touched. Raises Refused with `verdicts`.
+
+    `adopt` and `replace`: paths ("m:f") of what was replaced at run time, to be left alone, or to
+    be put back first.
+    """
+    adoption = Adoption(frozenset(adopt), frozenset(replace))
+    return engine().plan(patch, drain_s=drain_s, adoption=adoption)
 
 
 def apply(plan: Plan) -> Applied:

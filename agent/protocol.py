@@ -36,6 +36,8 @@ AgentState = Literal["ready", "held", "busy", "off"]
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 PatchRef = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
 MaybeDigest = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
+Path = Annotated[str, msgspec.Meta(max_length=300, pattern=r"\A[^:\s]+:[^:\s]+\Z")]
+Paths = Annotated[list[Path], msgspec.Meta(max_length=100)]
 ModuleName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Reason = Annotated[str, msgspec.Meta(max_length=500)]
 
@@ -61,9 +63,15 @@ class Stage(Header, frozen=True):
 
 
 class Plan(Header, frozen=True):
-    """Say what applying the staged bundle would do; touches nothing."""
+    """Say what applying the staged bundle would do; touches nothing.
+
+    `adopt`: paths of what was replaced at run time, and is left alone. `replace`: paths at which
+    what the base has is put back first.
+    """
 
     digest: Digest
+    adopt: Paths = []
+    replace: Paths = []
 
 
 class Apply(Header, frozen=True):
@@ -76,6 +84,8 @@ class Apply(Header, frozen=True):
     trial_s: Annotated[int, msgspec.Meta(ge=1, le=MAX_TRIAL_S)] | None = None
     confirm: bool = False
     reason: Reason = ""
+    adopt: Paths = []
+    replace: Paths = []
 
 
 class Confirm(Header, frozen=True):

@@ -102,7 +102,8 @@ def _trusted(here: Here, patch: Wanted) -> VerifiedBundle | None:
 
 def _apply(here: Here, patch: Wanted, bundle: VerifiedBundle) -> None:
     change = bundle.patch()
-    standing = here.engine.standing(change)
+    adoption = patch.facts.adoption
+    standing = here.engine.standing(change, adoption)
     if standing == "absorbed":
         _settle(here, patch, "absorbed", "this release has the fix already", "ok")
         return
@@ -110,7 +111,7 @@ def _apply(here: Here, patch: Wanted, bundle: VerifiedBundle) -> None:
         reason = "this release changed what it fixes: the fix is NOT in; ship it or build it anew"
         _settle(here, patch, "superseded", reason, "ZDP-302")
         return
-    plan = here.engine.plan(change, drain_s=here.settings.drain_s)
+    plan = here.engine.plan(change, drain_s=here.settings.drain_s, adoption=adoption)
     until = None if patch.state == "confirmed" else patch.until
     mine = Mine(patch, "applying", here.clock.wall(), until, reason=patch.reason)
     with here.journal.write("replay.intent") as ledger:

@@ -6,13 +6,17 @@ its intent is on disk. A flip that fails leaves process and journal as they were
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from zdpatch.agent import intake
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
 from zdpatch.agent.protocol import ApplyResult, ConfirmResult, RevertResult
+from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.errors import OperatorError, ProcessError, Refused, ZdpatchError
 
 if TYPE_CHECKING:
@@ -62,15 +66,16 @@ def revert(here: Here, header: Revert, by: Actor) -> RevertResult:
 def _bring_in(here: Here, header: Apply, by: Actor) -> Mine:
     patch, bundle = intake.load(here, header.digest)
     intake.check_allowed(here, patch)
+    adoption = Adoption(frozenset(header.adopt), frozenset(header.replace))
     try:
-        plan = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s)
+        plan = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s, adoption=adoption)
     except Refused as refusal:
         _refuse(here, patch, refusal, by)
         raise
     until = here.clock.wall() + (header.trial_s or here.settings.trial_s)
     mine = Mine(patch, "applying", here.clock.wall(), until, reason=header.reason)
     with here.journal.write("apply.intent") as ledger:
-        _intend(here, ledger, mine, by)
+        _intend(here, ledger, mine, by, adoption)
     return flip(here, mine, plan, by=by, verb="apply", confirm=header.confirm)
 
 
@@ -82,10 +87,16 @@ def _refuse(here: Here, patch: Wanted, refusal: Refused, by: Actor) -> None:
             ledger.want(now, "refused", until=None, reason=refusal.cause, by=by)
 
 
-def _intend(here: Here, ledger: Ledger, mine: Mine, by: Actor) -> None:
+def _intend(here: Here, ledger: Ledger, mine: Mine, by: Actor, adoption: Adoption) -> None:
     """Where another process has the patch already, what is wanted stays wanted."""
     now = ledger.find(mine.patch.digest)
     assert now is not None
+    words = {"adopted": sorted(adoption.adopt), "replaced": sorted(adoption.replace)}
+    if now.state in ("trial", "confirmed"):
+        words["adopted"] = sorted({*words["adopted"], *now.facts.adopted})
+        words["replaced"] = sorted({*words["replaced"], *now.facts.replaced})
+    now = replace(now, facts=msgspec.structs.replace(now.facts, **words))
+    ledger.add(now)  # a process that starts later is told the same
     mine.patch = now
     ledger.learn(now.digest, now.seq)
     if now.state not in ("trial", "confirmed"):
@@ -95,7 +106,8 @@ def _intend(here: Here, ledger: Ledger, mine: Mine, by: Actor) -> None:
         until = max(now.until or 0, mine.until or 0)
         ledger.want(now, "trial", until=until, reason=mine.reason, by=by)
     here.write(ledger, mine, None, by)
-    ledger.note(by, "apply", "begun", patch=now, detail=mine.reason)
+    said = [f"{word} {', '.join(paths)}" for word, paths in words.items() if paths]
+    ledger.note(by, "apply", "begun", patch=now, detail="; ".join([mine.reason, *said]).strip("; "))
 
 
 def flip(  # noqa: PLR0913 - what, who, why

@@ -79,12 +79,14 @@ class Target:
         return None if self.applied is None else self.applied.until
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - what is pushed, where, and what is said of it
     client: Client,
     digest: str,
     raw: bytes,
     agents: Sequence[AgentFile],
     *,
+    adopt: Sequence[str] = (),
+    put_back: Sequence[str] = (),
     timeout_s: float | None = None,
 ) -> list[Target]:
     """Stage and plan on every agent; changes nothing. Outcomes: planned, already, refused."""
@@ -97,7 +99,8 @@ def prepare(
         outcome = "already" if state in IN_PLACE else "planned"
         targets.append(Target(answer.ref, outcome, state, answer.agent, warnings=warnings))
     going = [target.ref for target in targets if target.outcome == "planned"]
-    plans = client.ask(going, Plan(digest), PlanResult, timeout_s=timeout_s)
+    question = Plan(digest, list(adopt), list(put_back))
+    plans = client.ask(going, question, PlanResult, timeout_s=timeout_s)
     by_agent = {answer.ref.agent: answer for answer in plans}
     for i, target in enumerate(targets):
         if plan := by_agent.get(target.ref.agent):

@@ -6,6 +6,7 @@ Exit codes: 0 in (or was already), 10 `--plan` has changes, 11 the person said n
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import time
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from zdpatch.cli.fleet import Target
 
 SCHEMA: Final = "zdpatch.push/v1"
+_PATH: Final = re.compile(r"[^:\s]+:[^:\s]+")
 BIRTH_S: Final = 3.0  # from the start of a process until it can be found, at most
 
 
@@ -47,6 +49,8 @@ class Wish:
     trial_s: float
     timeout_s: float | None
     reason: str
+    adopt: tuple[str, ...] = ()
+    put_back: tuple[str, ...] = ()
 
     @property
     def request_s(self) -> float:
@@ -79,6 +83,15 @@ class Wish:
     show_default="10m",
     help="Silence for so long reverts it.",
 )
+@click.option(
+    "--adopt", multiple=True, metavar="PATH", help="Leave alone what was replaced there (m:f)."
+)
+@click.option(
+    *("--replace", "put_back"),
+    multiple=True,
+    metavar="PATH",
+    help="Put back what the base has there, then patch it.",
+)
 @click.option("--timeout", "timeout_s", type=Duration(), help="How long the whole push may take.")
 @reason_option
 @pass_output
@@ -96,13 +109,16 @@ def push(  # noqa: PLR0913 - one per option
     trial_s: float,
     timeout_s: float | None,
     reason: str,
+    adopt: tuple[str, ...],
+    put_back: tuple[str, ...],
 ) -> None:
     """Put BUNDLE into running processes.
 
     It is staged and planned on every target first; if one refuses, none applies. Then all apply at
     once, on trial: unless somebody confirms, the patch is taken out again when the trial is over.
     """
-    wish = Wish(plan_only, partial, yes, wait, confirm, trial_s, timeout_s, reason)
+    wish = Wish(plan_only, partial, yes, wait, confirm, trial_s, timeout_s, reason, adopt, put_back)
+    _check_paths((*adopt, *put_back))
     if trial_s > MAX_TRIAL_S:
         raise errors.usage(f"a trial lasts at most {show_duration(MAX_TRIAL_S)}")
     if not (yes or plan_only or sys.stdin.isatty()):
@@ -114,6 +130,12 @@ def push(  # noqa: PLR0913 - one per option
     agents = find_targets(output, file, selector)
     with Client(timeout_s=wish.request_s) as client:
         output.exit(Push(output, client, file, wish).run(agents))
+
+
+def _check_paths(paths: tuple[str, ...]) -> None:
+    for path in paths:
+        if not _PATH.fullmatch(path) or len(path) > 300 or len(paths) > 100:
+            raise errors.usage(f"{path!r} is not a path like shop.cart:Cart.total")
 
 
 def find_targets(output: Output, file: BundleFile, selector: str) -> list[AgentFile]:
@@ -167,7 +189,13 @@ class Push:
     def run(self, agents: Sequence[AgentFile]) -> int:
         """The whole way. Returns the exit code; raises what was refused or failed."""
         targets = fleet.prepare(
-            self.client, self.file.digest, self.file.raw, agents, timeout_s=self.wish.request_s
+            self.client,
+            self.file.digest,
+            self.file.raw,
+            agents,
+            adopt=self.wish.adopt,
+            put_back=self.wish.put_back,
+            timeout_s=self.wish.request_s,
         )
         planned = fleet.count_of(targets, "planned")
         refused = fleet.count_of(targets, "refused")
@@ -205,6 +233,8 @@ class Push:
             trial_s=None if self.wish.confirm else max(1, round(self.wish.trial_s)),
             confirm=self.wish.confirm,
             reason=self.wish.reason,
+            adopt=list(self.wish.adopt),
+            replace=list(self.wish.put_back),
         )
         with uninterrupted():
             targets = fleet.apply(self.client, header, targets, timeout_s=self.wish.request_s)

@@ -205,7 +205,7 @@ class _Comparison:
             return "missing", "is gone from its namespace"
         bound = space[made.name]
         # A metaclass may make anything of a class statement (an interface, a table of rules).
-        if not reach.is_a(bound, type) and not _is_mock(bound):
+        if not reach.is_a(bound, type) and not is_mock(bound):
             return None
         if reach.is_a(bound, type) and reach.qualname(cast("type", bound)) == made.code.co_qualname:
             return None
@@ -220,7 +220,8 @@ def _is_compiled(value: object) -> bool:
     return type(value) in _COMPILED or "cython" in reach.qualname(type(value)).lower()
 
 
-def _is_mock(value: object) -> bool:
+def is_mock(value: object) -> bool:
+    """Whether it is an object of `unittest.mock`, or of the package it came from."""
     return any(
         str(reach.class_dict(cls).get("__module__")).startswith(("unittest.mock", "mock"))
         for cls in type(value).__mro__

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zdpatch.patcher import inventory, overlay, reach, selftest
+from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.importers import imported
@@ -88,8 +89,8 @@ class Engine:
 
     # ------------------------------------------------------------ planning
 
-    def plan(self, patch: Patch, *, drain_s: float = 1.0) -> Plan:
-        """Decide `patch`; nothing is touched.
+    def plan(self, patch: Patch, *, drain_s: float = 1.0, adoption: Adoption = NOTHING) -> Plan:
+        """Decide `patch`; nothing is touched. `adoption`: what is done with what was replaced here.
 
         Waits up to `drain_s` seconds for frames of functions that change to return: one that does
         not would run old code for ever. Raises Refused (ZDP-2xx, with verdicts) and ProcessError
@@ -97,11 +98,10 @@ class Engine:
         """
         with self._lock:
             self._check_self()
-            if self._still_true(patch):
-                assert self._made is not None
+            if self._still_true(patch) and self._made and self._made.plan.adoption == adoption:
                 return self._made.plan
             made = self._made.plan.modules if self._made and self._made.plan.patch == patch else {}
-            plan = make_plan(patch, self._known(), made)
+            plan = make_plan(patch, self._known(), made, adoption)
             drain(plan, drain_s)
             self._made = _Made(plan, self._world(patch), time.monotonic())
             return plan
@@ -167,7 +167,7 @@ class Engine:
             )
 
     def _again(self, plan: Plan) -> Plan:
-        return make_plan(plan.patch, self._known(), plan.modules)
+        return make_plan(plan.patch, self._known(), plan.modules, plan.adoption)
 
     def _catch_up(self, plan: Plan) -> list[Undo]:
         """Closures that calls in flight made between the scan and the flip, or still make: bring
@@ -277,10 +277,10 @@ class Engine:
             mine = [c.new for c in changes if c.name == name and c.new is not None]
             return running(name, offered, mine[::-1], self._known())
 
-    def standing(self, patch: Patch) -> str:
+    def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:
         """How this process stands to a patch: "base", "absorbed" or "superseded"."""
         with self._lock:
-            return standing(patch, self._known())
+            return standing(patch, self._known(), adoption)
 
 
 def _flip(plan: Plan) -> Undo:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from zdpatch.patcher import codes, reach
+from zdpatch.patcher.adoption import NOTHING, Adoption, restored, touches, wrapped
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.binders import reader_between, stays
 from zdpatch.patcher.calls import Changed, stale_calls
@@ -83,6 +84,7 @@ class Plan:
     explained: tuple[CodeType, ...]
     linecache: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     modules: Mapping[str, ModuleType] = field(default_factory=dict[str, ModuleType])
+    adoption: Adoption = NOTHING
 
     def summary(self) -> PlanSummary:
         return PlanSummary(
@@ -98,27 +100,35 @@ class Plan:
 
 
 def make_plan(
-    patch: Patch, known: Iterable[CodeType] = (), made: Mapping[str, ModuleType] | None = None
+    patch: Patch,
+    known: Iterable[CodeType] = (),
+    made: Mapping[str, ModuleType] | None = None,
+    adoption: Adoption = NOTHING,
 ) -> Plan:
     """Decide `patch` for this process. Raises Refused with every verdict when anything stands
     against it.
 
     `known` are code objects of active patches that no source explains (see `inventory.drift`);
-    `made` are modules of the patch that an earlier plan of it has executed.
+    `made` are modules of the patch that an earlier plan of it has executed. `adoption` is what the
+    operator says of things that were replaced at run time.
     """
     try:
-        return _Planner(patch, tuple(known), made or {}).make()
+        return _Planner(patch, tuple(known), made or {}, adoption).make()
     except RecursionError as error:
         raise Refused("ZDP-206", "the source is nested too deeply to be looked at") from error
 
 
 class _Planner:
     def __init__(
-        self, patch: Patch, known: tuple[CodeType, ...], made: Mapping[str, ModuleType]
+        self,
+        patch: Patch,
+        known: tuple[CodeType, ...],
+        made: Mapping[str, ModuleType],
+        adoption: Adoption,
     ) -> None:
         self.patch = patch
         self.executed = made
-        self.situation = Situation.of(patch, known)
+        self.situation = Situation.of(patch, known, adoption)
         self.versions: dict[str, ModuleVersions] = dict(self.situation.versions)
         self.inventories: dict[str, Inventory] = dict(self.situation.inventories)
         self.decisions: list[Decision] = []
@@ -128,6 +138,7 @@ class _Planner:
         self.arrived: set[Name] = set()
         self.changed: dict[Name, str] = {}
         self.rebinds: list[tuple[Name, Binding]] = []
+        self.restores: list[Step] = []
 
     def make(self) -> Plan:
         self.stage = self._stage()
@@ -151,6 +162,7 @@ class _Planner:
         self._check_removed()
         self._check_needs()
         self._check_identity()
+        self._check_adopted()
         self._refuse()
         return self._build()
 
@@ -324,6 +336,28 @@ class _Planner:
                     )
                 )
 
+    def _check_adopted(self) -> None:
+        """What is left alone must not be what the patch changes; what is put back must be there."""
+        for path, found in self.situation.adopted.items():
+            module = path.partition(":")[0]
+            taken, base = self.inventories[module], self.versions[module].base
+            assert base is not None
+            touching = [edit for edit in self.edits if touches(edit, path)]
+            if path in self.situation.adoption.replace:
+                step = restored(found, taken, base)
+                if isinstance(step, Step):
+                    self.restores.append(step)
+                    self.told.append(f"{path} is put back: {found.what}")
+                else:
+                    verdict = Verdict(path, found.line, "drift", "X", step, "replace the worker")
+                    self.extra.append(verdict)
+            elif touching and not wrapped(found, taken, base):
+                why = f"{found.what}; the patch changes it, so it cannot be left alone"
+                self._against(touching[0], "X", f"{why} (--replace {path} puts the base's back)")
+            else:
+                more = "; what it wraps is patched" if touching else ""
+                self.told.append(f"{path} is left alone: {found.what}{more}")
+
     def _method(self, module: str, call: str) -> Name | None:
         """The method that `a.go()` ran for an object `a` of the module: where its class has it."""
         root, _, name = call.partition(".")
@@ -429,7 +463,7 @@ class _Planner:
         heap = heap or any(codes.kind(c) != "function" for g in builder.watched.values() for c in g)
         return Plan(
             self.patch,
-            tuple(builder.steps),
+            (*self.restores, *builder.steps),
             tuple(each.verdict for each in self.decisions),
             builder.functions,
             heap,
@@ -441,6 +475,7 @@ class _Planner:
             tuple(builder.explained),
             self.situation.linecache(),
             self.stage.modules,
+            self.situation.adoption,
         )
 
     def _deferred(self) -> list[str]:

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory, loaders, overlay, reach
+from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.edits import Edit, ModuleVersions, read
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import run
@@ -46,6 +47,7 @@ class Situation:
     `inventories`: loaded modules that both sides have. `deferred`: modules to be served patched
     when they are imported. `added` and `removed`: modules that only one side has. `specs`: how to
     make deferred and added modules.
+    `adopted`: what the operator has named of that which the base does not explain.
     """
 
     patch: Patch
@@ -56,13 +58,17 @@ class Situation:
     added: list[str] = field(default_factory=list[str])
     removed: list[str] = field(default_factory=list[str])
     specs: dict[str, ModuleSpec] = field(default_factory=dict[str, ModuleSpec])
+    adoption: Adoption = NOTHING
+    adopted: dict[str, Drift] = field(default_factory=dict[str, Drift])
 
     @classmethod
-    def of(cls, patch: Patch, known: tuple[CodeType, ...] = ()) -> Situation:
+    def of(
+        cls, patch: Patch, known: tuple[CodeType, ...] = (), adoption: Adoption = NOTHING
+    ) -> Situation:
         """Look at this process. Raises Refused for syntax errors, drift, or when nothing of the
         patch is here.
         """
-        found = cls(patch, known)
+        found = cls(patch, known, adoption=adoption)
         found.versions = {change.name: read(change, patch.id) for change in patch.changes}
         for change in patch.changes:
             found._place(change)
@@ -129,7 +135,9 @@ class Situation:
         elif module is not None:
             if change.new is None:
                 self.removed.append(change.name)
-            self.inventories[change.name] = inventory.take(module, heap=False)
+            # what is to be put back may be held by whoever replaced it alone
+            heap = bool(self.adoption.replace)
+            self.inventories[change.name] = inventory.take(module, heap=heap)
         else:
             self._place_unloaded(change)
 
@@ -176,6 +184,8 @@ class Situation:
             if name in self.versions
             for each in drift_of(taken, self.versions[name], self.known)
         ]
+        self.adopted |= {d.path: d for _, d in found if d.path in self.adoption.paths}
+        found = [(name, each) for name, each in found if each.path not in self.adopted]
         if not found:
             return
         verdicts = tuple(

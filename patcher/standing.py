@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 from zdpatch.patcher import codes, inventory, overlay
+from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import ModuleVersions, Version, read
 from zdpatch.patcher.situation import Situation
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 Standing = Literal["base", "absorbed", "superseded"]
 
 
-def standing(patch: Patch, known: tuple[CodeType, ...] = ()) -> Standing:
-    """ "base": the patch can be decided here. "absorbed": every module is at its new source
-    already. "superseded": anything else, also when only some modules are at the base.
+def standing(
+    patch: Patch, known: tuple[CodeType, ...] = (), adoption: Adoption = NOTHING
+) -> Standing:
+    """ "base": the patch can be decided here, what `adoption` names aside. "absorbed": every module
+    is at its new source already. "superseded": anything else, also when only some modules are at
+    the base.
     """
     versions = [read(change, patch.id) for change in patch.changes]
-    at_base = [_at(each, each.base, known) for each in versions]
+    at_base = [_at(each, each.base, known, adoption.paths) for each in versions]
     if all(at_base):
         # modules that differ only in values are at the base by their code on both sides
         at_new = [_at(each, each.new, known) and _values_are_new(each) for each in versions]
@@ -36,17 +40,23 @@ def standing(patch: Patch, known: tuple[CodeType, ...] = ()) -> Standing:
     return "absorbed" if all(at_new) else "superseded"
 
 
-def _at(each: ModuleVersions, side: Version | None, known: tuple[CodeType, ...]) -> bool:
-    """Whether the module here is (or would be) this side of the patch."""
+def _at(
+    each: ModuleVersions,
+    side: Version | None,
+    known: tuple[CodeType, ...],
+    aside: frozenset[str] = frozenset(),
+) -> bool:
+    """Whether the module here is (or would be) this side of the patch, the paths `aside` apart."""
     module = sys.modules.get(each.name)
     if module is None:
         located = overlay.locate(each.name)
         if located is None or side is None:
             return located is None and side is None
         return located.code is not None and codes.digest(located.code) == codes.digest(side.code)
-    return side is not None and not inventory.drift(
-        inventory.take(module, heap=False), side.code, known
-    )
+    if side is None:
+        return False
+    found = inventory.drift(inventory.take(module, heap=False), side.code, known)
+    return all(drift.path in aside for drift in found)
 
 
 def _values_are_new(each: ModuleVersions) -> bool:

@@ -20,6 +20,7 @@ from zdpatch.agent.journal import Journal
 from zdpatch.agent.protocol import Apply, Confirm, Revert, Stage
 from zdpatch.agent.verifier import Verifier
 from zdpatch.patcher import bundle
+from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.running import Running
 from zdpatch.patcher.source import ModuleChange, Patch
@@ -94,11 +95,15 @@ class MemoryEngine:
     def __init__(self, modules: Mapping[str, bytes]) -> None:
         self.modules = dict(modules)
         self.fails: Exception | None = None
+        self.adoptions: list[Adoption] = []
         self._in: dict[str, Patch] = {}
 
-    def plan(self, patch: Patch, *, drain_s: float = 1.0) -> MemoryPlan:
+    def plan(
+        self, patch: Patch, *, drain_s: float = 1.0, adoption: Adoption = NOTHING
+    ) -> MemoryPlan:
         """Refuses what is not at its base."""
         del drain_s
+        self.adoptions.append(adoption)
         if self.standing(patch) != "base":
             raise Refused("ZDP-201", f"{patch.id}: running code differs from the base")
         return MemoryPlan(patch)
@@ -135,8 +140,9 @@ class MemoryEngine:
         """What is offered runs."""
         return Running(name, "no source" if offered is None else "verified", source=offered)
 
-    def standing(self, patch: Patch) -> str:
+    def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:
         """By the bytes."""
+        del adoption
         have = {change.name: self.modules.get(change.name) for change in patch.changes}
         if all(have[change.name] == change.base for change in patch.changes):
             return "base"

@@ -285,3 +285,22 @@ def test_spare_sources_need_an_agent(shop: Shop) -> None:
         code=2,
     )
     assert json.loads(text)["error"]["code"] == "ZDP-001"
+
+
+def test_what_was_replaced_is_the_operators_to_name(shop: Shop) -> None:
+    """`push --adopt` leaves it alone, `--replace` puts the base's back; both are on record."""
+    service = shop.serve("old")
+    shop.run("build", "--from", "old", "--to", "new", "--app", "shop", "-o", "fix.zdp")
+    shop.run("sign", "fix.zdp", "--key", "ci.key")
+    shop.ask(service, "setattr(cart, 'price', lambda net: 'theirs')")
+    original = "__import__('gc').get_objects()"
+    assert original
+    refused = json.loads(shop.run("push", "fix.zdp", "--yes", "--json", code=4))["error"]
+    assert refused["code"] == "ZDP-201"
+    adopted = json.loads(
+        shop.run("push", "fix.zdp", "--yes", "--adopt", "shop.cart:price", "--json", code=4)
+    )["error"]
+    assert "--replace shop.cart:price" in json.dumps(adopted)
+    assert shop.ask(service, "cart.price(5)") == "theirs"
+    usage = json.loads(shop.run("push", "fix.zdp", "--yes", "--adopt", "price", "--json", code=2))
+    assert usage["error"]["code"] == "ZDP-001"

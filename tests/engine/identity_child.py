@@ -1,6 +1,7 @@
 """One question about what really runs: a module made in an unusual way, and a patch for it.
 
-A program: CASE on the command line; prints what became of the patch as JSON.
+A program: CASE, paths to adopt and paths to replace on the command line; prints what became of
+the patch as JSON.
 """
 
 from __future__ import annotations
@@ -194,28 +195,58 @@ LIVE: dict[str, Callable[[Any], object]] = {
     "wrapped method": lambda m: setattr(m.C, "n", Proxy(m.C.n)),
     "compiled function": lambda m: setattr(m, "f", len),
     "code": lambda m: setattr(m.f, "__code__", (lambda: 9).__code__),
+    "mocked g": lambda _: mock.patch("m.g").start(),
+    "mocked method n": lambda m: mock.patch.object(m.C, "n").start(),
+    "gone": lambda m: setattr(m, "g", lambda: 9),
+    "closure round g": lambda m: setattr(m, "g", wrapper(m.g)),
 }
 
 
-def main(case: str) -> dict[str, Any]:
+def wrapper(function: Any) -> Any:  # noqa: ANN401
+    """A function that calls another."""
+
+    @functools.wraps(function)
+    def around(*args: object) -> object:
+        return function(*args)
+
+    return around
+
+
+def main(case: str, adopt: list[str], replace: list[str]) -> dict[str, Any]:
     """Make it, patch it, and tell."""
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(HERE))
     SETUPS.get(case, as_usual)()
     m: Any = importlib.import_module("m")
     LIVE.get(case, never)(m)
+    before = everything(m)
     try:
-        local.apply(local.plan(local.make_patch({"m.py": OLD}, {"m.py": NEW})))
-        went_in = [m.g(), m.C().n()]
+        patch = local.make_patch({"m.py": OLD}, {"m.py": NEW})
+        done = local.apply(local.plan(patch, adopt=adopt, replace=replace))
+        went_in = [plain(m.g()), plain(m.C().n())]
+        notices = [each for each in done.notices if "left alone" in each or "put back" in each]
         local.revert("LOCAL")
-        return {"in": went_in, "back": [m.g(), m.C().n()]}
+        same = list(map(id, before)) == list(map(id, everything(m)))
+        back = [plain(m.g()), plain(m.C().n())]
+        told = {"notices": notices} if adopt or replace else {}
+        return {"in": went_in, "back": back, "same": same, **told}
     except Refused as error:
         verdicts = [[each.path, each.row, each.reason] for each in error.verdicts]
         return {"code": error.code, "cause": error.cause, "verdicts": verdicts}
 
 
+def everything(m: Any) -> list[object]:  # noqa: ANN401
+    """What its namespaces bind, held so that an id stays its object's."""
+    return [*vars(m).values(), *(vars(m.C).values() if isinstance(m.C, type) else ())]
+
+
+def plain(value: object) -> object:
+    """A number, or what else it is."""
+    return value if type(value) is int else type(value).__name__
+
+
 if __name__ == "__main__":
-    answer = main(sys.argv[1])
+    answer = main(sys.argv[1], *(text.split() for text in (sys.argv[2:] or ["", ""])))
     sys.settrace(None)
     print(json.dumps(answer), flush=True)
     os._exit(0)

@@ -30,10 +30,10 @@ REPLACED = {
 }
 
 
-def ask(way: str, *flags: str) -> dict[str, Any]:
+def ask(way: str, *flags: str, adopt: str = "", replace: str = "") -> dict[str, Any]:
     """What became of the patch in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", *flags, str(CHILD), way],
+        [sys.executable, "-W", "ignore", *flags, str(CHILD), way, adopt, replace],
         capture_output=True,
         text=True,
         check=False,
@@ -47,7 +47,7 @@ def ask(way: str, *flags: str) -> dict[str, Any]:
 @pytest.mark.parametrize("way", GOES_IN)
 def test_goes_in(way: str, flag: str) -> None:
     """However it was loaded or is being watched: what runs is the base, so the patch goes in."""
-    assert ask(way, *flag.split()) == {"in": [20, 20], "back": [2, 2]}
+    assert ask(way, *flag.split()) == {"in": [20, 20], "back": [2, 2], "same": True}
 
 
 @pytest.mark.parametrize("way", sorted(REPLACED))
@@ -78,3 +78,80 @@ def test_hooks_that_change_code(way: str) -> None:
     assert answer["verdicts"][0][0] == "m:f"
     assert "was loaded by" in answer["cause"]
     assert "may change code" in answer["cause"]
+
+
+ADOPTED = {
+    "mock": "m:f",
+    "mock with spec": "m:f",
+    "mocked method": "m:C.m",
+    "function": "m:f",
+    "method": "m:C.m",
+    "compiled function": "m:f",
+}
+
+
+@pytest.mark.parametrize("way", sorted(ADOPTED))
+def test_adopted(way: str) -> None:
+    """What the operator names is left alone, object by object, and the rest goes in."""
+    answer = ask(way, adopt=ADOPTED[way])
+    assert (answer["in"], answer["back"], answer["same"]) == ([20, 20], [2, 2], True)
+    assert len(answer["notices"]) == 1
+    assert answer["notices"][0].startswith(f"{ADOPTED[way]} is left alone: ")
+
+
+def test_only_what_is_named_is_adopted() -> None:
+    """Another path stands against the patch as before, and one that has not drifted is nothing."""
+    assert ask("mock", adopt="m:g")["verdicts"][0][0] == "m:f"
+    assert ask("usual", adopt="m:f") == {
+        "in": [20, 20],
+        "back": [2, 2],
+        "same": True,
+        "notices": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("way", "path"), [("wrapper", "m:g"), ("closure round g", "m:g"), ("wrapped method", "m:C.n")]
+)
+def test_adopted_wrapper(way: str, path: str) -> None:
+    """A wrapper that calls what the patch changes stays, and what it wraps is patched."""
+    answer = ask(way, adopt=path)
+    assert (answer["in"], answer["back"], answer["same"]) == ([20, 20], [2, 2], True)
+    assert answer["notices"][0].endswith("what it wraps is patched")
+
+
+@pytest.mark.parametrize(
+    ("way", "path"),
+    [("mocked g", "m:g"), ("mocked method n", "m:C.n"), ("gone", "m:g"), ("mocked class", "m:C")],
+)
+def test_adopted_is_what_changes(way: str, path: str) -> None:
+    """What the patch changes cannot be left alone: the two ways out are said."""
+    answer = ask(way, adopt=path)
+    assert answer["code"] == "ZDP-202"
+    assert any(f"--replace {path}" in each[2] for each in answer["verdicts"])
+
+
+@pytest.mark.parametrize(
+    ("way", "path", "back"),
+    [
+        ("mocked g", "m:g", ["MagicMock", 2]),
+        ("mocked method n", "m:C.n", [2, "MagicMock"]),
+        ("mocked class", "m:C", [2, "MagicMock"]),
+        ("wrapper", "m:g", [2, 2]),
+        ("mock", "m:f", [2, 2]),
+    ],
+)
+def test_replaced(way: str, path: str, back: list[object]) -> None:
+    """The very function of the base is put back and patched; an undo brings the other again."""
+    answer = ask(way, replace=path)
+    assert answer["in"] == [20, 20]
+    assert answer["back"] == back
+    assert answer["same"]
+    assert answer["notices"][0].startswith(f"{path} is put back: ")
+
+
+def test_nothing_to_put_back() -> None:
+    """A function that nobody holds any more cannot be put back."""
+    answer = ask("gone", replace="m:g")
+    assert answer["code"] == "ZDP-202"
+    assert ["m:g", "X", "what it replaced is gone"] in answer["verdicts"]
