@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from zdpatch.agent import replay, told
+from zdpatch.agent import replay, told, transaction
 from zdpatch.agent.identity import ProcessKey
 from zdpatch.agent.ledger import SYSTEM
+from zdpatch.agent.protocol import Apply
 from zdpatch.patcher.errors import ProcessError
 
 if TYPE_CHECKING:
@@ -261,3 +262,17 @@ def test_what_is_taken_out_elsewhere_goes_out_here(desk: Desk) -> None:
         "reverted",
         b"VAT = 1\n",
     )
+
+
+def test_what_was_adopted_is_told_again(desk: Desk) -> None:
+    """A process that starts later plans with what the operator said, and the audit trail has it."""
+    digest = desk.stage(desk.fix())
+    header = Apply(digest, confirm=True, adopt=["shop.cart:a"], replace=["shop.cart:b"])
+    transaction.apply(desk.here, header, SYSTEM)
+    later = desk.another()
+    for engine in (desk.engine, later.engine):
+        said = engine.adoptions[-1]
+        assert (said.adopt, said.replace) == ({"shop.cart:a"}, {"shop.cart:b"})
+    with desk.here.journal.read() as ledger:
+        details = [row["detail"] for row in ledger.audit_rows(20) if row["verb"] == "apply"]
+    assert "adopted shop.cart:a; replaced shop.cart:b" in details

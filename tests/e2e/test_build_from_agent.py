@@ -288,19 +288,40 @@ def test_spare_sources_need_an_agent(shop: Shop) -> None:
 
 
 def test_what_was_replaced_is_the_operators_to_name(shop: Shop) -> None:
-    """`push --adopt` leaves it alone, `--replace` puts the base's back; both are on record."""
+    """What the patch changes is not left alone; `--replace` puts the base's back, on record."""
     service = shop.serve("old")
-    shop.run("build", "--from", "old", "--to", "new", "--app", "shop", "-o", "fix.zdp")
-    shop.run("sign", "fix.zdp", "--key", "ci.key")
-    shop.ask(service, "setattr(cart, 'price', lambda net: 'theirs')")
-    original = "__import__('gc').get_objects()"
-    assert original
-    refused = json.loads(shop.run("push", "fix.zdp", "--yes", "--json", code=4))["error"]
-    assert refused["code"] == "ZDP-201"
-    adopted = json.loads(
-        shop.run("push", "fix.zdp", "--yes", "--adopt", "shop.cart:price", "--json", code=4)
-    )["error"]
-    assert "--replace shop.cart:price" in json.dumps(adopted)
+    shop.build()
+    held = "cart.__dict__.setdefault('held', cart.price)"
+    shop.ask(service, f"[{held}, setattr(cart, 'price', lambda net: 'theirs')]")
+    push = ("push", "fix.zdp", "--yes", "--confirm", "--json")
+    assert json.loads(shop.run(*push, code=4))["error"]["code"] == "ZDP-201"
+    adopted = shop.run(*push, "--adopt", "shop.cart:price", code=4)
+    assert "--replace shop.cart:price" in adopted
     assert shop.ask(service, "cart.price(5)") == "theirs"
-    usage = json.loads(shop.run("push", "fix.zdp", "--yes", "--adopt", "price", "--json", code=2))
-    assert usage["error"]["code"] == "ZDP-001"
+    shop.run(*push, "--replace", "shop.cart:price")
+    assert shop.ask(service, "cart.price(5)") == "10"
+    assert "replaced shop.cart:price" in shop.run("audit", "--json")
+    shop.run("rollback", "fix")
+    assert shop.ask(service, "cart.price(5)") == "theirs"
+
+
+def test_an_adopted_wrapper(shop: Shop) -> None:
+    """A wrapper stays round the patched function; a process that starts later gets the patch."""
+    service = shop.serve("old")
+    shop.build()
+    shop.ask(service, "(lambda f: setattr(cart, 'price', lambda net: -f(net)))(cart.price)")
+    pushed = shop.run(
+        *("push", "fix.zdp", "--yes", "--confirm", "--json", "--adopt", "shop.cart:price")
+    )
+    assert "shop.cart:price is left alone" in pushed
+    assert shop.ask(service, "cart.price(5)") == "-10"
+    assert "adopted shop.cart:price" in shop.run("audit", "--json")
+    assert shop.ask(shop.serve("old"), "cart.price(5)") == "10"
+
+
+@pytest.mark.parametrize("option", ["--adopt", "--replace"])
+def test_paths_that_are_none(shop: Shop, option: str) -> None:
+    """A path names a module and what is in it."""
+    (shop.path / "fix.zdp").write_bytes(b"")
+    text = shop.run("push", "fix.zdp", "--yes", option, "price", "--json", code=2)
+    assert json.loads(text)["error"]["code"] == "ZDP-001"

@@ -131,7 +131,8 @@ def covered(core: str, m: Any) -> None:  # noqa: ANN401
 def used(m: Any) -> None:  # noqa: ANN401
     """Every function was called, so that what watches it has left its marks."""
     for _ in range(3):
-        m.f(), m.g(), m.C().m(), m.C().n()
+        for call in (m.f, m.g, m.C().m, m.C().n):
+            call()
 
 
 def watched(by: Callable[[Any], None], m: Any) -> None:  # noqa: ANN401
@@ -189,7 +190,7 @@ LIVE: dict[str, Callable[[Any], object]] = {
     "mocked class": lambda _: mock.patch("m.C").start(),
     "mocked method": lambda m: mock.patch.object(m.C, "m").start(),
     "function": lambda m: setattr(m, "f", lambda: 9),
-    "method": lambda m: setattr(m.C, "m", lambda _: 9),
+    "method": lambda m: setattr(m.C, "m", lambda *_: 9),
     "wrapper": lambda m: setattr(m, "g", Proxy(m.g)),
     "closure": lambda m: setattr(m, "g", functools.wraps(m.g)(lambda: 9)),
     "wrapped method": lambda m: setattr(m.C, "n", Proxy(m.C.n)),
@@ -237,7 +238,10 @@ def main(case: str, adopt: list[str], replace: list[str]) -> dict[str, Any]:
 
 def everything(m: Any) -> list[object]:  # noqa: ANN401
     """What its namespaces bind, held so that an id stays its object's."""
-    return [*vars(m).values(), *(vars(m.C).values() if isinstance(m.C, type) else ())]
+    spaces: list[dict[str, object]] = [vars(m)]
+    if type(m.C) is type:
+        spaces.append(dict(vars(m.C)))
+    return [value for space in spaces for value in space.values()]
 
 
 def plain(value: object) -> object:
