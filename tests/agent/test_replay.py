@@ -272,7 +272,7 @@ def test_what_was_adopted_is_told_again(desk: Desk) -> None:
     later = desk.another()
     for engine in (desk.engine, later.engine):
         said = engine.adoptions[-1]
-        assert (said.adopt, said.replace) == ({"shop.cart:a"}, {"shop.cart:b"})
+        assert (list(said.adopt), list(said.replace)) == (["shop.cart:a"], ["shop.cart:b"])
     with desk.here.journal.read() as ledger:
         details = [row["detail"] for row in ledger.audit_rows(20) if row["verb"] == "apply"]
     assert "adopted shop.cart:a; replaced shop.cart:b" in details

@@ -239,7 +239,7 @@ def main(case: str, adopt: list[str], replace: list[str]) -> dict[str, Any]:
 def everything(m: Any) -> list[object]:  # noqa: ANN401
     """What its namespaces bind, held so that an id stays its object's."""
     spaces: list[dict[str, object]] = [vars(m)]
-    if type(m.C) is type:
+    if type(vars(m).get("C")) is type:
         spaces.append(dict(vars(m.C)))
     return [value for space in spaces for value in space.values()]
 
