@@ -190,7 +190,7 @@ LIVE: dict[str, Callable[[Any], object]] = {
     "mocked class": lambda _: mock.patch("m.C").start(),
     "mocked method": lambda m: mock.patch.object(m.C, "m").start(),
     "function": lambda m: setattr(m, "f", lambda: 9),
-    "method": lambda m: setattr(m.C, "m", lambda *_: 9),
+    "method": lambda m: setattr(m.C, "m", never),
     "wrapper": lambda m: setattr(m, "g", Proxy(m.g)),
     "closure": lambda m: setattr(m, "g", functools.wraps(m.g)(lambda: 9)),
     "wrapped method": lambda m: setattr(m.C, "n", Proxy(m.C.n)),
@@ -238,10 +238,9 @@ def main(case: str, adopt: list[str], replace: list[str]) -> dict[str, Any]:
 
 def everything(m: Any) -> list[object]:  # noqa: ANN401
     """What its namespaces bind, held so that an id stays its object's."""
-    spaces: list[dict[str, object]] = [vars(m)]
-    if type(vars(m).get("C")) is type:
-        spaces.append(dict(vars(m.C)))
-    return [value for space in spaces for value in space.values()]
+    space: dict[str, Any] = vars(m)
+    own: dict[str, Any] = dict(vars(space["C"])) if type(space.get("C")) is type else {}
+    return [*space.values(), *own.values()]
 
 
 def plain(value: object) -> object:
