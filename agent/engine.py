@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from zdpatch.agent import later
-
 from zdpatch.patcher.adoption import NOTHING, Adoption
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class Engine(Protocol):
         """What still runs old code, by definition path."""
         ...
 
-    def running(self, name: str, offered: bytes | None = None) -> Running:
+    def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """The source of what runs here as module `name`, if one is found that explains it."""
         ...
 
@@ -83,9 +82,9 @@ class Engine(Protocol):
 class LoadedLater:
     """The engine of this interpreter, loaded when it has something to do. Raises ZDP-216 then."""
 
-    def plan(self, patch: Patch, *, drain_s: float = 1.0) -> Planned:
+    def plan(self, patch: Patch, *, drain_s: float = 1.0, adoption: Adoption = NOTHING) -> Planned:
         """As `Engine.plan`."""
-        return _load().plan(patch, drain_s=drain_s)
+        return _load().plan(patch, drain_s=drain_s, adoption=adoption)
 
     def apply(self, plan: Any) -> Flipped:  # noqa: ANN401 - what `plan` returned
         """As `Engine.apply`."""
@@ -105,13 +104,13 @@ class LoadedLater:
         loaded = _loaded()
         return {} if loaded is None else loaded.outstanding(patch_id)
 
-    def running(self, name: str, offered: bytes | None = None) -> Running:
+    def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """As `Engine.running`."""
-        return _load().running(name, offered)
+        return _load().running(name, offered, since)
 
-    def standing(self, patch: Patch) -> str:
+    def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:
         """As `Engine.standing`."""
-        return _load().standing(patch)
+        return _load().standing(patch, adoption)
 
 
 def _load() -> Engine:

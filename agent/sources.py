@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from zdpatch.agent.protocol import Source
     from zdpatch.patcher.running import Running
 
+_BEGAN: Final = time.time()  # when the agent was imported, in this process or in a parent
 _OTHERS: Final = 200  # named at most
 _ROOT: Final = 0
 
@@ -63,7 +65,7 @@ def source(here: Here, header: Source, by: Actor, blob: bytes | None) -> SourceR
         if rows and (budget <= 0 or here.clock.steady() >= end):
             rows.append(SourceRow(name, "later"))
             continue
-        row = _row(here.engine.running(name, blob), had)
+        row = _row(here.engine.running(name, blob, _BEGAN), had)
         sent = len(row.source or b"")
         if rows and sent > budget:
             row = SourceRow(name, "later")

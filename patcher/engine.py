@@ -267,15 +267,16 @@ class Engine:
             counts[each.path] = counts.get(each.path, 0) + 1
         return counts
 
-    def running(self, name: str, offered: bytes | None = None) -> Running:
+    def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """The source of what runs here as module `name`, if one is found that explains all of it.
 
-        `offered` is compared as well. Raises nothing for what it holds.
+        `offered` is compared as well. Files that changed after `since` (unix seconds) are in doubt.
+        Raises nothing for what a source holds.
         """
         with self._lock:
             changes = (c for each in self._active.values() for c in each.plan.patch.changes)
             mine = [c.new for c in changes if c.name == name and c.new is not None]
-            return running(name, offered, mine[::-1], self._known())
+            return running(name, offered, mine[::-1], self._known(), since)
 
     def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:
         """How this process stands to a patch: "base", "absorbed" or "superseded"."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from zdpatch.patcher import codes, reach
-from zdpatch.patcher.adoption import NOTHING, Adoption, restored, touches, wrapped
+from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.binders import reader_between, stays
 from zdpatch.patcher.calls import Changed, stale_calls
@@ -30,6 +30,7 @@ from zdpatch.patcher.names import dotted, uses
 from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.placement import ill_placed
 from zdpatch.patcher.reaching import Reaching
+from zdpatch.patcher.replaced import restored, touches, wrapped
 from zdpatch.patcher.safety import Decision, decide
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.snapshots import stale_snapshots

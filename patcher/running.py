@@ -11,14 +11,13 @@ import io
 import linecache
 import os
 import sys
-import time
 import tokenize
 import zipimport
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from zdpatch.patcher import codes, inventory, overlay, reach
 from zdpatch.patcher.drift import Drift, drift
@@ -27,8 +26,6 @@ from zdpatch.patcher.literals import different_literals
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import CodeType
-
-_BEGAN: Final = time.time()  # when the agent was imported: the application's start, or soon after
 
 State = Literal["verified", "drifted", "no source", "absent"]
 
@@ -51,13 +48,17 @@ class Running:
 
 
 def running(
-    name: str, offered: bytes | None, active: Sequence[bytes], known: tuple[CodeType, ...]
+    name: str,
+    offered: bytes | None,
+    active: Sequence[bytes],
+    known: tuple[CodeType, ...],
+    since: float,
 ) -> Running:
     """What this process runs as module `name`.
 
     `offered`: a source that somebody has, `active`: those of active patches; both are tried before
-    what is found here. `known`: codes whose presence active patches explain. Raises nothing for
-    what a source holds.
+    what is found here. `known`: codes whose presence active patches explain. Files that changed
+    after `since` (unix seconds) are in doubt. Raises nothing for what a source holds.
     """
     module = sys.modules.get(name)
     if module is None:
@@ -71,7 +72,7 @@ def running(
     best: list[Drift] | None = None
     given = [(each, False) for each in active]
     given += [] if offered is None else [(offered, True)]
-    for source, doubt in (*given, *_found(space)):
+    for source, doubt in (*given, *_found(space, since)):
         differs = _differences(taken, source, known, tables=doubt)
         if not differs:
             return Running(name, "verified", package, loaded=True, source=source)
@@ -95,7 +96,7 @@ def _unloaded(name: str, offered: bytes | None) -> Running:
     return Running(name, "no source", located.package)
 
 
-def _found(space: dict[str, object]) -> Iterator[tuple[bytes, bool]]:
+def _found(space: dict[str, object], since: float) -> Iterator[tuple[bytes, bool]]:
     """Sources that may be the module's, from its loader and `linecache`, and whether in doubt."""
     file = space.get("__file__")
     if type(file) is not str or not file.endswith(".py"):
@@ -103,9 +104,9 @@ def _found(space: dict[str, object]) -> Iterator[tuple[bytes, bool]]:
     loader = space.get("__loader__")
     with suppress(Exception):  # it is gone, or the archive was replaced: then no candidate
         if type(loader) is zipimport.zipimporter:
-            yield loader.get_data(file), _changed_since(loader.archive)
+            yield loader.get_data(file), _changed(loader.archive, since)
         else:
-            yield SourceFileLoader("", file).get_data(file), _changed_since(file)
+            yield SourceFileLoader("", file).get_data(file), _changed(file, since)
     kept = linecache.cache.get(file)
     if kept is not None and len(kept) == 4:
         text = "".join(kept[2]).encode("utf-8", "surrogatepass")
@@ -114,9 +115,9 @@ def _found(space: dict[str, object]) -> Iterator[tuple[bytes, bool]]:
             yield text.decode().encode(encoding), True
 
 
-def _changed_since(path: str) -> bool:
-    """Whether a file was changed, or put there, when this process was there already."""
-    return os.stat(path).st_ctime >= _BEGAN  # noqa: PTH116
+def _changed(path: str, since: float) -> bool:
+    """Whether a file was changed, or put there, after a time."""
+    return os.stat(path).st_ctime >= since  # noqa: PTH116
 
 
 def _differences(

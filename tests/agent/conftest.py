@@ -136,8 +136,9 @@ class MemoryEngine:
         assert patch_id in self._in
         return {}
 
-    def running(self, name: str, offered: bytes | None = None) -> Running:
+    def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """What is offered runs."""
+        del since
         return Running(name, "no source" if offered is None else "verified", source=offered)
 
     def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:

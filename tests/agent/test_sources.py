@@ -26,7 +26,8 @@ OTHER = Actor(os.geteuid() + 4711, "other", 2)
 def desk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """A process that runs 100 bytes of source as every module."""
 
-    def running(name: str, offered: bytes | None = None) -> Running:
+    def running(name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
+        del since
         return Running(name, "verified", loaded=True, source=offered or b"#" * 100)
 
     monkeypatch.setattr(desk.here.engine, "running", running)

@@ -238,8 +238,9 @@ def main(case: str, adopt: list[str], replace: list[str]) -> dict[str, Any]:
 
 def everything(m: Any) -> list[object]:  # noqa: ANN401
     """What its namespaces bind, held so that an id stays its object's."""
-    space: dict[str, Any] = vars(m)
-    own: dict[str, Any] = dict(vars(space["C"])) if type(space.get("C")) is type else {}
+    space = cast("dict[str, object]", m.__dict__)
+    cls = space.get("C")
+    own = cast("dict[str, object]", dict(cls.__dict__)) if type(cls) is type else {}
     return [*space.values(), *own.values()]
 
 
