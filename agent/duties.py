@@ -73,6 +73,8 @@ class Duties:
     def tend(self) -> None:
         """Do what is due."""
         here = self._here
+        if here.engine.waits:
+            here.engine.settle()
         if self._look_at is None:
             self._follow()
         if self._look_at is not None and self._look_at <= here.clock.steady():
@@ -86,7 +88,7 @@ class Duties:
         """Seconds until something is due; None when nothing ever is."""
         here = self._here
         due = [transaction.next_deadline(here), self._look_at]
-        if any(here.runs(digest) for digest in here.mine):
+        if here.engine.waits or any(here.runs(digest) for digest in here.mine):
             due.append(here.clock.steady() + here.settings.follow_s)
         times = [at for at in due if at is not None]
         return max(0.0, min(times) - here.clock.steady()) if times else None

@@ -70,6 +70,15 @@ class Engine(Protocol):
         """What still runs old code, by definition path."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether `settle` has something to do, now or later."""
+        ...
+
+    def settle(self) -> None:
+        """Finish what could not be done while calls were in flight."""
+        ...
+
     def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """The source of what runs here as module `name`, if one is found that explains it."""
         ...
@@ -103,6 +112,17 @@ class LoadedLater:
         """As `Engine.outstanding`; loads nothing."""
         loaded = _loaded()
         return {} if loaded is None else loaded.outstanding(patch_id)
+
+    @property
+    def waits(self) -> bool:
+        """As `Engine.waits`; loads nothing."""
+        loaded = _loaded()
+        return loaded is not None and loaded.waits
+
+    def settle(self) -> None:
+        """As `Engine.settle`; loads nothing."""
+        if (loaded := _loaded()) is not None:
+            loaded.settle()
 
     def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """As `Engine.running`."""

@@ -16,6 +16,7 @@ import msgspec
 
 from zdpatch.patcher import inventory, overlay, reach, selftest
 from zdpatch.patcher.adoption import NOTHING, Adoption
+from zdpatch.patcher.departures import Departure, parted
 from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.importers import imported
@@ -28,12 +29,14 @@ from zdpatch.patcher.steps import leaving
 from zdpatch.patcher.swap import Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import CodeType
 
     from zdpatch.patcher.inventory import Inventory
 
 
 _PLAN_LIVES_S = 60.0
+_SETTLE_S = 0.02  # how long an apply or a revert itself waits for calls that began before
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -68,8 +71,17 @@ class _Made:
 
 @dataclass(eq=False)
 class _Active:
+    """A patch that is in; `leaving` are names which go when the last old call is over."""
+
     plan: Plan
     undos: list[Undo]
+    leaving: Departure | None = None
+
+    def settle(self, seconds: float = 0.0) -> bool:
+        """Whether no name waits any more, after `seconds` at most."""
+        if self.leaving is not None and self.leaving.settle(seconds, self.undos):
+            self.leaving = None
+        return self.leaving is None
 
 
 class Engine:
@@ -81,6 +93,7 @@ class Engine:
         self._lock = threading.RLock()
         self._active: dict[str, _Active] = {}
         self._made: _Made | None = None
+        self._left: list[Departure] = []
         self._failed = tuple(selftest.run())
 
     def after_fork(self) -> None:
@@ -98,6 +111,7 @@ class Engine:
         """
         with self._lock:
             self._check_self()
+            self._settle_all(drain_s)
             if self._still_true(patch) and self._made and self._made.plan.adoption == adoption:
                 return self._made.plan
             made = self._made.plan.modules if self._made and self._made.plan.patch == patch else {}
@@ -152,18 +166,22 @@ class Engine:
                 raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
             fresh = plan if self._still_true(plan.patch, plan) else self._again(plan)
             self._made = None
-            undo = _flip(fresh)
-            active = self._active[plan.patch.id] = _Active(fresh, [undo])
+            first, leaving = parted(fresh.steps)
+            undo = _flip(fresh, first)
+            active = self._active[plan.patch.id] = _Active(fresh, [undo], leaving)
             active.undos += self._catch_up(fresh)
             for clear in fresh.caches:
                 clear()
+            notices = list(fresh.notices)
+            if leaving is not None and not active.settle(_SETTLE_S):
+                notices.append(f"{leaving.what}: stays until calls that began before are over")
             return Applied(
                 plan.patch.id,
                 undo.flip_us,
                 fresh.functions,
                 len(fresh.steps),
                 self.outstanding(plan.patch.id),
-                list(fresh.notices),
+                notices,
             )
 
     def _again(self, plan: Plan) -> Plan:
@@ -192,10 +210,13 @@ class Engine:
             if conflicts := [c for undo in active.undos for c in undo.conflicts()]:
                 raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
             taken = _taken(active.plan)
-            undo = commit(self._way_back(active, taken))
+            first, leaving = parted(self._way_back(active, taken))
+            undo = commit(first)
             for clear in active.plan.caches:
                 clear()
             del self._active[patch_id]
+            if leaving is not None and not leaving.settle(_SETTLE_S):
+                self._left.append(leaving)
             return Reverted(patch_id, undo.flip_us, _born(active.plan, taken))
 
     def _way_back(self, active: _Active, taken: list[Inventory]) -> list[Step]:
@@ -278,18 +299,44 @@ class Engine:
             mine = [c.new for c in changes if c.name == name and c.new is not None]
             return running(name, offered, mine[::-1], self._known(), since)
 
+    @property
+    def waits(self) -> bool:
+        """Whether names of removed definitions wait for calls in flight; see `settle`."""
+        return bool(self._left) or any(a.leaving is not None for a in self._active.values())
+
+    def settle(self) -> None:
+        """Take away names of removed definitions that no call in flight can read any more.
+
+        The owner asks again later while some wait.
+        """
+        with self._lock:
+            self._left = [each for each in self._left if not each.settle(0.0)]
+            for active in self._active.values():
+                active.settle()
+
+    def _settle_all(self, seconds: float) -> None:
+        """Before another plan: names that wait would be in its way, so they go in any case."""
+        for active in self._active.values():
+            if not active.settle(seconds) and active.leaving is not None:
+                active.leaving.force(active.undos)
+                active.leaving = None
+        for each in self._left:
+            if not each.settle(seconds):
+                each.force()
+        self._left.clear()
+
     def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:
         """How this process stands to a patch: "base", "absorbed" or "superseded"."""
         with self._lock:
             return standing(patch, self._known(), adoption)
 
 
-def _flip(plan: Plan) -> Undo:
+def _flip(plan: Plan, steps: Sequence[Step]) -> Undo:
     """Commit; a refusal leaves no finder behind that was not there."""
     present = any(finder is overlay.FINDER for finder in sys.meta_path)
     overlay.install()
     try:
-        undo = commit(plan.steps)
+        undo = commit(steps)
     except BaseException:
         if not present:
             overlay.uninstall()

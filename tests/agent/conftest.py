@@ -136,6 +136,11 @@ class MemoryEngine:
         assert patch_id in self._in
         return {}
 
+    waits = False
+
+    def settle(self) -> None:
+        """Nothing is ever in flight."""
+
     def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """What is offered runs."""
         del since
