@@ -35,6 +35,7 @@ from zdpatch.patcher.edits import (
 )
 from zdpatch.patcher.fitness import misfit
 from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.removals import Removals
 from zdpatch.patcher.yields import suspended
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ class Conditions:
         versions: Mapping[str, ModuleVersions],
         inventories: dict[str, Inventory],
         edits: list[Edit],
+        removed: list[str],
     ) -> None:
+        self.removals = Removals(versions, inventories, edits, removed)
         self.versions = versions
         self.inventories = inventories
         self.heap_scan = False
@@ -92,6 +95,7 @@ class Conditions:
             "no subclasses": self._no_subclasses,
             "objects fit": self._objects_fit,
             "none suspended": self._none_suspended,
+            "not held": self._not_held,
         }
         for need in decision.needs:
             if why := checks[need](decision.edit):
@@ -183,6 +187,10 @@ class Conditions:
         self.heap_scan = self.heap_scan or edit.holder.kind == "instances"
         return misfit(edit, self.versions, self.inventories)
 
+    def _not_held(self, edit: Edit) -> str:
+        self.heap_scan = True
+        return self.removals.keeper(edit.module, edit.old[-1])
+
     def removed_in_use(self, name: str, removed: list[str]) -> Iterator[tuple[str, str]]:
         """(path, why) for whoever outside of a removed module holds it, or what it defines, or is
         made of it.
@@ -209,6 +217,7 @@ class Conditions:
             for path, cls in classes:
                 if count := _count(heap, cls):
                     yield f"{name}:{path}", f"there are {count} live instances"
+        yield from self.removals.of_module(name)
 
     def _lets_go(self, holder: str, binding: Binding) -> bool:
         """Whether the patch itself unbinds the name there."""

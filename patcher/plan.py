@@ -159,7 +159,9 @@ class _Planner:
             ]
         self._check_calls()
         self._check_gone()
-        self.conditions = Conditions(self.versions, self.inventories, self.edits)
+        self.conditions = Conditions(
+            self.versions, self.inventories, self.edits, self.situation.removed
+        )
         self._check_removed()
         self._check_needs()
         self._check_identity()
@@ -329,8 +331,7 @@ class _Planner:
         self.situation.check_drift(self.inventories)
         for each in [each for each in self.decisions if each.row == "A" and each.needs]:
             for why in conditions.unmet(each):
-                migrates = each.edit.kind == "unfit" or "none suspended" in each.needs
-                row = "M" if migrates else "R"
+                row = each.otherwise
                 self.decisions.append(
                     Decision(
                         each.edit, row, f"{each.reason}; {why}", each.remedy or "replace the worker"

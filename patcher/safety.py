@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 Need = Literal[
     "unconsumed", "plain class", "not made", "no instances", "no closures", "no subclasses",
-    "objects fit", "none suspended",
+    "objects fit", "none suspended", "not held",
 ]  # fmt: skip
 _REPLACE: Final = "replace the worker: zdpatch cannot do this in place"
 _MIGRATE: Final = "needs a migration of live state; until then replace the worker"
@@ -83,6 +83,13 @@ class Decision:
     code: str = "ZDP-202"
 
     @property
+    def otherwise(self) -> str:
+        """The row when a need is not met."""
+        if self.edit.kind == "unfit" or "none suspended" in self.needs:
+            return "M"
+        return "X" if {"not held", "no subclasses"} <= {*self.needs} else "R"
+
+    @property
     def verdict(self) -> Verdict:
         reason = self.reason
         if self.row == "A" and self.needs:
@@ -95,7 +102,8 @@ class Decision:
 def decide(edit: Edit, versions: Mapping[str, ModuleVersions]) -> Decision:
     """The row of `edit`, from the text of both versions."""
     each = versions[edit.module]
-    imports = each.new.outline.origins if each.new else {}
+    side = each.base if edit.kind == "removed" else each.new
+    imports = side.outline.origins if side else {}
     judge = _Judge(edit, imports, _passed(each))
     return getattr(judge, edit.kind)()  # type: ignore[no-any-return]
 
@@ -322,6 +330,7 @@ class _Judge:
                 "replace the worker, or keep the class",
                 "no instances",
                 "no subclasses",
+                "not held",
             )
         if self.in_class and item.name == "__slots__":
             return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
@@ -333,6 +342,9 @@ class _Judge:
                 return self.say("R", f"{item.name} ran already for what exists", _REPLACE)
         if self.in_class and item.name in IDENTITY:
             needs = (*needs, "no instances")
+        if item.kind == "function" and (bad := registering(item, self.imports)):
+            reason = f"function removed; its decorator {bad!r} may have registered it"
+            return self.say("A", reason, _REPLACE, *needs, "not held")
         return self.say("A", f"{item.kind} removed; who holds it keeps it", "", *needs)
 
     def rebound(self) -> Decision:
@@ -442,6 +454,13 @@ def _unknown_decorator(nodes: Iterable[ast.expr], imports: Mapping[str, str]) ->
     return ""
 
 
+def registering(item: Item, imports: Mapping[str, str]) -> str:
+    """The decorator of a function that may have registered it; "" when there is none."""
+    if not isinstance(item.node, FunctionNode):
+        return ""
+    return _unknown_decorator(item.node.decorator_list, imports)
+
+
 def _is_abstract(node: FunctionNode) -> bool:
     return any(
         (dotted(each) or "").startswith(("abc.abstract", "abstract"))
@@ -494,4 +513,13 @@ def _class_effects(item: Item, imports: Mapping[str, str]) -> str:
     return ""
 
 
-__all__ = ["IDENTITY", "PURE_DECORATORS", "UNREADING", "Decision", "Need", "decide", "is_typing"]
+__all__ = [
+    "IDENTITY",
+    "PURE_DECORATORS",
+    "UNREADING",
+    "Decision",
+    "Need",
+    "decide",
+    "is_typing",
+    "registering",
+]
