@@ -87,6 +87,7 @@ def _row(here: Here, patch: Wanted, *, detail: bool) -> PatchRow:
         signed_by=patch.facts.signed_by,
         reason=reason,
         outstanding=dict(here.outstanding(runs)) if detail and runs is not None else {},
+        left=here.engine.left(patch.id) if detail and mine is not None else None,
     )
 
 

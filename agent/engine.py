@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from zdpatch.patcher.left import Left
     from zdpatch.patcher.running import Running
     from zdpatch.patcher.source import Patch
 
@@ -70,6 +71,10 @@ class Engine(Protocol):
         """What still runs old code, by definition path."""
         ...
 
+    def left(self, patch_id: str) -> Left:
+        """What is left of the code that a patch, or its undo, took away."""
+        ...
+
     @property
     def waits(self) -> bool:
         """Whether `settle` has something to do, now or later."""
@@ -112,6 +117,10 @@ class LoadedLater:
         """As `Engine.outstanding`; loads nothing."""
         loaded = _loaded()
         return {} if loaded is None else loaded.outstanding(patch_id)
+
+    def left(self, patch_id: str) -> Left:
+        """As `Engine.left`."""
+        return _load().left(patch_id)
 
     @property
     def waits(self) -> bool:

@@ -21,6 +21,7 @@ from zdpatch.patcher.errors import (
     Verdict,
     ZdpatchError,
 )
+from zdpatch.patcher.left import Left  # noqa: TC001 - msgspec reads it at run time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -211,6 +212,7 @@ class PatchRow(msgspec.Struct, frozen=True):
     signed_by: dict[str, list[str]]
     reason: str
     outstanding: dict[str, int] = {}
+    left: Left | None = None
 
 
 class Held(msgspec.Struct, frozen=True):

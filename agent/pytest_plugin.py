@@ -18,7 +18,6 @@ import pytest
 
 from zdpatch.agent import local
 from zdpatch.patcher import bundle, manifest, overlay
-from zdpatch.patcher.accounts import functions_on
 from zdpatch.patcher.errors import ZdpatchError
 from zdpatch.patcher.source import Patch
 
@@ -92,7 +91,7 @@ class _Session:
         """Write the report, if one is wanted."""
         if self.report is None:
             return
-        stale = functions_on(self.plan.watched, self.plan.steps) if self.plan is not None else {}
+        stale = {} if self.plan is None else local.engine().left(self.patch.id).functions
         told = {"mode": self.mode, "stale": stale, "outcomes": self.outcomes, **self.told}
         self.report.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
 

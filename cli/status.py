@@ -181,10 +181,31 @@ def _patch_lines(patch: PatchRow) -> list[str]:
         ("fixes", ", ".join(patch.fixes)),
         ("signed by", ", ".join(signers)),
         ("reason", patch.reason),
-        ("old code", ", ".join(f"{path} ({n})" for path, n in patch.outstanding.items())),
+        *_left_facts(patch),
     ]
     lines = [f"  {clean(patch.id)}"]
     return lines + [f"    {name:10}{clean(value)}" for name, value in facts_of if value]
+
+
+def _left_facts(patch: PatchRow) -> list[tuple[str, str]]:
+    """What runs the patch, and what is left of the code that it, or its undo, took away."""
+    left = patch.left
+    if left is None:
+        return []
+    whose = "old" if patch.state in IN_PLACE else "new"
+    parts = [
+        ("calls", left.frames),
+        ("suspended", left.suspended),
+        ("functions", left.functions),
+        ("bound methods", left.bound),
+        ("instances", left.instances),
+    ]
+    told = [f"{what} {path} ({n})" for what, counts in parts for path, n in sorted(counts.items())]
+    told += [f"{name} waits to go" for name in left.waiting]
+    return [
+        ("runs it", ", ".join(left.runs)),
+        (f"{whose} code", ", ".join(told) or "nothing is left of it"),
+    ]
 
 
 def _closing(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zdpatch.patcher import inventory, overlay, reach, selftest
+from zdpatch.patcher.accounts import left_of, taken_away
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.departures import Departure, parted
 from zdpatch.patcher.drain import drain, in_flight
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from zdpatch.patcher.inventory import Inventory
+    from zdpatch.patcher.left import Left
 
 
 _PLAN_LIVES_S = 60.0
+_REMEMBERED = 8  # undos of which `left` can tell what is left
 _SETTLE_S = 0.02  # how long an apply or a revert itself waits for calls that began before
 
 
@@ -94,6 +97,7 @@ class Engine:
         self._active: dict[str, _Active] = {}
         self._made: _Made | None = None
         self._left: list[Departure] = []
+        self._past: dict[str, tuple[dict[str, tuple[CodeType, ...]], tuple[Step, ...]]] = {}
         self._failed = tuple(selftest.run())
 
     def after_fork(self) -> None:
@@ -215,9 +219,16 @@ class Engine:
             for clear in active.plan.caches:
                 clear()
             del self._active[patch_id]
+            self._remember(patch_id, first)
             if leaving is not None and not leaving.settle(_SETTLE_S):
                 self._left.append(leaving)
             return Reverted(patch_id, undo.flip_us, _born(active.plan, taken))
+
+    def _remember(self, patch_id: str, steps: Sequence[Step]) -> None:
+        """Keep what an undo took away, of the last few, so that what is left of it can be told."""
+        self._past[patch_id] = (taken_away(steps), tuple(steps))
+        while len(self._past) > _REMEMBERED:
+            del self._past[next(iter(self._past))]
 
     def _way_back(self, active: _Active, taken: list[Inventory]) -> list[Step]:
         """The inverse of all that was done, and what was born on trial or imported since."""
@@ -287,6 +298,23 @@ class Engine:
         for each in in_flight(active.plan) if active else []:
             counts[each.path] = counts.get(each.path, 0) + 1
         return counts
+
+    def left(self, patch_id: str) -> Left:
+        """What is left of the code which a patch, or its undo, took away; by a scan of the heap."""
+        with self._lock:
+            active = self._active.get(patch_id)
+            if active is None:
+                gone, past = self._past.get(patch_id, ({}, ()))
+                waiting = [step.what for each in self._left for step in each.steps]
+                return left_of(gone, past, waiting=waiting)
+            steps = [step for undo in active.undos for step in undo.steps]
+            leaving = active.leaving.steps if active.leaving is not None else ()
+            return left_of(
+                {**taken_away(steps), **active.plan.watched},
+                steps,
+                runs=active.plan.watched,
+                waiting=(step.what for step in leaving),
+            )
 
     def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """The source of what runs here as module `name`, if one is found that explains all of it.

@@ -68,23 +68,28 @@ def _thread_names() -> dict[int, str]:
 
 
 def _suspended(wanted: set[int]) -> list[tuple[FrameType, Kind, str]]:
-    found: list[tuple[FrameType | None, Kind, str]] = []
     tracked: list[object] = gc.get_objects()
-    for thing in tracked:
-        kind = type(thing)
-        if kind is GeneratorType:
-            generator = cast("GeneratorType[Any, Any, Any]", thing)
-            if id(generator.gi_code) in wanted:
-                found.append((generator.gi_frame, "generator", generator.__qualname__))
-        elif kind is CoroutineType:
-            coroutine = cast("CoroutineType[Any, Any, Any]", thing)
-            if id(coroutine.cr_code) in wanted:
-                found.append((coroutine.cr_frame, "coroutine", coroutine.__qualname__))
-        elif kind is AsyncGeneratorType:
-            stream = cast("AsyncGeneratorType[Any, Any]", thing)
-            if id(stream.ag_code) in wanted:
-                found.append((stream.ag_frame, "async generator", stream.__qualname__))
+    calls = filter(None, map(suspended_call, tracked))
+    found = [(frame, kind, name) for code, frame, kind, name in calls if id(code) in wanted]
     return [(frame, kind, name) for frame, kind, name in found if frame is not None]
+
+
+def suspended_call(thing: object) -> tuple[CodeType, FrameType | None, Kind, str] | None:
+    """(code, frame, kind, name) of a generator, coroutine or async generator; None for all else.
+
+    The frame is None when it has ended.
+    """
+    kind = type(thing)
+    if kind is GeneratorType:
+        generator = cast("GeneratorType[Any, Any, Any]", thing)
+        return generator.gi_code, generator.gi_frame, "generator", generator.__qualname__
+    if kind is CoroutineType:
+        coroutine = cast("CoroutineType[Any, Any, Any]", thing)
+        return coroutine.cr_code, coroutine.cr_frame, "coroutine", coroutine.__qualname__
+    if kind is AsyncGeneratorType:
+        stream = cast("AsyncGeneratorType[Any, Any]", thing)
+        return stream.ag_code, stream.ag_frame, "async generator", stream.__qualname__
+    return None
 
 
 def _entry(frame: FrameType, kind: Kind, name: str) -> InFlight:

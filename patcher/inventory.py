@@ -148,7 +148,7 @@ class _Heap:
     def __init__(self, wanted: set[int]) -> None:
         self.functions: dict[int, list[FunctionType]] = {}
         self.classes: list[type] = []
-        for found in _everything():
+        for found in everything():
             if type(found) is FunctionType:
                 if id(found.__globals__) in wanted:
                     self.functions.setdefault(id(found.__globals__), []).append(found)
@@ -158,11 +158,12 @@ class _Heap:
 
 def every_function() -> list[FunctionType]:
     """Every function in the process that garbage collection knows, or what it knows leads to."""
-    found = {id(each): each for each in _everything() if type(each) is FunctionType}
+    found = {id(each): each for each in everything() if type(each) is FunctionType}
     return list(found.values())
 
 
-def _everything() -> Iterable[object]:
+def everything() -> Iterable[object]:
+    """All objects that garbage collection knows, and when some are frozen, what leads to them."""
     tracked = gc.get_objects()
     return chain(tracked, _everything_behind(tracked)) if reach.frozen() else tracked
 

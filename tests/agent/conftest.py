@@ -22,6 +22,7 @@ from zdpatch.agent.verifier import Verifier
 from zdpatch.patcher import bundle
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.errors import ProcessError, Refused
+from zdpatch.patcher.left import Left
 from zdpatch.patcher.running import Running
 from zdpatch.patcher.source import ModuleChange, Patch
 
@@ -135,6 +136,10 @@ class MemoryEngine:
         """Nothing runs, so nothing is old."""
         assert patch_id in self._in
         return {}
+
+    def left(self, patch_id: str) -> Left:
+        """Nothing is left of anything."""
+        return Left(runs=[patch_id] if patch_id in self._in else [])
 
     waits = False
 

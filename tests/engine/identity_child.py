@@ -92,6 +92,8 @@ def rewritten() -> None:
     from _pytest.config import get_config  # noqa: PLC0415
 
     as_usual()
+    # zdpatch brings a plugin of pytest, and is imported here before pytest could rewrite it
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     config = get_config()
     config.parse([])
     install_importhook(config).mark_rewrite("m")

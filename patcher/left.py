@@ -1,0 +1,29 @@
+"""What is left of code that a patch, or its undo, took away: in numbers, also on the wire."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Left(msgspec.Struct, frozen=True):
+    """What is left, as counts by definition path.
+
+    `runs`: definitions that run the patch (none after an undo). `frames`: calls of threads;
+    `suspended`: generators and coroutines; `functions`: function objects on the code that was taken
+    away; `bound`: methods bound to these; `instances`: of classes that are gone; `waiting`: removed
+    names that wait for calls in flight.
+    """
+
+    runs: list[str] = []
+    frames: dict[str, int] = {}
+    suspended: dict[str, int] = {}
+    functions: dict[str, int] = {}
+    bound: dict[str, int] = {}
+    instances: dict[str, int] = {}
+    waiting: list[str] = []
+
+    @property
+    def clear(self) -> bool:
+        """Whether nothing is left."""
+        parts = (self.frames, self.suspended, self.functions, self.instances, self.waiting)
+        return not any(parts)
