@@ -56,7 +56,7 @@ def read_archive(path: Path) -> Archive:
     """Read a tar or zip archive. Raises `SourceError` for what is damaged, hostile or too large."""
     found = Archive(path.name)
     try:
-        if path.name.endswith(".zip"):
+        if path.name.endswith((".zip", ".whl")):
             _read_zip(path, found)
         else:
             _read_tar(path, found)
@@ -78,7 +78,8 @@ def _read_zip(path: Path, found: Archive) -> None:
             kind = stat.S_IFMT(info.external_attr >> 16)
             _refuse_device(name, path.name, device=kind in {stat.S_IFCHR, stat.S_IFBLK})
             if kind in {0, stat.S_IFREG}:
-                found.put(name, archive.read(info))
+                with archive.open(info) as member:  # no more than it says that it holds
+                    found.put(name, member.read(info.file_size))
             else:
                 found.odd.add(name)
 

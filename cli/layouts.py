@@ -24,7 +24,7 @@ BUILD_FILES: Final = frozenset(
     {"setup.py", "conftest.py", "noxfile.py", "tasks.py", "versioneer.py", "ez_setup.py"}
     | {"fabfile.py", "toxfile.py", "build.py", "distribute_setup.py"}
 )
-_TOOLS: Final = frozenset({"scripts", "tools", "build", "dist", "ci", "requirements", "samples"})
+TOOLS: Final = frozenset({"scripts", "tools", "build", "dist", "ci", "requirements", "samples"})
 _NATIVE: Final = (".c", ".cc", ".cpp", ".pyx", ".rs")
 REMEDY: Final = "give its wheel, or unpack it and give the import root as a directory"
 
@@ -268,7 +268,7 @@ def _by_tree(files: Mapping[str, bytes], what: str) -> list[Place]:
     if "src/__init__.py" not in files and (held := _tops_below(files, "src/") - ASIDE):
         return [Place(f"src/{one}", one) for one in held]
     held = {one for one in _tops_below(files, "") if f"{one}/__init__.py" in files or one in files}
-    answers = sorted(held - ASIDE - BUILD_FILES - _TOOLS)
+    answers = sorted(held - ASIDE - BUILD_FILES - TOOLS)
     if len(answers) == 1:
         return [Place(one, one) for one in answers]
     found = f"{', '.join(answers[:5])} could each be it" if answers else "it holds no module"

@@ -6,13 +6,19 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from zdpatch.cli.import_root import Budget, Source, SourceError, is_left_out
-from zdpatch.cli.layouts import ASIDE, BUILD_FILES
+from zdpatch.cli.layouts import ASIDE, BUILD_FILES, TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+
+_SUBMODULE: Final = " (submodule)"
+_OUTSIDE: Final = " (link out of the tree)"
+_GITLINK: Final = "160000"
+_MAX_LINKS: Final = 40  # as many as Linux follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +33,11 @@ def read_git(revision: str, *, root: str | None, repository: Path) -> Source:
 
     Without `root` the import root is `src` if that holds Python, else the packages and modules at
     the top of the tree, without tests, docs and the files of the build (`root="."` takes all).
+    Submodules, and links that leave the tree, count as data: what they hold is not known here.
     """
-    commit = _git(
-        repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
-    )
-    sha = commit.decode("ascii").strip()
+    verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+    found = _git(repository, *verify, revision).decode("ascii").strip()
+    sha = _git(repository, *verify, f"{found}^{{commit}}").decode("ascii").strip()
     entries = _tree(repository, sha)
     wanted = _resolve_links(repository, entries)
     found = PurePosixPath(root or _root_of(entries)).as_posix().strip("/")
@@ -48,7 +54,9 @@ def read_git(revision: str, *, root: str | None, repository: Path) -> Source:
     budget = Budget(f"git:{revision}")
     for entry in inside.values():
         budget.spend(entry.size)
-    blobs = _blobs(repository, sorted({entry.oid for entry in inside.values()}))
+    modules = {path: entry for path, entry in inside.items() if entry.mode == _GITLINK}
+    blobs = _blobs(repository, sorted({e.oid for p, e in inside.items() if p not in modules}))
+    blobs |= {entry.oid: entry.oid.encode("ascii") for entry in modules.values()}
     return Source(f"git:{sha}", {path: blobs[inside[path].oid] for path in sorted(inside)})
 
 
@@ -58,11 +66,20 @@ def _root_of(entries: dict[str, _Entry]) -> str:
 
 
 def _is_product(path: str, entries: Collection[str]) -> bool:
-    """Whether a path of a flat layout is part of what gets imported by the application."""
+    """Whether a path of a flat layout is part of what gets imported by the application.
+
+    A folder without `__init__.py` that holds Python is a namespace package (PEP 420).
+    """
     top, below, _ = path.partition("/")
-    if below:
-        return f"{top}/__init__.py" in entries and top not in ASIDE
-    return path.endswith(".py") and path not in BUILD_FILES
+    if not below:
+        odd = path.endswith((_SUBMODULE, _OUTSIDE))
+        return odd or (path.endswith(".py") and path not in BUILD_FILES)
+    if top in ASIDE:
+        return False
+    if f"{top}/__init__.py" in entries:
+        return True
+    holds = any(each.startswith(f"{top}/") and each.endswith(".py") for each in entries)
+    return holds and top.isidentifier() and top not in TOOLS
 
 
 def _tree(repository: Path, sha: str) -> dict[str, _Entry]:
@@ -74,21 +91,45 @@ def _tree(repository: Path, sha: str) -> dict[str, _Entry]:
         mode, kind, oid, size = facts.decode("ascii").split()
         if kind == "blob":
             entries[os.fsdecode(path)] = _Entry(mode, oid, int(size))
+        elif kind == "commit":
+            entries[os.fsdecode(path) + _SUBMODULE] = _Entry(mode, oid, 0)
     return entries
 
 
 def _resolve_links(repository: Path, entries: dict[str, _Entry]) -> dict[str, _Entry]:
-    """Links replaced by what they name inside the tree; a link out of it is dropped."""
+    """Links replaced by what they name inside the tree, through other links too.
+
+    One that leads out of it, or nowhere, stays as an entry of its own, under a name that says so.
+    """
     links = {path: entry for path, entry in entries.items() if entry.mode == "120000"}
-    plain = {path: entry for path, entry in entries.items() if path not in links}
-    targets = _blobs(repository, sorted({entry.oid for entry in links.values()}))
-    resolved = dict(plain)
-    for path, entry in links.items():
-        target = os.path.normpath(PurePosixPath(path).parent / os.fsdecode(targets[entry.oid]))
-        for other, what in plain.items():
-            if other == target or other.startswith(f"{target}/"):
-                resolved[path + other.removeprefix(target)] = what
-    return resolved
+    resolved = {path: entry for path, entry in entries.items() if path not in links}
+    texts = _blobs(repository, sorted({entry.oid for entry in links.values()}))
+    targets = {
+        path: os.path.normpath(PurePosixPath(path).parent / os.fsdecode(texts[entry.oid]))
+        for path, entry in links.items()
+    }
+    pending = dict(targets)
+    for _ in range(_MAX_LINKS):
+        # a target that holds a link itself waits until that one is resolved
+        ready = [path for path, target in pending.items() if not _waits(target, pending)]
+        for path in ready:
+            target = pending.pop(path)
+            inside = {
+                p: e for p, e in resolved.items() if p == target or p.startswith(f"{target}/")
+            }
+            resolved |= {path + p.removeprefix(target): e for p, e in inside.items()}
+            if not inside:
+                resolved[path + _OUTSIDE] = links[path]
+        if not ready:
+            break
+    return resolved | {path + _OUTSIDE: links[path] for path in pending}
+
+
+def _waits(target: str, pending: Collection[str]) -> bool:
+    return any(
+        path == target or path.startswith(f"{target}/") or target.startswith(f"{path}/")
+        for path in pending
+    )
 
 
 def _blobs(repository: Path, oids: list[str]) -> dict[str, bytes]:

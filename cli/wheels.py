@@ -7,11 +7,10 @@ import csv
 import hashlib
 import io
 import re
-import zipfile
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.cli.import_root import Budget, Source, SourceError, is_left_out
+from zdpatch.cli.archives import read_archive
+from zdpatch.cli.import_root import Source, SourceError, is_left_out
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,33 +22,12 @@ _COMPILED: Final = (".so", ".pyd", ".dylib", ".dll", ".a")
 
 def read_wheel(path: Path) -> Source:
     """Read a wheel file: checked against its RECORD, metadata left out. Raises `SourceError`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            files = _members(archive, path.name)
-    except FileNotFoundError:
-        raise SourceError("ZDP-004", f"{path} does not exist") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise SourceError("ZDP-004", f"{path.name} is not a readable wheel: {error}") from error
+    archive = read_archive(path)
+    if archive.odd:
+        raise SourceError("ZDP-004", f"{path.name} holds a link: {min(archive.odd)!r}")
+    files = archive.files
     _check_record(files, path.name)
     return Source(f"wheel:{path.name}", _importable(files, path.name))
-
-
-def _members(archive: zipfile.ZipFile, what: str) -> dict[str, bytes]:
-    budget = Budget(what)
-    infos = [info for info in archive.infolist() if not info.is_dir()]
-    for info in infos:
-        budget.spend(info.file_size)
-        _check_name(info.filename, what)
-    files = {info.filename: archive.read(info) for info in infos}
-    if len(files) != len(infos):
-        raise SourceError("ZDP-004", f"{what} holds one name twice")
-    return files
-
-
-def _check_name(name: str, what: str) -> None:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or path.as_posix() != name:
-        raise SourceError("ZDP-004", f"{what} holds a file outside of itself: {name!r}")
 
 
 def _check_record(files: dict[str, bytes], what: str) -> None:
@@ -84,8 +62,10 @@ def _importable(files: dict[str, bytes], what: str) -> dict[str, bytes]:
         place = name
         if top.endswith(".data"):
             scheme, _, place = rest.partition("/")
+            if scheme == "headers":
+                continue  # a running process has no use for it
             if scheme not in {"purelib", "platlib"}:
-                continue  # scripts, headers and data files are not imported
+                place = f"{scheme} of the wheel: {place}"
         if place.endswith(_COMPILED) or re.search(r"\.so\.\d", place):
             raise SourceError(
                 "ZDP-005",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ from zdpatch.cli.import_root import SourceError, is_left_out, read_directory
 from zdpatch.cli.revision import read_git
 from zdpatch.cli.sources import narrowed, read_source
 from zdpatch.cli.wheels import read_wheel
+from zdpatch.patcher.errors import AuthorError
+from zdpatch.patcher.tree import SourceTree, make_patch, tree_from_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -152,6 +156,58 @@ def test_git_links(tmp_path: Path, repository: Callable[..., str]) -> None:
     assert source.files == {"shop/__init__.py": b"", "shop/cart/__init__.py": b"1\n"}
 
 
+def test_git_namespace_package(tmp_path: Path, repository: Callable[..., str]) -> None:
+    """A folder of modules without `__init__.py` is a package in a flat layout too."""
+    repository(
+        {**PLAIN, "ns/b.py": b"1\n", "ns/deep/c.py": b"", "tools/x.py": b"", "a-b/y.py": b""}
+    )
+    source = read_git("HEAD", root=None, repository=tmp_path / "repo")
+    assert set(source.files) == {*PLAIN, "ns/b.py", "ns/deep/c.py"}
+
+
+def test_git_links_to_links(tmp_path: Path, repository: Callable[..., str]) -> None:
+    """A link is followed through others; one that leaves the tree is there by name."""
+    links = {"shop/one.py": "cart.py", "shop/two.py": "one.py", "shop/sub": "../real/in"}
+    links |= {"real/in": "../data", "shop/out.py": "/etc/hosts", "shop/loop.py": "loop.py"}
+    repository({**PLAIN, "data/x.py": b"2\n", "real/keep.py": b""}, links)
+    source = read_git("HEAD", root="shop", repository=tmp_path / "repo")
+    assert {**source.files} == {
+        "__init__.py": b"",
+        "cart.py": b"VAT = 1\n",
+        "one.py": b"VAT = 1\n",
+        "two.py": b"VAT = 1\n",
+        "sub/x.py": b"2\n",
+        "out.py (link out of the tree)": b"/etc/hosts",
+        "loop.py (link out of the tree)": b"loop.py",
+    }
+
+
+def test_git_submodule_is_named(tmp_path: Path, repository: Callable[..., str]) -> None:
+    """A submodule that moves is a change which nobody can look into: named, never dropped."""
+    where = tmp_path / "repo"
+    trees: list[SourceTree] = []
+    for oid in ("1" * 40, "2" * 40):
+        repository(PLAIN)
+        info = f"160000,{oid},shop/vendor"
+        run = ["git", "-C", str(where), "update-index", "--add", "--cacheinfo", info]
+        subprocess.run(run, check=True)
+        commit = ["git", "-C", str(where), "-c", "user.name=a", "-c", "user.email=a@b", "commit"]
+        subprocess.run([*commit, "-q", "-m", oid], check=True)
+        trees.append(tree_from_files(read_git("HEAD", root=None, repository=where).files))
+    with pytest.raises(AuthorError, match="vendor") as caught:
+        make_patch("P", *trees)
+    assert caught.value.code == "ZDP-211"
+
+
+def test_git_revision_by_message(tmp_path: Path, repository: Callable[..., str]) -> None:
+    """Any way in which git names a revision is one."""
+    made = repository(PLAIN)
+    message = ["git", "-C", str(tmp_path / "repo"), "log", "-1", "--format=%s", made]
+    said = subprocess.run(message, check=True, capture_output=True, text=True).stdout.strip()
+    source = read_git(f":/{said}", root=None, repository=tmp_path / "repo")
+    assert source.origin == f"git:{made}"
+
+
 @pytest.mark.parametrize("revision", ["nothing", "--help", "HEAD~99"])
 def test_git_bad_revision(tmp_path: Path, repository: Callable[..., str], revision: str) -> None:
     """What is no revision is refused, and never taken for an option."""
@@ -162,14 +218,49 @@ def test_git_bad_revision(tmp_path: Path, repository: Callable[..., str], revisi
 
 
 def test_wheel(tmp_path: Path) -> None:
-    """A wheel's modules and purelib data are read, its metadata and scripts are not."""
+    """A wheel's modules are read, and what it installs elsewhere is data; its metadata is not."""
     extra = {"shop-1.0.data/purelib/extra.py": b"1\n", "shop-1.0.data/scripts/run": b""}
     source = read_wheel(wheel(tmp_path, {**PLAIN, **extra, "shop-1.0.dist-info/METADATA": b""}))
     assert source.origin == "wheel:shop-1.0-py3-none-any.whl"
-    assert source.files == {**PLAIN, "extra.py": b"1\n"}
+    assert source.files == {**PLAIN, "extra.py": b"1\n", "scripts of the wheel: run": b""}
 
 
-@pytest.mark.parametrize("name", ["../up.py", "/etc/x.py", "a/../../b.py", "a\\b.py", "./a.py"])
+@pytest.mark.parametrize("scheme", ["data", "scripts"])
+def test_changed_data_of_a_wheel_is_named(tmp_path: Path, scheme: str) -> None:
+    """What a wheel installs beside its packages counts as data: a change of it is never dropped."""
+    trees: list[SourceTree] = []
+    for text in (b"1", b"2"):
+        path = wheel(tmp_path, {**PLAIN, f"shop-1.0.data/{scheme}/etc/shop.py": text})
+        trees.append(tree_from_files(read_wheel(path).files))
+    with pytest.raises(AuthorError, match=f"{scheme} of the wheel: etc/shop.py") as caught:
+        make_patch("P", *trees)
+    assert caught.value.code == "ZDP-211"
+
+
+def test_wheel_that_lies_about_a_size(tmp_path: Path) -> None:
+    """No more of a member is unpacked than it says it holds, whatever is in it."""
+    path = wheel(tmp_path, {**PLAIN, "shop/big.py": b"#" * (64 << 20)})
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace((64 << 20).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    tracemalloc.start()
+    with pytest.raises(SourceError) as caught:
+        read_wheel(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert caught.value.code == "ZDP-004"
+    assert peak < 8 << 20
+
+
+def test_damaged_wheel(tmp_path: Path) -> None:
+    """Damage anywhere is the wheel's fault, and is never called a bug."""
+    raw = wheel(tmp_path, {**PLAIN, "shop/more.py": b"x = 1\n" * 400}).read_bytes()
+    for at in range(0, len(raw), 7):
+        (tmp_path / "x.whl").write_bytes(raw[:at] + bytes([raw[at] ^ 0x55]) + raw[at + 1 :])
+        with contextlib.suppress(SourceError):
+            read_wheel(tmp_path / "x.whl")
+
+
+@pytest.mark.parametrize("name", ["../up.py", "/etc/x.py", "a/../../b.py", "a\\b.py"])
 def test_wheel_outside_of_itself(tmp_path: Path, name: str) -> None:
     """A name that leaves the wheel is refused."""
     with pytest.raises(SourceError, match="outside of itself"):
