@@ -74,9 +74,18 @@ def _check(found: os.stat_result, path: Path, mode: str) -> None:
 
 
 def _check_above(directory: Path) -> None:
-    """Whoever can rename a directory above can replace it, unless a sticky bit forbids it."""
+    """Whoever can rename a directory above can replace it: its owner always, others unless a sticky
+    bit forbids it. Groups are left to the administrator: `~/.local` is often the user's own group's.
+    """
     for above in directory.resolve().parents:
-        mode = above.stat().st_mode
+        found = above.stat()
+        mode = found.st_mode
+        if found.st_uid not in {0, os.geteuid()}:
+            raise _unsafe(
+                f"{above}, above the trust file, belongs to uid {found.st_uid}, neither root nor "
+                f"the user of this process (uid {os.geteuid()})",
+                f"chown {os.geteuid()} {above}, or keep the trust file elsewhere (ZDPATCH_TRUST)",
+            )
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise _unsafe(
                 f"{above}, above the trust file, can be written by anybody "

@@ -66,6 +66,21 @@ def test_directory_writable_by_others(trust_file: Path, mode: int) -> None:
     assert str(trust_file.parent) in error.next
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_directory_above_of_somebody_else(trust_file: Path, mode: int) -> None:
+    """Its owner can put another directory in our place, whatever the mode says."""
+    above = trust_file.parent.parent
+    os.chown(above, 65534, -1)
+    above.chmod(mode)
+    try:
+        error = refused(trust_file)
+    finally:
+        os.chown(above, 0, -1)
+    assert error.code == "ZDP-114"
+    assert "belongs to uid 65534" in error.cause
+
+
 def test_directory_above_writable_by_anybody(trust_file: Path) -> None:
     """A directory above, in which anybody can rename, is refused; with a sticky bit it is not."""
     above = trust_file.parent.parent
