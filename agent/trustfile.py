@@ -75,7 +75,7 @@ def _check(found: os.stat_result, path: Path, mode: str) -> None:
 
 def _check_above(directory: Path) -> None:
     """Whoever can rename a directory above can replace it: its owner always, others unless a sticky
-    bit forbids it. Groups are left to the administrator: `~/.local` is often the user's own group's.
+    bit forbids it. Groups are the administrator's: `~/.local` often belongs to the user's own.
     """
     for above in directory.resolve().parents:
         found = above.stat()
