@@ -67,17 +67,17 @@ def history(here: Here, header: History) -> HistoryResult:
 
 def _row(here: Here, patch: Wanted, *, detail: bool) -> PatchRow:
     mine = here.mine.get(patch.digest)
-    shown, since, until, reason = patch.state, patch.since, patch.until, patch.reason
+    since, until, reason = patch.since, patch.until, patch.reason
     if mine is not None:
-        shown, since, until, reason = mine.state, mine.since, mine.until, mine.reason
+        since, until, reason = mine.since, mine.until, mine.reason
     elif patch.state in WANTED_IN:
-        shown, until, reason = "staged", None, "wanted, and not in this process"
+        until, reason = None, "wanted, and not in this process"
     runs = here.runs(patch.digest)
     return PatchRow(
         id=patch.id,
         digest=patch.digest,
         seq=patch.seq,
-        state=shown,
+        state=here.state_of(patch),
         since=since,
         until=until,
         wanted=patch.state,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.agent.ledger import Applied
-from zdpatch.agent.lifecycle import ACTIVE, move
+from zdpatch.agent.lifecycle import ACTIVE, WANTED_IN, move
 from zdpatch.agent.native import Lock
 
 if TYPE_CHECKING:
@@ -70,6 +70,13 @@ class Here:
         """What this process has of a patch, if its new code is what runs."""
         mine = self.mine.get(digest)
         return mine if mine is not None and mine.state in ACTIVE else None
+
+    def state_of(self, patch: Wanted) -> State:
+        """What a patch is in this process; one that is only wanted is no more than staged."""
+        mine = self.mine.get(patch.digest)
+        if mine is not None:
+            return mine.state
+        return "staged" if patch.state in WANTED_IN else patch.state
 
     def deadline_in(self, until: float | None) -> float | None:
         """A unix time as a reading of the steady clock."""

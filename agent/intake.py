@@ -38,9 +38,7 @@ def stage(here: Here, header: Stage, raw: bytes, by: Actor) -> StageResult:
     for blob in dropped:
         here.journal.drop_blob(blob)
     _remember(here, bundle.digest, raw)
-    mine = here.runs(patch.digest)
-    state = patch.state if mine is None else mine.state
-    return StageResult(patch.digest, patch.id, state, list(bundle.warnings))
+    return StageResult(patch.digest, patch.id, here.state_of(patch), list(bundle.warnings))
 
 
 def plan(here: Here, header: Plan, by: Actor) -> msgspec.Struct | dict[str, Any]:

@@ -210,15 +210,16 @@ def _confirm(here: Here, mine: Mine, by: Actor) -> None:
 
 def _want_out(here: Here, patch: Wanted, by: Actor) -> RevertResult:
     """The patch does not run here; a process that starts later must not bring it back."""
-    if patch.state not in ("reverted", "staged"):
+    state: State = "staged" if patch.state == "staged" else "reverted"
+    if patch.state != state or patch.digest in here.mine:
         with here.journal.write("revert.intent") as ledger:
             now = ledger.find(patch.digest)
             assert now is not None
-            ledger.want(now, "reverted", until=None, reason="", by=by)
+            if now.state not in ("staged", "reverted"):
+                ledger.want(now, "reverted", until=None, reason="", by=by)
             ledger.lose(patch.digest)
             ledger.note(by, "revert", "ok", patch=now, detail="it did not run here")
         here.mine.pop(patch.digest, None)
-    state = "staged" if patch.state == "staged" else "reverted"
     return RevertResult(patch.digest, patch.id, state, 0.0, {})
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
+from zdpatch.agent.lifecycle import WANTED_IN
 from zdpatch.agent.protocol import Status, StatusResult
 from zdpatch.cli.client import Answer, Client, label
 from zdpatch.cli.errors import FleetError, error_json
@@ -78,13 +79,14 @@ def named(patch: PatchRow, name: str) -> bool:
 def only(found: Sequence[Found], name: str) -> list[Found]:
     """The places of the patch `name`. Raises ZDP-212 if nowhere, ZDP-001 if it means several.
 
-    Of several builds under one id the one that is in place is meant.
+    Of several builds under one id the one that is in place is meant, else the one that is wanted.
     """
     places = [one for one in found if named(one.patch, name)]
     if not places:
         raise ProcessError("ZDP-212", f"no process has a patch {name}", next="zdpatch status")
     active = {one.patch.digest for one in places if one.patch.state in IN_PLACE}
-    digests = active or {one.patch.digest for one in places}
+    wanted = {one.patch.digest for one in places if one.patch.wanted in WANTED_IN}
+    digests = active or wanted or {one.patch.digest for one in places}
     if len(digests) > 1:
         raise OperatorError(
             "ZDP-001",

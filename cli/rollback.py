@@ -1,4 +1,8 @@
-"""`rollback` takes a patch out wherever it is active; the newest one if none is named."""
+"""`rollback` takes a patch out wherever it runs, and wherever the application wants it.
+
+A process that does not run it now may bring it up at its next start: it is asked as well, so that
+"out" is true of what starts later. The newest active patch is meant if none is named.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from zdpatch.agent.lifecycle import ACTIVE, WANTED_IN
 from zdpatch.agent.protocol import Revert, RevertResult
 from zdpatch.cli.actions import Found, Tally, find_agents, look, only
 from zdpatch.cli.client import Answer, Client, label
@@ -18,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SCHEMA: Final = "zdpatch.rollback/v1"
-ACTIVE: Final = frozenset({"trial", "confirmed"})
 
 
 @click.command(
@@ -32,20 +36,21 @@ ACTIVE: Final = frozenset({"trial", "confirmed"})
 @timeout_option
 @pass_output
 def rollback(output: Output, /, *, patch: str | None, selector: str, timeout_s: float) -> None:
-    """Take PATCH out wherever it is active; without PATCH the newest active one.
+    """Take PATCH out wherever it is active, or wanted at the next start.
 
-    PATCH is its id, or 8 characters of its digest. It goes out at once, without a question.
+    PATCH is its id, or 8 characters of its digest; without it, the newest active one is meant. It
+    goes out at once, without a question.
     """
     with Client(timeout_s=timeout_s) as client:
         survey = look(client, find_agents(output, selector))
         places = newest(survey.found) if patch is None else only(survey.found, patch)
-        active = [one for one in places if one.patch.state in ACTIVE]
+        concerned = [one for one in places if _runs(one) or _is_wanted(one)]
         digest, name = places[0].patch.digest, places[0].patch.id
-        answers = client.ask([one.ref for one in active], Revert(digest), RevertResult)
+        answers = client.ask([one.ref for one in concerned], Revert(digest), RevertResult)
     tally = Tally("rollback", answers, survey.silent)
     tally.need()
     data: dict[str, object] = {
-        "state": "reverted" if active else "already",
+        "state": "reverted" if concerned else "already",
         "id": name,
         "digest": digest,
         "targets": tally.json(),
@@ -54,8 +59,13 @@ def rollback(output: Output, /, *, patch: str | None, selector: str, timeout_s: 
 
 
 def newest(found: Sequence[Found]) -> list[Found]:
-    """Where the newest active patch is. Raises ZDP-213 (none is), ZDP-001 (apps differ)."""
-    active = [one for one in found if one.patch.state in ACTIVE]
+    """Where the newest active patch is; if none runs, the newest that would come back.
+
+    Raises ZDP-213 (there is none), ZDP-001 (applications differ).
+    """
+    active = [one for one in found if _runs(one)] or [
+        one for one in found if _is_wanted(one) and one.patch.state != "absorbed"
+    ]
     if not active:
         raise ProcessError("ZDP-213", "no patch is active", next="zdpatch status")
     apps = sorted({one.ref.app for one in active})
@@ -65,7 +75,16 @@ def newest(found: Sequence[Found]) -> list[Found]:
             next=f"zdpatch rollback --to app={apps[0]}",
         )
     last = max(active, key=lambda one: (one.patch.since, one.patch.seq))
-    return [one for one in active if one.patch.digest == last.patch.digest]
+    return [one for one in found if one.patch.digest == last.patch.digest]
+
+
+def _runs(one: Found) -> bool:
+    return one.patch.state in ACTIVE
+
+
+def _is_wanted(one: Found) -> bool:
+    """Whether a process that starts would bring it up, or try to."""
+    return one.patch.wanted in WANTED_IN
 
 
 def _lines(
@@ -74,9 +93,12 @@ def _lines(
     if not answers:
         return [f"{name} is out already in {count(places, 'process', 'processes')}"]
     flips = [answer.result.flip_us for answer in answers if answer.result is not None]
-    took = f", flip {max(flips):.0f} µs" if flips else ""
+    took = f", flip {max(flips):.0f} µs" if any(flips) else ""
     number = count(len(answers), "process", "processes")
-    lines = [output.paint(f"{name} is out of {number}{took}", "green")]
+    done = f"is out of {number}{took}"
+    if not any(flips):
+        done = f"ran in none of {number}, and is not wanted any more"
+    lines = [output.paint(f"{name} {done}", "green")]
     for answer in answers:
         born = {} if answer.result is None else answer.result.born_on_trial
         if born:

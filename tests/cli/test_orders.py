@@ -166,6 +166,28 @@ def test_rollback_by_digest(cli: Cli, fleet: Fleet) -> None:
     assert "out already" in cli("rollback", ONE[:8]).out
 
 
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [("staged", "applying"), ("staged", "confirmed"), ("superseded", "trial"),
+     ("absorbed", "confirmed"), ("refused", "confirmed"), ("confirmed", "reverted")],
+)  # fmt: skip
+def test_rollback_of_what_is_wanted(cli: Cli, fleet: Fleet, state: str, wanted: str) -> None:
+    """A process is asked where the patch runs, and where a start would bring it up."""
+    agent, other = fleet.add(), fleet.add()
+    agent.patches[ONE] = msgspec.structs.replace(agent.put(ONE, state), wanted=wanted)
+    other.put(ONE, "reverted")
+    assert cli("rollback", "FIX-1", "--json").json["state"] == "reverted"
+    assert (agent.heard.count("revert"), other.heard.count("revert")) == (1, 0)
+
+
+def test_rollback_takes_out_what_runs_first(cli: Cli, fleet: Fleet) -> None:
+    """Without a name, a patch that runs goes before one that is only wanted."""
+    agent = fleet.add()
+    agent.put(ONE, "trial")
+    agent.patches[TWO] = msgspec.structs.replace(agent.put(TWO, "superseded"), wanted="confirmed")
+    assert [cli("rollback", "--json").json["digest"] for _ in range(2)] == [ONE, TWO]
+
+
 def test_rollback_is_not_stopped_by_one(cli: Cli, fleet: Fleet) -> None:
     """A silent process and one that refuses do not stop the others; exit 9 names them."""
     good, bad, silent = fleet.add(), fleet.add(), fleet.add()

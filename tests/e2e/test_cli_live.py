@@ -40,8 +40,9 @@ for line in sys.stdin:
 class Process:
     """A service whose state is its pid, asked through its stdin."""
 
-    def __init__(self, place: Path, zone: str, tree: str) -> None:
-        env = {**os.environ, "ZDPATCH_HOME": str(place / "h"), "PYTHONPATH": str(place / tree)}
+    def __init__(self, place: Path, zone: str, tree: str, environ: dict[str, str]) -> None:
+        path = os.pathsep.join([str(place / tree), os.environ.get("PYTHONPATH", "")])
+        env = {**os.environ, "ZDPATCH_HOME": str(place / "h"), "PYTHONPATH": path, **environ}
         self._child = subprocess.Popen(
             [sys.executable, "-c", SHOP, zone],
             stdin=subprocess.PIPE,
@@ -92,9 +93,9 @@ class Place:
     path: Path
     services: list[Process] = field(default_factory=list[Process])
 
-    def serve(self, zone: str = "a", tree: str = "old") -> Process:
+    def serve(self, zone: str = "a", tree: str = "old", **environ: str) -> Process:
         """Start a service from a tree."""
-        service = Process(self.path, zone, tree)
+        service = Process(self.path, zone, tree, environ)
         self.services.append(service)
         service.wait_for_the_agent(self.path)
         return service
@@ -232,3 +233,62 @@ def test_hold(place: Place) -> None:
     place.run("hold", "--off")
     place.run("push", "fix.zdp", "--yes")
     assert service.ask(5) == "15 FIX-1"
+
+
+def test_recovery_of_a_service_that_crashes(place: Place) -> None:
+    """Start with no-apply, roll back, start again: the confirmed patch does not come back."""
+    service = place.serve()
+    place.build()
+    place.run("push", "fix.zdp", "--yes", "--confirm")
+    service.kill()
+    quiet = place.serve(ZDPATCH="no-apply")
+    assert quiet.ask(5) == "5"
+    place.run("status", code=9)
+    out = place.run("rollback", "FIX-1")
+    assert "FIX-1 ran in none of 1 process, and is not wanted any more" in out
+    place.run("status")
+    assert "FIX-1 is out already" in place.run("rollback", "FIX-1")
+    quiet.kill()
+    assert place.serve().ask(5) == "5"
+    place.run("status")
+
+
+def test_rollback_without_a_name_finds_what_would_come_back(place: Place) -> None:
+    """Where nothing runs, the newest patch that a start would bring up is meant."""
+    service = place.serve()
+    place.build()
+    place.run("push", "fix.zdp", "--yes", "--confirm")
+    service.kill()
+    place.serve(ZDPATCH="no-apply").ask(5)
+    assert place.json("rollback")["state"] == "reverted"
+    assert place.serve().ask(5) == "5"
+    assert place.json("rollback", code=4)["error"]["code"] == "ZDP-213"
+
+
+def test_superseded_patches_are_dropped(place: Place) -> None:
+    """A release that changed what a patch fixes: rollback drops the patch, in every process."""
+    service = place.serve()
+    place.build()
+    place.run("push", "fix.zdp", "--yes", "--confirm")
+    service.kill()
+    (place.path / "other/shop").mkdir(parents=True)
+    (place.path / "other/shop/__init__.py").write_text("")
+    (place.path / "other/shop/cart.py").write_text(OLD.replace("return net", "return net + 1"))
+    after = [place.serve(tree="other"), place.serve(tree="other")]
+    place.run("status", code=9)
+    assert len(place.json("rollback", "FIX-1")["targets"]) == 2
+    states = [row["patches"][0]["state"] for row in place.json("status")["agents"]]
+    assert states == ["reverted", "reverted"]
+    after.append(place.serve(tree="other"))
+    assert [one.ask(5) for one in after] == ["6", "6", "6"]
+    place.run("status")
+
+
+def test_push_into_a_process_that_lacks_what_is_wanted(place: Place) -> None:
+    """What is wanted of the application and not in a process is no "already" there."""
+    first, second = place.serve("a"), place.serve("b")
+    place.build()
+    place.run("push", "fix.zdp", "--yes", "--confirm", "--to", "zone=a")
+    assert (first.ask(5), second.ask(5)) == ("15 FIX-1", "5")
+    place.run("push", "fix.zdp", "--yes", "--confirm")
+    assert (first.ask(5), second.ask(5)) == ("15 FIX-1", "15 FIX-1")
