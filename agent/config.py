@@ -48,6 +48,7 @@ class Settings:
     connections: int = 32  # of one user, at once
     handshake_s: float = 2.0  # a connection that does not say what it is ends
     accept_pause_s: float = 0.5  # nobody is let in while descriptors are short
+    accept_say_s: float = 60.0  # how often the log hears of that
     unfinished_bytes: int = 32 * 1024 * 1024  # of requests that are not complete, together
     socket_path_bytes: int = 107  # sun_path of a unix socket without its final NUL
 

@@ -84,6 +84,7 @@ class Transport:
         self._bell_lock: Final = Lock()
         self._closed = False
         self._paused_until: float | None = None  # no descriptors: nobody is let in until then
+        self._say_from: float | None = None  # the log hears of that again from then on
         self._poll: Final[select.epoll] = original("epoll", "select")()
         self._listener: Final[socket.socket] = original("socket", "socket")(socket.AF_UNIX)
         self._listener.setblocking(False)
@@ -196,8 +197,11 @@ class Transport:
 
     def _pause(self, error: OSError) -> None:
         """Who waits stays in the kernel's queue; asking again at once would only burn time."""
-        LOG.warning("nobody can reach the agent for now: %s", error.strerror)
-        self._paused_until = self._clock.steady() + self._settings.accept_pause_s
+        now = self._clock.steady()
+        if self._say_from is None or self._say_from <= now:
+            LOG.warning("nobody can reach the agent for now: %s", error.strerror)
+            self._say_from = now + self._settings.accept_say_s
+        self._paused_until = now + self._settings.accept_pause_s
         self._poll.modify(self._listener.fileno(), 0)
 
     def _read(self, connection: Connection) -> None:

@@ -56,6 +56,19 @@ def test_no_descriptors_left(site: Site) -> None:
     assert site.operator(child).ask(Hello()).code == "ok"
 
 
+def test_no_descriptors_for_long(site: Site) -> None:
+    """The log hears once that nobody can come in, not at each attempt."""
+    child = site.start(accept_pause_s=0.01)
+    assert site.operator(child).ask(Hello()).code == "ok"
+    child.tell("import resource, os; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))")
+    child.tell("held = []")
+    child.tell("exec('try:\\n while 1: held.append(os.dup(0))\\nexcept OSError: pass')")
+    late = site.operator(child)
+    with pytest.raises(TimeoutError):
+        late.ask(Hello(), timeout_s=1)
+    assert child.log.read_text().count("nobody can reach the agent") == 1
+
+
 def test_many_connections_of_one_user(site: Site) -> None:
     """One user holds so many connections and no more; the process has room for its own work."""
     child = site.start()
