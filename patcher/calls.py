@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.edits import BODY, Edit, ModuleVersions
+from zdpatch.patcher.inner import EVERY, executed, inner_reads
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.nested import alone
 from zdpatch.patcher.purity import origin
-from zdpatch.patcher.spread import Name, meanings, was_there
+from zdpatch.patcher.spread import Name, meanings, split, was_there
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from types import CodeType
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.outline import Item, Outline
 
 # What runs when a class is called, or put into another class.
 _RUN_BY_CLASS: Final = frozenset({"__init__", "__new__", "__post_init__", "__set_name__"})
@@ -38,9 +39,10 @@ def stale_calls(
     `only` restricts the statements, and the callers looked at, to those of one module.
     """
     scope = {only: versions[only]} if only else versions
+    walked = {(m, EVERY): why for (m, name), why in changed.replaced.items() if "." not in name}
     full, outer = (
         {n: w for n, w in reachable(scope, names, versions).items() if n not in changed.values}
-        for names in (changed.full, changed.outer)
+        for names in ({**changed.full, **walked}, {**changed.outer, **walked})
     )
     for each in scope.values():
         if each.new is None or each.base is None:
@@ -50,6 +52,7 @@ def stale_calls(
             reached = outer if item.kind == "function" else full
             cause = _reached(each, item, versions, reached, resolve)
             cause = cause or whole(each, item, changed.replaced)
+            cause = cause or _executed(each, item, walked)
             if cause is not None and was_there(each.base, item):
                 qualname = item.qualname if item.names else f"{item.scope}:{item.line}"
                 yield Edit(
@@ -79,6 +82,13 @@ def _reached(
                 if hook in reached:
                     return reached[hook]
     return None
+
+
+def _executed(each: ModuleVersions, item: Item, walked: Mapping[Name, str]) -> str | None:
+    """What a text that the statement executes took of a whole module."""
+    assert each.new is not None
+    modules = executed(item.node, each.new.outline) if "exec" in item.calls else ()
+    return next((walked[name, EVERY] for name in modules if (name, EVERY) in walked), None)
 
 
 def whole(each: ModuleVersions, item: Item, values: Mapping[Name, str]) -> str | None:
@@ -177,7 +187,23 @@ def _call_graph(
             for path, read in _body_names(item):
                 for name in meanings(each.new.outline, "", read, modules):
                     found.setdefault(name, []).append((each.name, path))
+            for path, full in _inner_imports(item, each.new.outline):
+                for name in split(full, modules):
+                    found.setdefault(name, []).append((each.name, path))
     return found
+
+
+def _inner_imports(item: Item, outline: Outline) -> Iterator[tuple[str, str]]:
+    """(path, full dotted name read) for what functions and methods import when they are called."""
+    if item.kind == "function":
+        yield from ((item.qualname, full) for full in inner_reads(item.node, outline))
+    elif item.kind == "class":
+        for child in item.children:
+            if child.kind == "function":
+                for full in inner_reads(child.node, outline):
+                    yield child.qualname, full
+                    if child.name in _RUN_BY_CLASS:
+                        yield item.qualname, full
 
 
 def _body_names(item: Item) -> Iterator[tuple[str, str]]:

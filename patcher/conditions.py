@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.patcher import codes, inventory, reach
 from zdpatch.patcher.attributes import Unfit
 from zdpatch.patcher.consumers import (
+    class_variable,
     collected,
     field_of_derived,
     plain_fields,
@@ -96,6 +97,7 @@ class Conditions:
             "objects fit": self._objects_fit,
             "none suspended": self._none_suspended,
             "not held": self._not_held,
+            "branch known": self._branch_known,
         }
         for need in decision.needs:
             if why := checks[need](decision.edit):
@@ -115,13 +117,14 @@ class Conditions:
             return cls
         item = (edit.new or edit.old)[-1]
         comes_or_goes = not (edit.old and edit.new)
-        value = item.kind in {"value", "field", "import"} and (
+        value = item.kind in {"value", "field", "import", "class"} and (
             edit.kind != "fields" or comes_or_goes
         )
         if why := watched_class(cls, values=value):
             return f"read when the class was made: {why}"
         annotated = isinstance(item.node, ast.AnnAssign)
         typed = edit.kind == "fields" and not comes_or_goes and plain_fields(edit)
+        typed = typed or class_variable(edit, self.versions[edit.module])
         if annotated and not typed and "__dataclass_fields__" in reach.class_dict(cls):
             return "a dataclass made fields of its annotated attributes"
         if why := field_of_derived(cls, item.name):
@@ -160,7 +163,11 @@ class Conditions:
             return cls
         if isinstance(cls, enum.EnumType):
             return "the members of the Enum exist already"
-        return "classes of this metaclass exist already" if issubclass(cls, type) else ""
+        if not issubclass(cls, type):
+            return ""
+        if edit.new[-1].name == "__call__" and not _makes_classes(cls):
+            return ""  # it makes objects of its classes
+        return "classes of this metaclass exist already"
 
     def _no_instances(self, edit: Edit) -> str:
         of_class = edit.kind == "removed" and edit.old[-1].kind == "class"
@@ -172,7 +179,7 @@ class Conditions:
         if reach.frozen() or not cls.__flags__ & _HAVE_GC:
             return "live instances cannot be counted here"
         count = _count(gc.get_objects(), cls)
-        return f"there are {count} live instances" if count else ""
+        return _living(count) if count else ""
 
     def _no_subclasses(self, edit: Edit) -> str:
         cls = self._class(edit, edit.qualname)
@@ -216,7 +223,7 @@ class Conditions:
             heap = gc.get_objects()
             for path, cls in classes:
                 if count := _count(heap, cls):
-                    yield f"{name}:{path}", f"there are {count} live instances"
+                    yield f"{name}:{path}", _living(count)
         yield from self.removals.of_module(name)
 
     def _lets_go(self, holder: str, binding: Binding) -> bool:
@@ -238,7 +245,12 @@ class Conditions:
             return f"{len(made)} live classes of it exist"
         wanted = codes.digest(old)
         live = [f for f in taken.functions.get(edit.qualname, []) if codes.digest(f.code) == wanted]
-        return f"{len(live)} live closures run it ({live[0].where})" if live else ""
+        what = "a live closure runs it" if len(live) == 1 else f"{len(live)} live closures run it"
+        return f"{what} ({live[0].where})" if live else ""
+
+    def _branch_known(self, edit: Edit) -> str:
+        """A branch that is known is no statement any more (see `taken`)."""
+        return f"that of line {edit.line} cannot be told here"
 
     def _none_suspended(self, edit: Edit) -> str:
         old, _ = edit.codes
@@ -289,6 +301,10 @@ class Conditions:
         return ""
 
 
+def _living(count: int) -> str:
+    return "there is a live instance" if count == 1 else f"there are {count} live instances"
+
+
 def _count(heap: list[object], cls: type) -> int:
     """Instances of a class and of those derived from it, without asking any of them."""
     derived: dict[int, type] = {}
@@ -299,6 +315,17 @@ def _count(heap: list[object], cls: type) -> int:
             derived[id(each)] = each
             pending += type.__subclasses__(each)
     return sum(1 for each in heap if id(type(each)) in derived)
+
+
+def _makes_classes(metaclass: type) -> bool:
+    """Whether objects of a class of this metaclass are classes themselves."""
+    pending: list[type] = [type]
+    while pending:
+        each = pending.pop()
+        if issubclass(type(each), metaclass):
+            return True
+        pending += type.__subclasses__(each)
+    return False
 
 
 def unseen_functions(taken: Inventory) -> bool:

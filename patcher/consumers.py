@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from zdpatch.patcher.evaluate import class_namespace
 from zdpatch.patcher.names import dotted
+from zdpatch.patcher.purity import origin
 
 if TYPE_CHECKING:
-    from zdpatch.patcher.edits import Edit
+    from zdpatch.patcher.edits import Edit, ModuleVersions
 
 Resolve = Callable[[str], object]  # a dotted name as the live module sees it, or None
 
@@ -47,6 +48,7 @@ _GENERATED: Final = frozenset(
     {"__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__",
      "__setattr__", "__delattr__", "__getstate__", "__setstate__", "__match_args__"}
 )  # fmt: skip
+_CLASS_VARIABLE: Final = frozenset({"typing.ClassVar", "typing_extensions.ClassVar"})
 _DEPTH: Final = 4  # functions called by functions called by a decorator
 _METACLASSES: Final = (type, abc.ABCMeta, enum.EnumMeta, type(typing.Protocol))
 
@@ -154,6 +156,21 @@ def plain_fields(edit: Edit) -> bool:
         return False
     said = " ".join(ast.unparse(cast("ast.AnnAssign", node).annotation) for node in nodes)
     return not any(word in said for word in ("ClassVar", "InitVar", "KW_ONLY"))
+
+
+def class_variable(edit: Edit, each: ModuleVersions) -> bool:
+    """Whether a name is annotated as `ClassVar` wherever it is: a dataclass leaves it alone."""
+    sides = ((edit.old, each.base), (edit.new, each.new))
+    for items, version in sides:
+        for item in items:
+            node = item.node
+            if version is None or not isinstance(node, ast.AnnAssign):
+                return False
+            said = node.annotation
+            name = dotted(said.value if isinstance(said, ast.Subscript) else said)
+            if origin(name or "", version.outline.imports) not in _CLASS_VARIABLE:
+                return False
+    return True
 
 
 def field_of_derived(cls: type, name: str) -> str:

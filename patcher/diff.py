@@ -22,6 +22,7 @@ from zdpatch.patcher.edits import (
 from zdpatch.patcher.facets import function_facets
 from zdpatch.patcher.generics import params_of
 from zdpatch.patcher.nested import default_lambda_edits, lambda_edits, nested_edits
+from zdpatch.patcher.outline import DECIDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -169,13 +170,22 @@ class _Scopes:
         old = [item for item in old_items if item.kind in {"effect", "star"}]
         new = [item for item in new_items if item.kind in {"effect", "star"}]
         pending = list(old)
+        fresh: list[Item] = []
         for item in new:
             twin = next((each for each in pending if each.shape == item.shape), None)
             if twin is None:
-                yield Edit(self.module, scope, "effect", (), (item,))
+                fresh.append(item)
                 continue
             pending.remove(twin)
             yield from self._inside(twin, item)
+        # the test of a branch whose way is known, alone: to run it or not is the same
+        pending = [item for item in pending if item.role != DECIDED]
+        for item in [item for item in fresh if item.role != DECIDED]:
+            kind = type(item.node)
+            was = next((e for e in pending if type(e.node) is kind and e.kind == item.kind), None)
+            if was is not None:
+                pending.remove(was)
+            yield Edit(self.module, scope, "effect", () if was is None else (was,), (item,))
         for item in pending:
             yield Edit(self.module, scope, "effect", (item,), ())
 

@@ -138,7 +138,11 @@ class _Comparison:
 
     def _made(self, cls: type, path: str) -> bool:
         """Whether the class statement made it; a named tuple or a C class may share its name."""
-        return id(cls) in self.bound or any(
+        return id(cls) in self.bound or self._runs(cls, path)
+
+    def _runs(self, cls: type, path: str) -> bool:
+        """Whether a class has methods that were written in the class statement `path`."""
+        return any(
             function.__globals__ is self.inventory.namespace
             and function.__code__.co_qualname.startswith(path + ".")
             for _, value in reach.items(reach.class_dict(cls))
@@ -207,8 +211,13 @@ class _Comparison:
         # A metaclass may make anything of a class statement (an interface, a table of rules).
         if not reach.is_a(bound, type) and not is_mock(bound):
             return None
-        if reach.is_a(bound, type) and reach.qualname(cast("type", bound)) == made.code.co_qualname:
-            return None
+        if reach.is_a(bound, type):
+            cls, path = cast("type", bound), made.code.co_qualname
+            qualname = reach.qualname(cls)
+            # a metaclass, or the body itself, may give it another path
+            renamed = qualname.rpartition(".")[2] == made.name and self._runs(cls, path)
+            if qualname == path or renamed:
+                return None
         return "replaced", f"was replaced at run time by {_describe(bound)}"
 
     def _drift(self, qualname: str, line: int, what: str, kind: What) -> Drift:

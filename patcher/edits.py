@@ -53,6 +53,12 @@ class Edit:
         return f"{self.module}:{self.qualname}"
 
     @property
+    def shown(self) -> str:
+        """The path for people: of a statement that binds no name, the scope it stands in."""
+        scope = self.qualname.rpartition(":")[0] if ":" in self.qualname else self.qualname
+        return f"{self.module}:{scope}" if scope else self.module
+
+    @property
     def line(self) -> int:
         """Line in the new source; in the base for what is removed."""
         if self.kind == "nested":

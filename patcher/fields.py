@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from zdpatch.patcher.inventory import Inventory
+    from zdpatch.patcher.slots import Kind
     from zdpatch.patcher.stage import Stage
 
 _TABLE: Final = "__annotations__"
@@ -36,6 +37,7 @@ class Fields:
         self.steps: list[Step] = []
         self.notices: list[str] = []
         self._made: dict[int, dict[str, object]] = {}
+        self._owners: dict[int, tuple[Edit, object, dict[str, object]]] = {}
 
     def add(self, edit: Edit, taken: Inventory) -> None:
         """The entry of an annotated name in the table of its module or class."""
@@ -51,7 +53,7 @@ class Fields:
             self.refuse(edit, "X", f"its annotation raises {type(error).__name__}: {error}")
             return
         space = taken.namespace if owner is None else dict(reach.class_dict(owner))
-        table = space.get(_TABLE)
+        table, target = space.get(_TABLE), taken.namespace if owner is None else owner
         if table is not None and type(table) is not dict:
             return
         known = cast("dict[str, object]", table or {})
@@ -59,11 +61,42 @@ class Fields:
         if present is value or same(present, value):
             return
         if table is None:
-            self._table(edit, taken, owner)[name] = value
+            made = self._table(edit, taken, owner)
+            made[name] = value
+            self._owners[id(made)] = edit, target, made
             return
+        self._owners[id(known)] = edit, target, known
         self.steps.append(Step("item", known, name, value, present, f"{edit.path} (annotation)"))
         if owner is not None and MISSING not in (present, value):
             self.steps += _of_dataclass(owner, edit.path, name, present, value)
+
+    def finish(self) -> None:
+        """Put tables in the order of the source where steps by name would not."""
+        for edit, target, table in self._owners.values():
+            own = [step for step in self.steps if step.target is table]
+            after = dict(table)
+            for step in own:
+                after[str(step.name)] = step.value
+            after = {name: value for name, value in after.items() if value is not MISSING}
+            order = [name for name in self._order(edit) if name in after]
+            if order == list(after) or len(order) != len(after):
+                continue
+            ordered = {name: after[name] for name in order}
+            if id(table) in map(id, self._made.values()):
+                table.clear()
+                table.update(ordered)
+                continue
+            kind: Kind = "class" if edit.scope else "item"
+            what = f"{edit.module}:{edit.scope}.{_TABLE}"
+            self.steps = [step for step in self.steps if step.target is not table]
+            self.steps.append(Step(kind, target, _TABLE, ordered, table, what))
+
+    def _order(self, edit: Edit) -> list[str]:
+        new = self.stage.versions[edit.module].new
+        assert new is not None
+        items = new.outline.scopes.get(edit.scope, ())
+        found = (i.names for i in items if isinstance(i.node, ast.AnnAssign))
+        return list(dict.fromkeys(mangled(edit.scope, name) for names in found for name in names))
 
     def _owner(self, edit: Edit, taken: Inventory) -> type | None:
         group = taken.classes.get(edit.scope, []) if edit.scope else []

@@ -22,6 +22,7 @@ _IMPORT: Final = re.compile(
 )
 _FETCH: Final = re.compile(
     rb"""(?:import_module\(|__import__\(|\bmodules\[)[ \t]*["']([.\w]+)["']"""
+    rb"""|\bexec\([ \t]*["']+(?:from|import)[ \t]+([.\w]+)"""
 )
 _STDLIB: Final = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 _known: WeakKeyDictionary[ModuleType, frozenset[str]] = WeakKeyDictionary()
@@ -74,7 +75,7 @@ def _names(parts: list[str], source: bytes) -> Iterator[str]:
             for each in plain.decode("utf-8", "replace").split(","):
                 yield each.strip().partition(" ")[0]
     for match in _FETCH.finditer(source):
-        yield match.group(1).decode("utf-8", "replace")
+        yield (match.group(1) or match.group(2)).decode("utf-8", "replace")
 
 
 def source_of(module: ModuleType) -> bytes | None:

@@ -18,6 +18,7 @@ from zdpatch.patcher.importers import importers, source_of
 from zdpatch.patcher.looks import stale_metadata
 from zdpatch.patcher.source import ModuleChange
 from zdpatch.patcher.spread import learn, stale_in
+from zdpatch.patcher.stars import follow
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.tracing import World, mro
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from zdpatch.patcher.inventory import Binding, Inventory
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.stage import Value
+    from zdpatch.patcher.stars import Moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +67,28 @@ class Known:
         return World({**self.versions, each.name: each}, spaces, self.classes)
 
 
-def neighbours(changed: Changed, known: Known) -> Neighbours:
-    """Modules not in `known` which read a value, or called a function, of `changed`."""
+def neighbours(changed: Changed, known: Known, stars: Mapping[str, Moved]) -> Neighbours:
+    """Modules not in `known` which read a value, or called a function, of `changed`, or take by a
+    star import what `stars` says.
+    """
     found = Neighbours([], [], [])
     reaching = changed.through(known.versions)
     decided: set[str] = set(known.versions)
     words = _words(changed, known)
     values = {module for module, _ in changed.values}
     names = {**changed.full, **changed.made, **known.functions()}
-    for module in importers({name[0] for name in names}):
+    for module in importers({*stars, *(name[0] for name in names)}):
         name = _name(module)
         if name in decided:
             continue
         source = source_of(module)
-        if source is None or not (values or any(word in source for word in words)):
+        if source is None:
+            continue
+        hinted = bool(values) or (bool(stars) and b"*" in source)
+        if not hinted and not any(word in source for word in words):
             continue
         each = _read(name, module, source)
-        why = None if each is None else _affected(each, reaching, known, module)
+        why = None if each is None else _affected(each, reaching, known, module, stars)
         if each is None or why is None:
             continue
         decided.add(name)
@@ -132,9 +139,16 @@ def _words(changed: Changed, known: Known) -> set[bytes]:
 
 
 def _affected(
-    each: ModuleVersions, changed: Changed, known: Known, module: ModuleType
+    each: ModuleVersions,
+    changed: Changed,
+    known: Known,
+    module: ModuleType,
+    stars: Mapping[str, Moved],
 ) -> Name | None:
     """A changed name that some import-time statement of the module depends on."""
+    for edit in follow(each, stars):
+        source, _, name = edit.cause.partition(":")
+        return source, name
     versions = {**known.versions, each.name: each}
     if each.new is not None:
         learn(each.new.outline, reach.namespace(module))

@@ -12,6 +12,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import codes
+from zdpatch.patcher.assigned import IN_CLASS, IN_FUNCTION
 from zdpatch.patcher.captures import Captures, captures, recaptured
 from zdpatch.patcher.edits import BODY, KIND, KIND_FLAGS, SIGNATURE, Edit, Version, first_line
 from zdpatch.patcher.facets import dumps
@@ -54,9 +55,9 @@ def nested_edits(
                 facets.add(KIND)
             yield Edit(module, qualname, "nested", (old,), (new,), frozenset(facets), (was, now))
         for was in left:
-            yield Edit(
-                module, qualname, "nested", (old,), (new,), frozenset({"removed"}), (was, None)
-            )
+            there = len(after.get(qualname, ())) > len(pairs)
+            facets = {"unclear"} if there else {"removed"}
+            yield Edit(module, qualname, "nested", (old,), (new,), frozenset(facets), (was, None))
     yield from _nested_classes(module, old, new, old_code, new_code)
 
 
@@ -166,7 +167,8 @@ def lambda_edits(
         return None
     found: list[Edit] = []
     for before, after in zip(old, new, strict=True):
-        prefix = f"{before.scope}." if before.scope else ""
+        outside = before.role in {IN_CLASS, IN_FUNCTION}  # at the top level of the module
+        prefix = f"{before.scope}." if before.scope and not outside else ""
         pairs = zip(_lambda_nodes(before.node), _lambda_nodes(after.node), strict=True)
         for was, now in pairs:
             codes_ = _lambda_code(base, prefix, was), _lambda_code(current, prefix, now)

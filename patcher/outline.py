@@ -11,7 +11,7 @@ import ast
 import importlib.util
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from zdpatch.patcher.assigned import with_assigned
 from zdpatch.patcher.branches import Branches, branch_key, decided, taken_blocks, without_blocks
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Kind = Literal["function", "class", "value", "import", "field", "star", "effect"]
+DECIDED: Final = "decided"  # role of what is left of a branch: the test, which has no effect
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -250,12 +251,14 @@ class _Reader:
 
     def _other(self, node: ast.stmt, scope: str) -> Iterator[Item]:
         names = bound_names(node)
-        if names and is_value(node, self.imports):
+        known = not scope and branch_key(node) in self.branches
+        if names and not known and is_value(node, self.imports):
             yield Item("value", scope, names, node, lazy_annotations=self.lazy)
             return
         if not scope and (taken := self.branches.get(branch_key(node))) is not None:
             # what decided it stays an item of its own: it may read a name that changes
-            yield Item("effect", scope, (), without_blocks(node), lazy_annotations=self.lazy)
+            alone = without_blocks(node)
+            yield Item("effect", scope, (), alone, DECIDED, lazy_annotations=self.lazy)
             for statement in taken_blocks(node, taken):
                 yield from self._statement(statement, scope)
             return

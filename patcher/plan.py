@@ -25,6 +25,7 @@ from zdpatch.patcher.edits import DOCSTRING
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.evaluate import Unevaluable
 from zdpatch.patcher.identity import disturbed, suspects
+from zdpatch.patcher.leftovers import leftovers
 from zdpatch.patcher.looks import stale_metadata
 from zdpatch.patcher.names import dotted, uses
 from zdpatch.patcher.neighbours import Known, neighbours
@@ -36,6 +37,7 @@ from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.snapshots import stale_snapshots
 from zdpatch.patcher.spread import Name, learn, stale_reads
 from zdpatch.patcher.stage import Stage, Value
+from zdpatch.patcher.stars import follow, moved
 from zdpatch.patcher.steps import Builder
 from zdpatch.patcher.swap import MISSING, Step
 from zdpatch.patcher.tracing import World
@@ -137,6 +139,7 @@ class _Planner:
         self.extra: list[Verdict] = []
         self.told: list[str] = []
         self.arrived: set[Name] = set()
+        self.unmet: set[int] = set()
         self.changed: dict[Name, str] = {}
         self.rebinds: list[tuple[Name, Binding]] = []
         self.restores: list[Step] = []
@@ -155,8 +158,9 @@ class _Planner:
             fresh = [
                 edit
                 for edit in stale_reads(self._live(), self.changed, self.edits)
-                if not self._same_outcome(edit)
+                if not self._same_outcome(edit) and not self._arrives(edit)
             ]
+            fresh += self._taken_by_stars()
         self._check_calls()
         self._check_gone()
         self.conditions = Conditions(
@@ -168,6 +172,18 @@ class _Planner:
         self._check_adopted()
         self._refuse()
         return self._build()
+
+    def _arrives(self, edit: Edit) -> bool:
+        """True for a name that is new where a star import takes it from."""
+        item = edit.new[-1]
+        return item.kind == "star" and (item.source, edit.qualname) in self.arrived
+
+    def _taken_by_stars(self) -> list[Edit]:
+        """Edits, not made yet, of names that come and go by star imports."""
+        sources = moved(self.edits, self.stage.values)
+        known = {(edit.path, edit.kind) for edit in self.edits}
+        found = (edit for each in self._live().values() for edit in follow(each, sources))
+        return [edit for edit in found if (edit.path, edit.kind) not in known]
 
     def _live(self) -> dict[str, ModuleVersions]:
         return {name: each for name, each in self.versions.items() if name in self.inventories}
@@ -235,11 +251,14 @@ class _Planner:
         if value.new is not MISSING:
             self._spread(edit, name)
         if why := self.situation.conflict(edit, value, self.stage):
-            self._against(edit, "X", why)
+            remedy = "replace the worker, or put the live value back first"
+            self._against(edit, "X", why, remedy=remedy)
 
     def _bound_elsewhere(self, edit: Edit) -> bool:
         """True when another statement decides what the name is, or makes the edit impossible."""
         each = self.versions[edit.module]
+        if edit.kind == "removed" and edit.old[-1].kind == "star":
+            return False
         if edit.kind == "removed":
             answer = stays(edit, each, self.stage)
             if isinstance(answer, str):
@@ -283,17 +302,20 @@ class _Planner:
                 return f"the new class would be seen by {why}"
         return ""
 
-    def _against(self, edit: Edit, row: str, reason: str, code: str = "ZDP-202") -> None:
-        remedy = "replace the worker, or put the live value back first"
+    def _against(
+        self, edit: Edit, row: str, reason: str, code: str = "ZDP-202", remedy: str = ""
+    ) -> None:
+        source = "mend the source: it cannot be imported" if code != "ZDP-202" else ""
+        remedy = remedy or source or "replace the worker"
         self.decisions.append(Decision(edit, row, reason, remedy, (), code))
 
     def _widen(self) -> None:
         """Bring in modules outside the patch that took a changed value when they were imported."""
         changed = Changed.of(self.edits, self.changed, self.arrived)
-        found = neighbours(changed, self._known())
+        found = neighbours(changed, self._known(), moved(self.edits, self.stage.values))
         for name, holder in found.doubts:
             edit = next((e for e in self.edits if (e.module, e.qualname) == name), None)
-            if edit is not None and name in self.changed:
+            if edit is not None and (name in self.changed or edit.kind == "removed"):
                 self._against(edit, "X", f"{holder} depends on it, and its source is not what runs")
         self.rebinds += [
             each
@@ -331,6 +353,7 @@ class _Planner:
         self.situation.check_drift(self.inventories)
         for each in [each for each in self.decisions if each.row == "A" and each.needs]:
             for why in conditions.unmet(each):
+                self.unmet.add(id(each.edit))
                 row = each.otherwise
                 self.decisions.append(
                     Decision(
@@ -385,7 +408,7 @@ class _Planner:
         against = [e for e in stale if e.module in own or proven(world, e, changed)]
         self._take(against)
         self.told = [
-            f"{edit.path} (line {edit.line}) keeps what it got from the old {edit.cause}"
+            f"{edit.shown} (line {edit.line}) keeps what it got from the old {edit.cause}"
             for edit in stale
             if edit not in against
         ]
@@ -399,6 +422,8 @@ class _Planner:
         }
         for edit in stale_reads(self._live(), gone, ()) if gone else ():
             node = edit.new[-1].node
+            if edit.new[-1].kind == "star":
+                continue  # it takes what there is
             gone_name = edit.cause.rpartition(":")[2]
             branch = isinstance(node, ast.If) and gone_name not in uses(node.test).reads
             guarded = branch or isinstance(node, ast.Try)
@@ -437,7 +462,7 @@ class _Planner:
             self._against(edit, "R", why)
 
     def _refuse(self) -> None:
-        bad = [each for each in self.decisions if each.row != "A"]
+        bad = self._standing()
         if not bad and not self.extra:
             return
         bad_edits = {id(each.edit) for each in bad}
@@ -452,6 +477,15 @@ class _Planner:
             cause += f"; and {others} more"
         code = bad[0].code if bad and not self.extra else "ZDP-202"
         raise Refused(code, cause, verdicts)
+
+    def _standing(self) -> list[Decision]:
+        """One refusal an edit: where a need is not met, that, and not what follows from it."""
+        found: dict[int, Decision] = {}
+        for each in self.decisions:
+            key = id(each.edit)
+            if each.row != "A" and (key not in found or key in self.unmet):
+                found[key] = each
+        return list(found.values())
 
     # ------------------------------------------------------------ building
 
@@ -498,4 +532,5 @@ class _Planner:
         for name in self._deferred():
             yield f"{name} is not imported here yet; it will be imported patched"
         yield from self.told
+        yield from leftovers(self._live().values())
         yield from builder.notices

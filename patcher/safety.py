@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 Need = Literal[
     "unconsumed", "plain class", "not made", "no instances", "no closures", "no subclasses",
-    "objects fit", "none suspended", "not held",
+    "objects fit", "none suspended", "not held", "branch known",
 ]  # fmt: skip
 _REPLACE: Final = "replace the worker: zdpatch cannot do this in place"
 _MIGRATE: Final = "needs a migration of live state; until then replace the worker"
@@ -85,7 +85,7 @@ class Decision:
     @property
     def otherwise(self) -> str:
         """The row when a need is not met."""
-        if self.edit.kind == "unfit" or "none suspended" in self.needs:
+        if self.edit.kind in {"unfit", "effect"} or "none suspended" in self.needs:
             return "M"
         return "X" if {"not held", "no subclasses"} <= {*self.needs} else "R"
 
@@ -95,7 +95,7 @@ class Decision:
         if self.row == "A" and self.needs:
             reason += f" (checked in the process: {', '.join(self.needs)})"
         return Verdict(
-            self.edit.path, self.edit.line, self.edit.kind, self.row, reason, self.remedy
+            self.edit.shown, self.edit.line, self.edit.kind, self.row, reason, self.remedy
         )
 
 
@@ -248,6 +248,9 @@ class _Judge:
         if facets == {"class"}:
             reason = "a class inside a function changed: classes of it that exist cannot follow"
             return self.say("A", reason, _REPLACE, "no closures")
+        if facets == {"unclear"}:
+            reason = "which of the inner functions of this name it became cannot be told"
+            return self.say("A", reason, _REPLACE, "no closures")
         if facets == {"removed"}:
             return self.say("A", "inner function is gone", _REPLACE, "no closures")
         what = ", ".join(sorted(facets - {BODY}))
@@ -302,11 +305,9 @@ class _Judge:
             return self.say(
                 "R", f"decorator {bad!r} may register the new class somewhere", _REPLACE
             )
-        if self.in_class:
-            return self.say("R", "new class inside a class that exists", _REPLACE)
         if why := _class_effects(item, self.imports):
             return self.say("R", f"the body of the new class {why}", _REPLACE)
-        return self.say("A", "new class")
+        return self.say("A", "new class", "", *self._class_needs())
 
     def _added_value(self) -> Decision:
         name = self.edit.new[-1].name
@@ -345,9 +346,14 @@ class _Judge:
         if item.kind == "function" and (bad := registering(item, self.imports)):
             reason = f"function removed; its decorator {bad!r} may have registered it"
             return self.say("A", reason, _REPLACE, *needs, "not held")
-        return self.say("A", f"{item.kind} removed; who holds it keeps it", "", *needs)
+        star = item.kind == "star"
+        what = "a star import takes it no more" if star else f"{item.kind} removed"
+        return self.say("A", f"{what}; who holds it keeps it", "", *needs)
 
     def rebound(self) -> Decision:
+        if accessors := _accessors(self.edit):
+            reason = f"{accessors} of the property comes or goes: it would be another object"
+            return self.say("Q", reason, _REPLACE)
         kinds = sorted({item.kind for item in (*self.edit.old, *self.edit.new)})
         reason = (
             "the name stands for another kind of object, "
@@ -410,15 +416,27 @@ class _Judge:
         )
 
     def effect(self) -> Decision:
-        items = self.edit.new or self.edit.old
+        edit = self.edit
+        items = edit.new or edit.old
         if items[-1].kind == "star":
-            return self.say("R", "a star import changed", _REPLACE)
-        if self.edit.old:
+            return self.say("R", edit.detail or "a star import changed", _REPLACE)
+        if all(self._is_branch(item) for item in (*edit.old, *edit.new)):
+            reason = "a branch changed, and only the process can tell which one it took"
+            return self.say("A", reason, _MIGRATE, "branch known")
+        if edit.old and edit.new:
+            return self._effect("changed statement")
+        if edit.old:
             return self.say("M", "a statement is gone whose effect is already there", _MIGRATE)
         return self._effect("new or changed statement")
 
+    def _is_branch(self, item: Item) -> bool:
+        """Whether the process may show which way a statement went (see `taken`)."""
+        if item.scope or not isinstance(item.node, ast.If):
+            return False
+        return is_pure(item.node.test, self.imports)
+
     def stale(self) -> Decision:
-        verb = {"call": "called", "metadata": "looked at"}.get(self.edit.detail, "read")
+        verb = {"call": "used", "metadata": "looked at"}.get(self.edit.detail, "read")
         reason = f"this statement {verb} {self.edit.cause} when it ran; its effect is the old one"
         return self.say("R", reason, _REPLACE)
 
@@ -459,6 +477,16 @@ def registering(item: Item, imports: Mapping[str, str]) -> str:
     if not isinstance(item.node, FunctionNode):
         return ""
     return _unknown_decorator(item.node.decorator_list, imports)
+
+
+def _accessors(edit: Edit) -> str:
+    """What a property has on one side alone; "" for anything but a property on both sides."""
+    sides = [
+        {item.role for item in items if item.kind == "function"} for items in (edit.old, edit.new)
+    ]
+    roles = sorted(role for role in sides[0] ^ sides[1] if role)
+    ends = (".setter", ".getter", ".deleter")
+    return ", ".join(roles) if roles and all(role.endswith(ends) for role in roles) else ""
 
 
 def _is_abstract(node: FunctionNode) -> bool:

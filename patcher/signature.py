@@ -34,8 +34,14 @@ def _positional(old: ast.arguments, new: ast.arguments) -> str:
             return f"parameter {each.arg!r} is renamed, moved or gone"
         if index < len(new.posonlyargs) and not only_position:
             return f"parameter {each.arg!r} no longer takes a keyword"
-    if required_after > required_before:
-        return f"parameter {after[required_after - 1].arg!r} is required now"
+    named = {
+        each.arg
+        for each, default in zip(old.kwonlyargs, old.kw_defaults, strict=True)
+        if default is None
+    }
+    for each in after[required_before:required_after]:
+        if each.arg not in named:
+            return f"parameter {each.arg!r} is required now"
     if len(after) > len(before) and old.vararg is not None:
         return f"parameter {after[len(before)].arg!r} takes what went to *{old.vararg.arg}"
     return ""
@@ -50,7 +56,13 @@ def _keyword_only(old: ast.arguments, new: ast.arguments) -> str:
         each.arg: default is not None
         for each, default in zip(old.kwonlyargs, old.kw_defaults, strict=True)
     }
+    positional = [each.arg for each in new.args]
+    optional_ones = positional[len(positional) - len(new.defaults) :] if new.defaults else []
     for name, optional in before.items():
+        if name in positional:  # every call by keyword stays right
+            if optional and name not in optional_ones:
+                return f"keyword {name!r} is required now"
+            continue
         if name not in after:
             return f"keyword {name!r} is gone or moved"
         if optional and not after[name]:

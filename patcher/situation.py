@@ -8,9 +8,11 @@ next.
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
+from pathlib import PurePath
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -26,13 +28,13 @@ from zdpatch.patcher.source import ModuleChange, Patch, file_name
 from zdpatch.patcher.spread import Name, meanings
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.taken import with_branches
-from zdpatch.patcher.twins import twins
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import CodeType
 
+    from zdpatch.patcher.outline import Outline
     from zdpatch.patcher.stage import Stage, Value
 
 
@@ -71,7 +73,6 @@ class Situation:
         found.versions = {change.name: read(change, patch.id) for change in patch.changes}
         for change in patch.changes:
             found._place(change)
-        found._refuse_twins()
         if not found.inventories and not found.deferred and not found.removed:
             names = ", ".join(change.name for change in patch.changes)
             raise Refused("ZDP-215", f"this process neither runs nor can import {names}")
@@ -126,6 +127,10 @@ class Situation:
         if module is not None and (why := loaders.compiled(reach.namespace(module))):
             raise _not_python(change.name, why)
         _not_as_main(change, module)
+        if module is not None and (twin := _twin(module)):
+            why = f"the same file is loaded as {twin} too, which would keep the old code"
+            verdict = Verdict(f"{change.name}:", 1, "module", "R", why, "replace the worker")
+            raise Refused("ZDP-202", f"{change.name}: {why}", (verdict,))
         if change.base is None:
             self._place_added(change, module)
         elif module is not None:
@@ -136,24 +141,6 @@ class Situation:
             self.inventories[change.name] = inventory.take(module, heap=heap)
         else:
             self._place_unloaded(change)
-
-    def _refuse_twins(self) -> None:
-        """Refuse when a file of the patch is loaded a second time."""
-        files: dict[str, str] = {}
-        for change in self.patch.changes:
-            if change.base is None or change.base == change.new:
-                continue
-            module = sys.modules.get(change.name)
-            located = overlay.locate(change.name) if module is None else None
-            path: object = located.origin if located else None
-            if module is not None:
-                path = reach.namespace(module).get("__file__")
-            if type(path) is str:
-                files[change.name] = path
-        for name, twin in twins(files):
-            why = f"{twin}, which would keep the old code"
-            verdict = Verdict(f"{name}:", 1, "module", "R", why, "replace the worker")
-            raise Refused("ZDP-202", f"{name}: {why}", (verdict,))
 
     def _place_added(self, change: ModuleChange, module: ModuleType | None) -> None:
         if module is not None or overlay.locate(change.name) is not None:
@@ -202,6 +189,9 @@ class Situation:
         found = [(name, each) for name, each in found if each.path not in self.adopted]
         if not found:
             return
+        for name, each in self.versions.items():
+            if each.base is not None and any(name == module for module, _ in found):
+                _not_replacing_itself(name, each.base.outline)
         verdicts = tuple(
             Verdict(
                 each.path,
@@ -286,6 +276,16 @@ def _entry(change: ModuleChange, patch_id: str) -> overlay.Source:
     return overlay.Source(change.name, change.new, filename, change.package)
 
 
+def _not_replacing_itself(name: str, base: Outline) -> None:
+    """Refuse when the module put another object in its place: what it defined is elsewhere."""
+    for item in base.every():
+        targets = item.node.targets if isinstance(item.node, ast.Assign) else []
+        if any(ast.unparse(target) == "sys.modules[__name__]" for target in targets):
+            why = f"line {item.line} put another module in its place in sys.modules"
+            verdict = Verdict(f"{name}:", item.line, "module", "R", why, "replace the worker")
+            raise Refused("ZDP-202", f"{name}: {why}", (verdict,))
+
+
 def _drifted(name: str, why: str) -> Refused:
     verdict = Verdict(
         f"{name}:", 0, "drift", "X", why, "build the patch from what this process runs"
@@ -312,3 +312,20 @@ def _not_as_main(change: ModuleChange, module: ModuleType | None) -> None:
             f"{change.name}:", 1, "main", "R", "it runs as __main__", "replace the worker"
         )
         raise Refused("ZDP-202", f"{change.name} runs as __main__ here", (verdict,))
+
+
+def _twin(module: ModuleType) -> str:
+    """The name of another module that was made from the same file; "" when there is none."""
+    own = reach.namespace(module).get("__file__")
+    if type(own) is not str:
+        return ""
+    for name, other in reach.modules():
+        path = reach.namespace(other).get("__file__")
+        named = type(path) is str and path.endswith(PurePath(own).name)
+        if named and other is not module and _absolute(str(path)) == _absolute(own):
+            return name
+    return ""
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - a path as text; no file is looked at

@@ -165,13 +165,21 @@ class Stage:
     # ------------------------------------------------------------ names
 
     def _make(self, edit: Edit) -> Value:
-        if edit.new and edit.new[-1].kind == "star":
-            taken = self.value((edit.new[-1].source, edit.qualname))
-            assert taken is not None
-            return taken
+        if (edit.new or edit.old)[-1].kind == "star":
+            return self._taken(edit)
         old, live = self._old(edit), self.present(edit)
         # the very object that lives: others are found by its identity
         return Value(live if same(old, live) else old, self._new(edit))
+
+    def _taken(self, edit: Edit) -> Value:
+        """What a star import gives a name."""
+        if not edit.new:
+            return Value(self.present(edit), MISSING)
+        source = edit.new[-1].source
+        if (given := self.value((source, edit.qualname))) is not None:
+            return given
+        loaded = reach.namespace(sys.modules[source])
+        return Value(MISSING, loaded.get(edit.qualname, MISSING))
 
     def keep(self, edit: Edit) -> None:
         """Leave the name of an edit as it is."""
@@ -200,7 +208,7 @@ class Stage:
             return classmethod(value)  # as `type.__new__` does
         if edit.scope and not edit.of_function:
             self._tell_name(edit, value)
-        elif not edit.scope and edit.new[-1].kind == "class":
+        if not edit.of_function and edit.new[-1].kind == "class":
             _without_line(value)
         return value
 
@@ -210,7 +218,7 @@ class Stage:
         owner = next((cls for cls in mro if "__set_name__" in reach.class_dict(cls)), None)
         if owner is cached_property or owner is property:  # of a property from 3.13 on
             tell = cast("Any", reach.class_dict(owner)["__set_name__"])
-            tell(value, self.classes[edit.module, edit.scope], _last(edit))
+            tell(value, self._class(edit), _last(edit))
         elif owner is not None:
             raise Unevaluable(f"{reach.qualname(owner)}.__set_name__ would be called")
 
@@ -267,12 +275,18 @@ class Stage:
         """What the name is bound to right now; MISSING when it is not."""
         return self._namespace(edit).get(_last(edit), MISSING)
 
+    def _class(self, edit: Edit) -> type:
+        """The one live class whose body the edit's statement stands in."""
+        if (edit.module, edit.scope) not in self.classes:
+            raise Unevaluable(f"there is not one live class {edit.scope}")
+        return self.classes[edit.module, edit.scope]
+
     def _namespace(self, edit: Edit) -> Mapping[str, object]:
         if not edit.scope:
             return vars(self.live[edit.module])
         if edit.of_function:
             return self.attributes(edit)[1]
-        cls = self.classes[edit.module, edit.scope]
+        cls = self._class(edit)
         return cast("Mapping[str, object]", type.__dict__["__dict__"].__get__(cls))
 
     def place(self, edit: Edit, *, new: bool = True) -> Place:
@@ -293,7 +307,7 @@ class Stage:
             for (owner, qualname), value in self.values.items()
             if new and owner == edit.module and qualname.rpartition(".")[0] == edit.scope
         }
-        cls = self.classes[edit.module, edit.scope]
+        cls = self._class(edit)
         params = generics.held(self._enclosing(edit))
         return Place(module, filename, flags, edit.scope, cls, names, outline, params)
 

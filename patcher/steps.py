@@ -73,6 +73,7 @@ class Builder:
             what = f"{binding.module.__name__}:{binding.name}"
             if not any(step.target is space and step.name == binding.name for step in self.steps):
                 self.steps.append(Step("item", space, binding.name, value.new, value.old, what))
+        self.fields.finish()
         self._modules()
         self._abstract(merged)
         self.steps = distinct([*self.steps, *self.metadata.steps, *self.fields.steps])

@@ -20,6 +20,7 @@ from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
     from zdpatch.patcher.branches import Taken
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _IMPORT_ERRORS: Final = frozenset({"ImportError", "ModuleNotFoundError", "Exception"})
 _TEST: Final = "zdpatch_test"
+_BINDING: Final = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 
 
 def with_branches(each: ModuleVersions, module: ModuleType) -> ModuleVersions:
@@ -34,6 +36,8 @@ def with_branches(each: ModuleVersions, module: ModuleType) -> ModuleVersions:
     if each.base is None:
         return each
     branches = _Evidence(each.base.outline, module).branches()
+    if each.new is not None:
+        branches |= _Evidence(each.new.outline, module, each.base.outline).branches(branches)
     if not branches:
         return each
     sides = (None if s is None else _again(s, branches) for s in (each.base, each.new))
@@ -47,25 +51,29 @@ def _again(version: Version, branches: dict[str, Taken]) -> Version:
 
 
 class _Evidence:
-    """What one live module shows of the branches of its base."""
+    """What one live module shows of the branches of its base; of those which only the new source
+    has, when that makes what they read as `running`, the base, did.
+    """
 
-    def __init__(self, base: Outline, module: ModuleType) -> None:
+    def __init__(self, base: Outline, module: ModuleType, running: Outline | None = None) -> None:
         self.base = base
+        self.running = running
         self.module = module
         self.names = namespace(module)
         self.trusted: dict[str, bool] = {}
+        self.deleted: dict[str, object] = {}  # what names had that a `del` took away again
 
-    def branches(self) -> dict[str, Taken]:
-        """The branches known to be taken, those inside of others too."""
-        found: dict[str, Taken] = {}
-        looked: set[str] = set()
+    def branches(self, seen: Mapping[str, Taken] | None = None) -> dict[str, Taken]:
+        """The branches known to be taken, those inside of others too, and those `seen` before."""
+        found: dict[str, Taken] = dict(seen or {})
+        looked: set[str] = set(found)
+        if found:
+            self._again(found)
         while True:
             fresh = [
                 item.node
                 for item in self.base.items
-                if item.kind == "effect"
-                and isinstance(item.node, ast.If | ast.Try)
-                and branch_key(item.node) not in {"", *looked}
+                if self._undecided(item) and branch_key(item.node) not in {"", *looked}
             ]
             known = {branch_key(node): self._taken(node) for node in fresh}
             looked |= known.keys()
@@ -73,8 +81,24 @@ class _Evidence:
             if not decided:
                 return found
             found |= decided
-            base = self.base
-            self.base = outline(base.name, base.source, package=base.package, branches=found)
+            self._again(found)
+
+    def _again(self, branches: dict[str, Taken]) -> None:
+        base = self.base
+        self.base = outline(base.name, base.source, package=base.package, branches=branches)
+
+    def _undecided(self, item: Item) -> bool:
+        """Whether an item is a branch to look at: one that only binds values is evaluated as a
+        whole, where that has no effect.
+        """
+        if not isinstance(item.node, ast.If) and self.running is not None:
+            return False
+        if item.kind == "value":
+            parts = ast.walk(item.node) if isinstance(item.node, ast.If) else ()
+            values = (getattr(part, "value", None) for part in parts if isinstance(part, _BINDING))
+            impure = any(not is_pure(v, self.base.origins) for v in values if v is not None)
+            return impure or bool(set(item.reads) & self._unbound())
+        return item.kind == "effect" and isinstance(item.node, ast.If | ast.Try)
 
     def _taken(self, node: ast.stmt) -> Taken | None:
         if isinstance(node, ast.If):
@@ -97,8 +121,9 @@ class _Evidence:
     def _value(self, item: Item) -> object:
         """What a statement binds its name to when it runs now; MISSING when it may not."""
         try:
-            guard([item], lambda name: self.names.get(name, MISSING))
-            found = run([item], Place(self.module, "<base>"), lambda _module, _name: MISSING)
+            guard([item], lambda name: self.deleted.get(name, self.names.get(name, MISSING)))
+            place = Place(self.module, "<base>")
+            found = run([item], place, lambda _module, name: self.deleted.get(name, MISSING))
         except Exception:  # noqa: BLE001 - what cannot run again decides nothing
             return MISSING
         return found.get(item.name, MISSING)
@@ -117,17 +142,34 @@ class _Evidence:
         binders = [item for item in self.base.items if name in item.names]
         if not binders:
             return name not in self.names and hasattr(builtins, name)
-        if len(binders) != 1 or name not in self.names:
+        if len(binders) != 1 or name not in {*self.names, *self._unbound()}:
             return False
-        item, live = binders[0], self.names[name]
+        item, live = binders[0], self.names.get(name, MISSING)
         if item.kind == "import":
-            return live_import(item) is live
+            return self._was_there(item) and live_import(item) is live
         value = getattr(item.node, "value", None)
-        if item.kind != "value" or not isinstance(value, ast.expr):
+        if item.kind != "value" or not isinstance(value, ast.expr) or not self._was_there(item):
             return False
         if not is_pure(value, self.base.origins) or not self._all_trusted(value):
             return False
-        return same(self._value(item), live)
+        value = self._value(item)
+        if live is MISSING and value is not MISSING:
+            self.deleted[name] = value
+        return value is not MISSING and (live is MISSING or same(value, live))
+
+    def _was_there(self, item: Item) -> bool:
+        """Whether the base that runs binds the name in the same way."""
+        if self.running is None:
+            return True
+        shapes = [each.shape for each in self.running.items if item.name in each.names]
+        return shapes == [item.shape]
+
+    def _unbound(self) -> set[str]:
+        """Names that are not here any more because a `del` at the top level says so."""
+        deletes = (item.node for item in self.base.items if isinstance(item.node, ast.Delete))
+        targets = (target for node in deletes for target in node.targets)
+        names = {target.id for target in targets if isinstance(target, ast.Name)}
+        return names - self.names.keys()
 
     # ------------------------------------------------------------ try
 

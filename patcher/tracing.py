@@ -182,7 +182,11 @@ class Trace:
         if item.kind == "import" and (hook := world.lazily(item.source)) is not None:
             trace.functions[hook] = None
         ran = ran_by_statement(item.node)
-        trace.used, trace.loads = ran.methods, ran.loads
+        trace.used, trace.loads = set(ran.methods), ran.loads
+        called = [world.look(module, item.scope, name) for name in ran.calls]
+        plain = all(reach.is_a(each, type, FunctionType) for each in called)
+        if plain and "" not in ran.given and item.kind not in {"function", "class"}:
+            trace.used.discard("__call__")  # no object is called
         trace._take(ran, module, item.scope, called=ran.calls, line=item.line)
         trace.direct = set(trace.functions)
         trace.held = set(trace.kinds)
@@ -248,6 +252,11 @@ class Trace:
     def _make(self, cls: type) -> None:
         if (name := self.world.names.get(id(cls))) is not None:
             self.made[name] = cls
+        for meta in mro(type(cls)):
+            hook = (*self.world.names.get(id(meta), ("", "")),)
+            called = (hook[0], f"{hook[1]}.__call__")
+            if called in self.world.functions:
+                self.functions[called] = None
         self._touch(cls)
 
     def _touch(self, cls: type) -> None:

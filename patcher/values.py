@@ -27,6 +27,7 @@ _PLAIN_TYPES: Final = frozenset(
     }
 )  # fmt: skip
 _METHOD_TYPES: Final = frozenset({types.BuiltinFunctionType, type(re.compile("").match)})
+_PAIRED: Final = 100  # members of a set that are compared one by one
 _STATE: Final = frozenset({list, dict, set, bytearray})
 # Immutable values of the standard library, by module and name; `__reduce_ex__` tells all of them.
 _REDUCED: Final = frozenset(
@@ -203,6 +204,15 @@ def _same_dict(a: dict[object, object], b: dict[object, object]) -> bool:
 
 
 def _same_set(a: frozenset[object], b: frozenset[object]) -> bool:
-    plain = all(type(each) in {int, str, bytes, bool, type(None)} for each in (*a, *b))
-    kinds = {(type(each), each) for each in a}, {(type(each), each) for each in b}
-    return plain and len(a) == len(b) and kinds[0] == kinds[1]
+    mine, other = ({_key(each): each for each in side} for side in (a, b))
+    left = [each for key, each in mine.items() if key not in other]
+    right = [each for key, each in other.items() if key not in mine]
+    if len(a) != len(b) or len(left) > _PAIRED:
+        return False
+    return all(any(same(each, twin) for twin in right) for each in left)
+
+
+def _key(value: object) -> object:
+    """The same for the same plain values; no other value is hashed or compared."""
+    plain = type(value) in {int, str, bytes, bool, type(None)}
+    return (type(value), value) if plain else id(value)
