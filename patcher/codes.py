@@ -134,9 +134,18 @@ def loops(code: CodeType) -> bool:
     return bool(_loop_heads(code))
 
 
-def endless(code: CodeType) -> bool:
-    """Whether it can go round with no iterator to end it: it has a `while`."""
-    return not _ITERATIONS.issuperset(_loop_heads(code))
+def endless(code: CodeType, offset: int = -1) -> bool:
+    """Whether it can go round with no iterator to end it: it has a `while`.
+
+    Nor does a stream end that an `async for` reads which a frame is in, at `offset` (`f_lasti`).
+    """
+    if flow.LOOP_OPCODES.isdisjoint(code.co_code[::2]):
+        return False
+    return any(
+        head.opname not in _ITERATIONS
+        or (head.opname == "GET_ANEXT" and head.offset <= offset <= jump.offset)
+        for head, jump in flow.Flow.of(code).loops()
+    )
 
 
 def _loop_heads(code: CodeType) -> set[str]:

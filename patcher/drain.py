@@ -22,7 +22,7 @@ def drain(plan: Plan, seconds: float) -> None:
     come and go).
 
     Raises Refused (ZDP-205) naming the frames that stay: of threads, and of coroutines and
-    generators which are in a `while` loop. Other suspended ones end with what they wait for, and
+    generators which have a `while` loop or are in an `async for`. Other suspended ones end with what they wait for, and
     are reported only.
     """
     remaining = {each.frame_id: each for each in in_flight(plan) if _may_stay(each, plan)}
@@ -47,7 +47,9 @@ def in_flight(plan: Plan) -> list[InFlight]:
 
 
 def _may_stay(frame: InFlight, plan: Plan) -> bool:
-    return frame.kind == "thread" or any(map(codes.endless, plan.watched.get(frame.path, ())))
+    if frame.kind == "thread":
+        return True
+    return any(codes.endless(code, frame.offset) for code in plan.watched.get(frame.path, ()))
 
 
 def _blocked(stuck: list[InFlight], seconds: float) -> Refused:

@@ -69,7 +69,11 @@ class Flow:
         return cls(instructions, edges)
 
     def loop_heads(self) -> list[dis.Instruction]:
-        """The instructions that loops jump back to.
+        """The instructions that loops jump back to."""
+        return [head for head, _ in self.loops()]
+
+    def loops(self) -> list[tuple[dis.Instruction, dis.Instruction]]:
+        """(the instruction that it jumps back to, the jump) of each loop.
 
         A jump back alone is no loop: handlers, which stand at the end, jump back to where the
         body goes on. It is one when there is no way to it but through its target.
@@ -80,7 +84,11 @@ class Flow:
             for at, i in enumerate(self.instructions)
             if i.opcode in LOOP_OPCODES
         ]
-        return [self.instructions[to] for at, to in back if at not in self._reachable(without=to)]
+        return [
+            (self.instructions[to], self.instructions[at])
+            for at, to in back
+            if at not in self._reachable(without=to)
+        ]
 
     def _reachable(self, without: int) -> set[int]:
         seen = {without}

@@ -25,7 +25,7 @@ class InFlight:
     """One frame of old code: `path` is "module:qualname", `name` the thread's or the coroutine's.
 
     `line` is where it is now (0 when unknown), in the source of the code it runs; `frame_id` tells
-    two frames apart while both live.
+    two frames apart while both live; `offset` is that of its instruction in the code.
     """
 
     path: str
@@ -33,6 +33,7 @@ class InFlight:
     name: str
     line: int
     frame_id: int
+    offset: int = -1
 
 
 def in_flight(codes: Collection[CodeType], *, heap: bool = False) -> list[InFlight]:
@@ -95,7 +96,7 @@ def suspended_call(thing: object) -> tuple[CodeType, FrameType | None, Kind, str
 def _entry(frame: FrameType, kind: Kind, name: str) -> InFlight:
     module = frame.f_globals.get("__name__")
     path = f"{module if type(module) is str else '?'}:{frame.f_code.co_qualname}"
-    return InFlight(path, kind, name, frame.f_lineno or 0, id(frame))
+    return InFlight(path, kind, name, frame.f_lineno or 0, id(frame), frame.f_lasti)
 
 
 def references(code: CodeType, known: int) -> int:
