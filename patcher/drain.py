@@ -22,8 +22,8 @@ def drain(plan: Plan, seconds: float) -> None:
     come and go).
 
     Raises Refused (ZDP-205) naming the frames that stay: of threads, and of coroutines and
-    generators which have a `while` loop or are in an `async for`. Other suspended ones end with what they wait for, and
-    are reported only.
+    generators which have a `while` loop or are in an `async for`. Other suspended ones end with
+    what they wait for, and are reported only.
     """
     remaining = {each.frame_id: each for each in in_flight(plan) if _may_stay(each, plan)}
     deadline = time.monotonic() + seconds

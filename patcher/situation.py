@@ -8,11 +8,9 @@ next.
 from __future__ import annotations
 
 import ast
-import os
 import sys
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
-from pathlib import PurePath
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -28,6 +26,7 @@ from zdpatch.patcher.source import ModuleChange, Patch, file_name
 from zdpatch.patcher.spread import Name, meanings
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.taken import with_branches
+from zdpatch.patcher.twins import twins
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
@@ -73,6 +72,7 @@ class Situation:
         found.versions = {change.name: read(change, patch.id) for change in patch.changes}
         for change in patch.changes:
             found._place(change)
+        found._refuse_twins()
         if not found.inventories and not found.deferred and not found.removed:
             names = ", ".join(change.name for change in patch.changes)
             raise Refused("ZDP-215", f"this process neither runs nor can import {names}")
@@ -127,10 +127,6 @@ class Situation:
         if module is not None and (why := loaders.compiled(reach.namespace(module))):
             raise _not_python(change.name, why)
         _not_as_main(change, module)
-        if module is not None and (twin := _twin(module)):
-            why = f"the same file is loaded as {twin} too, which would keep the old code"
-            verdict = Verdict(f"{change.name}:", 1, "module", "R", why, "replace the worker")
-            raise Refused("ZDP-202", f"{change.name}: {why}", (verdict,))
         if change.base is None:
             self._place_added(change, module)
         elif module is not None:
@@ -141,6 +137,24 @@ class Situation:
             self.inventories[change.name] = inventory.take(module, heap=heap)
         else:
             self._place_unloaded(change)
+
+    def _refuse_twins(self) -> None:
+        """Refuse when a file of the patch is loaded a second time."""
+        files: dict[str, str] = {}
+        for change in self.patch.changes:
+            if change.base is None or change.base == change.new:
+                continue
+            module = sys.modules.get(change.name)
+            located = overlay.locate(change.name) if module is None else None
+            path: object = located.origin if located else None
+            if module is not None:
+                path = reach.namespace(module).get("__file__")
+            if type(path) is str:
+                files[change.name] = path
+        for name, twin in twins(files):
+            why = f"{twin}, which would keep the old code"
+            verdict = Verdict(f"{name}:", 1, "module", "R", why, "replace the worker")
+            raise Refused("ZDP-202", f"{name}: {why}", (verdict,))
 
     def _place_added(self, change: ModuleChange, module: ModuleType | None) -> None:
         if module is not None or overlay.locate(change.name) is not None:
@@ -312,20 +326,3 @@ def _not_as_main(change: ModuleChange, module: ModuleType | None) -> None:
             f"{change.name}:", 1, "main", "R", "it runs as __main__", "replace the worker"
         )
         raise Refused("ZDP-202", f"{change.name} runs as __main__ here", (verdict,))
-
-
-def _twin(module: ModuleType) -> str:
-    """The name of another module that was made from the same file; "" when there is none."""
-    own = reach.namespace(module).get("__file__")
-    if type(own) is not str:
-        return ""
-    for name, other in reach.modules():
-        path = reach.namespace(other).get("__file__")
-        named = type(path) is str and path.endswith(PurePath(own).name)
-        if named and other is not module and _absolute(str(path)) == _absolute(own):
-            return name
-    return ""
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 - a path as text; no file is looked at
