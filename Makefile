@@ -1,5 +1,6 @@
 # Everything a person types. Each target sets itself up: it needs python3 (3.11 or newer), make and git.
 #   make test PYTHON=python3.13     another interpreter (then `make clean` first)
+#   make replay ONLY=jinja2        the releases with this in their name (JOBS=2: two at once)
 
 PYTHON ?= python3
 MAKEFLAGS += --no-print-directory
@@ -22,7 +23,7 @@ demo: .venv-demo/ready ## a live shop gets fixes under load
 
 .PHONY: replay
 replay: .venv/ready ## real releases go into a live process, their own tests judge (fetches packages)
-	$(PYTEST) -m network tests/releases
+	@$(BIN)/python -m tests.releases.replay -j$(or $(JOBS),1) $(ONLY)
 
 .PHONY: bench
 bench: .venv/ready-bench ## the figures, each beside its baseline

@@ -1,29 +1,38 @@
-"""Runs the new release's own tests in one process: on a release as it is, or on the old one with
-the patch in it.
+"""Runs the new release's own tests in one process: on the new release, or on the old one after it
+was brought to the new one in some way.
 
-A program run by the release's own venv: `replay_child.py JOB.json REPORT.json`. In mode "live" it
-imports every module of the old release, keeps every function object it can find, applies the
-patch, looks which of them still run what the new release replaced, and only then starts pytest,
-in the same process.
+A program run by the release's own venv, one file for that reason: `replay_child.py JOB.json
+REPORT.json`. Modes: "new" (fresh), and the ways "zdpatch", "reload" and "jurigged": these import
+every module of the old release, keep every function object they can find, bring the new release
+in, look which functions still run what it replaced, and only then start pytest in the same
+process. Mode "control" makes refused edits all the same, each in a fork, and looks what breaks.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
+import itertools
 import json
 import os
 import pkgutil
+import shutil
 import sys
 import time
+import traceback
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
 Report = dict[str, Any]
+Files = dict[str, bytes]
+Held = list[tuple[str, types.FunctionType]]
 
 
 def flat(code: types.CodeType) -> dict[str, list[types.CodeType]]:
@@ -50,27 +59,35 @@ def shape(code: types.CodeType) -> tuple[object, ...]:
     return (code.co_code, constants, names, code.co_argcount, code.co_kwonlyargcount)
 
 
-def load(package: str, skip: list[str]) -> list[str]:
-    """Import all modules of `package`; the names of those which cannot be imported here."""
-    top = importlib.import_module(package)
+def load(packages: list[str], skip: list[str]) -> list[str]:
+    """Import all modules of `packages`; the names of those which cannot be imported here."""
     failed: list[str] = []
-    for found in pkgutil.walk_packages(top.__path__, package + "."):
-        if found.name in skip or found.name.endswith("__main__"):
-            continue
-        try:
-            importlib.import_module(found.name)
-        except Exception as error:  # noqa: BLE001  # an optional dependency is not here
-            failed.append(f"{found.name}: {error}")
+    for package in packages:
+        top = importlib.import_module(package)
+        path = getattr(top, "__path__", [])
+        for found in pkgutil.walk_packages(path, package + ".", onerror=lambda _: None):
+            if found.name in skip or found.name.endswith("__main__"):
+                continue
+            try:
+                importlib.import_module(found.name)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # an optional dependency
+                failed.append(f"{found.name}: {error}")
     return failed
 
 
-def functions(package: str) -> list[tuple[str, types.FunctionType]]:
-    """Every live function whose globals are a module of `package`."""
-    names = {
-        id(vars(module)): name
-        for name, module in sys.modules.items()
-        if name.partition(".")[0] == package
+def loaded(packages: list[str]) -> dict[str, types.ModuleType]:
+    """The modules of `packages`, by name, in the order in which they were begun."""
+    modules: dict[str, Any] = dict(sys.modules)  # it may hold anything
+    return {
+        name: module
+        for name, module in modules.items()
+        if name.partition(".")[0] in packages and isinstance(module, types.ModuleType)
     }
+
+
+def functions(packages: list[str]) -> Held:
+    """Every live function whose globals are a module of `packages`."""
+    names = {id(vars(module)): name for name, module in loaded(packages).items()}
     gc.collect()
     return [
         (names[id(one.__globals__)], one)
@@ -79,7 +96,7 @@ def functions(package: str) -> list[tuple[str, types.FunctionType]]:
     ]
 
 
-def codes(files: dict[str, bytes]) -> dict[str, dict[str, list[types.CodeType]]]:
+def codes(files: Files) -> dict[str, dict[str, list[types.CodeType]]]:
     """Code objects of all modules, by module and qualified name."""
     return {
         path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): flat(
@@ -90,9 +107,7 @@ def codes(files: dict[str, bytes]) -> dict[str, dict[str, list[types.CodeType]]]
     }
 
 
-def stale(
-    held: list[tuple[str, types.FunctionType]], old: dict[str, bytes], new: dict[str, bytes]
-) -> tuple[int, list[str]]:
+def stale(held: Held, old: Files, new: Files) -> tuple[int, list[str]]:
     """How many of the functions held have new code in the new release, and which of them do not
     run it.
     """
@@ -110,53 +125,165 @@ def stale(
     return changed, left
 
 
-def sources(root: Path, package: str) -> dict[str, bytes]:
-    """The package's modules, by path relative to the import root."""
+def sources(root: Path, packages: list[str]) -> Files:
+    """The files of `packages`, by path relative to the import root."""
     return {
         str(path.relative_to(root)): path.read_bytes()
-        for path in sorted((root / package).rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and path.relative_to(root).parts[0].removesuffix(".py") in packages
     }
 
 
-def go_live(job: Report) -> Report:
-    """Load the old release, hold its functions, apply the patch; what became of it."""
+def point_at(root: str, job: Report) -> None:
+    """Let every import of the release's modules come from `root`."""
+    sys.path[:] = [root if entry == job["old"] else entry for entry in sys.path]
+    for name, module in loaded(job["packages"]).items():
+        if hasattr(module, "__path__"):
+            module.__path__ = [str(Path(root, *name.split(".")))]
+    importlib.invalidate_caches()
+
+
+def by_zdpatch(old: Files, new: Files, job: Report) -> Report:  # as the others
+    """Plan and apply a patch; its times, or the verdicts of the refusal."""
     from zdpatch.agent import local  # noqa: PLC0415  # only this mode needs it
     from zdpatch.patcher.errors import ZdpatchError  # noqa: PLC0415
 
-    package = str(job["package"])
-    told: Report = {"not imported": load(package, job["skip_import"])}
-    scope: dict[str, Any] = {}
-    exec(job["live"], scope)
-    held = functions(package)
-    told["functions held"] = len(held)
-    old, new = sources(Path(job["old"]), package), sources(Path(job["new"]), package)
-    started = time.perf_counter()
+    clock = [time.perf_counter()]
     try:
         patch = local.make_patch(old, new)
+        clock.append(time.perf_counter())
         plan = local.plan(patch)
-        told["plan ms"] = round((time.perf_counter() - started) * 1000, 1)
+        clock.append(time.perf_counter())
         outcome = local.apply(plan)
+        clock.append(time.perf_counter())
     except ZdpatchError as error:
-        told["refused"] = f"{error.code}: {error.cause}"
-        told["verdicts"] = [
-            {
-                "path": one.path,
-                "row": one.row,
-                "edit": one.edit,
-                "reason": one.reason,
-                "line": one.line,
-            }
-            for one in getattr(error, "verdicts", ())
-            if one.row != "A"
-        ]
-        return told
-    told |= {"flip us": round(outcome.flip_us, 1), "functions": outcome.functions}
-    told["notices"] = list(outcome.notices)
-    changed, left = stale(held, old, new)
-    told |= {"held and changed": changed, "stale": left}
-    told["check"] = bool(eval(job["check"], scope))
+        refused = [one for one in getattr(error, "verdicts", ()) if one.row != "A"]
+        fields = ("path", "row", "edit", "reason", "line")
+        verdicts = [{field: getattr(one, field) for field in fields} for one in refused]
+        return {"refused": f"{error.code}: {error.cause}", "verdicts": verdicts}
+    spent = [round((end - start) * 1000, 1) for start, end in itertools.pairwise(clock)]
+    return {
+        **dict(zip(("patch ms", "plan ms", "apply ms"), spent, strict=True)),
+        "flip us": round(outcome.flip_us, 1),
+        "functions": outcome.functions,
+        "notices": list(outcome.notices),
+    }
+
+
+def by_reload(old: Files, new: Files, job: Report) -> Report:
+    """importlib.reload of every loaded module whose text changed, in the order of sys.modules."""
+    point_at(job["new"], job)
+    trouble: list[str] = []
+    for name, module in loaded(job["packages"]).items():
+        stem = name.replace(".", "/")
+        if any(old.get(path) != new.get(path) for path in (f"{stem}.py", f"{stem}/__init__.py")):
+            try:
+                importlib.reload(module)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # told, that is its result
+                trouble.append(f"{name}: {type(error).__name__}: {error}")
+    return {"trouble": trouble}
+
+
+def by_jurigged(old: Files, new: Files, job: Report) -> Report:
+    """What jurigged's watcher does when the files change, without its wait for them."""
+    trouble: list[str] = []
+    files: Any = importlib.import_module("jurigged").registry
+    paths = {
+        path: str(Path(job["old"], path))
+        for path, text in old.items()
+        if path in new and text != new[path] and path.endswith(".py")
+    }
+    live = {str(getattr(module, "__file__", "")): name for name, module in sys.modules.items()}
+    for full in paths.values():
+        if full in live:
+            files.prepare(live[full], full)
+    shutil.copytree(job["new"], job["old"], dirs_exist_ok=True)
+    for path, full in paths.items():
+        try:
+            if full in live:
+                files.get(full).refresh()
+        except Exception as error:  # noqa: BLE001  # told, that is its result
+            trouble.append(f"{path}: {type(error).__name__}: {error}")
+    return {"trouble": trouble}
+
+
+WAYS: dict[str, Callable[[Files, Files, Report], Report]] = {
+    "zdpatch": by_zdpatch,
+    "reload": by_reload,
+    "jurigged": by_jurigged,
+}
+
+
+def fix_shows(check: str, scope: dict[str, Any]) -> bool:
+    """Whether `check` is true; a check that raises is not."""
+    try:
+        return bool(eval(check, scope))
+    except Exception:  # noqa: BLE001  # an old object may break in any way
+        return False
+
+
+def go_live(job: Report) -> Report:
+    """Load the old release, hold its functions, bring the new one in; what became of it."""
+    packages = list[str](job["packages"])
+    told: Report = {"not imported": load(packages, job["skip_import"])}
+    scope: dict[str, Any] = {}
+    exec(job["live"], scope)
+    told["check before"] = fix_shows(job["check"], scope)
+    held = functions(packages)
+    told["functions held"] = len(held)
+    old, new = sources(Path(job["old"]), packages), sources(Path(job["new"]), packages)
+    told |= WAYS[job["mode"]](old, new, job)
+    if "refused" not in told:
+        changed, left = stale(held, old, new)
+        told |= {"held and changed": changed, "stale": left}
+        told["check"] = fix_shows(job["check"], scope)
     return told
+
+
+def control(one: Report, scope: dict[str, Any]) -> str:
+    """Make a refused edit all the same: "broken" when that breaks what `one` says, or what else."""
+    try:
+        exec(one["apply"], scope)
+        return "broken" if eval(one["broken"], scope) else "works"
+    except Exception:  # noqa: BLE001  # a control that fails confirms nothing
+        return traceback.format_exc(limit=-2)
+
+
+def controls(job: Report) -> Report:
+    """Every control of the job, in a fork each, with what it may use: `reload(name)` brings a
+    module to its new text in place, `new(name)` gives a scratch module of the new text.
+    """
+
+    def reload(name: str) -> types.ModuleType:
+        point_at(job["new"], job)
+        return importlib.reload(importlib.import_module(name))
+
+    def new(name: str) -> types.ModuleType:
+        point_at(job["new"], job)
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        stem = Path(job["new"], *name.split("."))
+        path = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+        return module
+
+    load(job["packages"], job["skip_import"])
+    scope: dict[str, Any] = {"reload": reload, "new": new}
+    exec(job["live"], scope)
+    outcomes: list[str] = []
+    for one in job["controls"]:
+        receive, send = os.pipe()
+        if (child := os.fork()) == 0:
+            os.write(send, control(one, scope).encode()[-4000:])
+            os._exit(0)
+        os.close(send)
+        with open(receive, encoding="utf-8") as answer:  # noqa: PTH123  # a descriptor
+            outcomes.append(answer.read())
+        os.waitpid(child, 0)
+    return {"controls": outcomes}
 
 
 class Outcomes:
@@ -173,27 +300,41 @@ class Outcomes:
             self.ended[report.nodeid] = outcome if known == "passed" else known
 
 
+def run_tests(arguments: list[str]) -> Report:
+    """The release's own tests, in this process."""
+    import pytest  # noqa: PLC0415  # the release's own, after the patch
+
+    outcomes = Outcomes()
+    options = ["-q", "--no-header", "-p", "no:cacheprovider", "-o", "filterwarnings="]
+    options += ["-o", "addopts=", "-o", "xfail_strict=false"]
+    ended = int(pytest.main([*options, *arguments], plugins=[outcomes]))
+    return {"exit": ended, "tests": outcomes.ended}
+
+
 def main() -> int:
     """Do the job of argv[1], write the report to argv[2]."""
     job: Report = json.loads(Path(sys.argv[1]).read_text())
-    sys.path.insert(0, str(job["old"] if job["mode"] in ("live", "old") else job["new"]))
+    target = Path(sys.argv[2])
+    sys.argv[1:] = []  # tests may read it
+    sys.path.insert(0, str(job["new"] if job["mode"] == "new" else job["old"]))
     sys.dont_write_bytecode = True
     os.chdir(job["root"])
     report: Report = {"mode": job["mode"]}
-    if job["mode"] == "live":
-        report |= go_live(job)
+    if job["mode"] == "control":
+        report |= controls(job)
+    elif job["mode"] == "new":
+        load(job["packages"], job["skip_import"])
     else:
-        load(str(job["package"]), job["skip_import"])
-    if "refused" not in report:
-        import pytest  # noqa: PLC0415  # the release's own, after the patch
-
-        outcomes = Outcomes()
-        options = ["-q", "--no-header", "-p", "no:cacheprovider", "-o", "filterwarnings="]
-        report["exit"] = int(pytest.main([*options, *job["arguments"]], plugins=[outcomes]))
-        report["tests"] = outcomes.ended
-    Path(sys.argv[2]).write_text(json.dumps(report))
+        report |= go_live(job)
+    # Written twice: a process that dies in its tests still tells what came before them.
+    target.write_text(json.dumps(report))
+    if job["mode"] != "control" and "refused" not in report and job["arguments"]:
+        report |= run_tests(job["arguments"])
+        target.write_text(json.dumps(report))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # threads that a test left behind do not keep the process
