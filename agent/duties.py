@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.agent import replay, transaction
+from zdpatch.agent import owed, replay, transaction
 from zdpatch.patcher.errors import ZdpatchError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Duties:
             if not self.entered:
                 replay.enter(here)
                 self.entered = True
+            owed.settle(here)
             followed = replay.agree(here)
             complete = replay.bring_up(here, limit_s)
         except ZdpatchError as error:
@@ -75,6 +76,8 @@ class Duties:
         here = self._here
         if here.engine.waits:
             here.engine.settle()
+        if here.owed and self._look_at is None:
+            self.look_again()
         if self._look_at is None:
             self._follow()
         if self._look_at is not None and self._look_at <= here.clock.steady():
@@ -90,6 +93,8 @@ class Duties:
         due = [transaction.next_deadline(here), self._look_at]
         if here.engine.waits or any(here.runs(digest) for digest in here.mine):
             due.append(here.clock.steady() + here.settings.follow_s)
+        if here.owed and self._look_at is None:
+            due.append(here.clock.steady())
         times = [at for at in due if at is not None]
         return max(0.0, min(times) - here.clock.steady()) if times else None
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zdpatch.agent.journal import Journal
     from zdpatch.agent.ledger import Ledger, Wanted
     from zdpatch.agent.lifecycle import State
+    from zdpatch.agent.owed import Owed
     from zdpatch.agent.verifier import Verifier
 
 LOG: Final = logging.getLogger("zdpatch")
@@ -47,7 +48,7 @@ class Mine:
 
 @dataclass(slots=True)
 class Here:
-    """This process: its parts, and what it has by digest."""
+    """This process: its parts; by digest what it has, and what the journal was not told of it."""
 
     identity: Identity
     journal: Journal
@@ -59,6 +60,7 @@ class Here:
     no_apply: bool = False
     lock: Lock = field(default_factory=Lock)
     mine: dict[str, Mine] = field(default_factory=dict[str, Mine])
+    owed: dict[str, Owed] = field(default_factory=dict[str, "Owed"])
     staged: dict[str, bytes] = field(default_factory=dict[str, bytes])
     notices: list[str] = field(default_factory=list[str])
 

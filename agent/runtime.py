@@ -160,7 +160,7 @@ class Runtime:
         if self._transport is not None:
             self._transport.abandon()
         self.here.lock = Lock()
-        self.here.staged = {}
+        self.here.staged, self.here.owed = {}, {}
         self._told = self._told.again()
         self._begin()
         if whole:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zdpatch.agent import intake
+from zdpatch.agent import intake, owed, retreat
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 def apply(here: Here, header: Apply, by: Actor) -> ApplyResult:
     """Bring a staged patch in; again, the same answer. Raises Refused, ProcessError, ZDP-301."""
+    owed.settle(here)
     mine = here.runs(header.digest)
     if mine is None:
         mine = _bring_in(here, header, by)
@@ -40,6 +41,7 @@ def apply(here: Here, header: Apply, by: Actor) -> ApplyResult:
 
 def confirm(here: Here, header: Confirm, by: Actor) -> ConfirmResult:
     """End the trial of a patch that runs here. Raises ProcessError ZDP-212, ZDP-213, ZDP-303."""
+    owed.settle(here)
     with here.journal.read() as ledger:
         patch = intake.find(ledger, header.patch)
     mine = here.runs(patch.digest)
@@ -52,6 +54,7 @@ def confirm(here: Here, header: Confirm, by: Actor) -> ConfirmResult:
 
 def revert(here: Here, header: Revert, by: Actor) -> RevertResult:
     """Take a patch out, and want it out. Raises ProcessError ZDP-209, ZDP-212, nothing changed."""
+    owed.settle(here)
     with here.journal.read() as ledger:
         patch = intake.find(ledger, header.patch)
     mine = here.runs(patch.digest)
@@ -126,7 +129,8 @@ def flip(  # noqa: PLR0913 - what, who, why
     try:
         done = here.engine.apply(plan)
     except Exception as error:
-        _give_up(here, mine, by, verb, error)
+        if not retreat.give_up(here, mine, by, verb, error) and isinstance(error, ZdpatchError):
+            error.state = f"{mine.patch.id} is not in this process. {retreat.COMING}"
         raise
     here.gate(f"{verb}.flipped")
     mine.flip_us, mine.functions, mine.notices = done.flip_us, done.functions, done.notices
@@ -134,7 +138,7 @@ def flip(  # noqa: PLR0913 - what, who, why
         with here.journal.write(f"{verb}.outcome") as ledger:
             _arrive(here, ledger, mine, by, verb, confirm=confirm)
     except OperatorError as error:
-        raise _put_back(here, mine, error) from error
+        raise retreat.put_back(here, mine, error) from error
     here.mine[mine.patch.digest] = mine
     LOG.info("%s is in (%s), %d functions", mine.patch.id, mine.state, mine.functions)
     return mine
@@ -156,38 +160,6 @@ def _arrive(  # noqa: PLR0913 - what, who, why
     ledger.note(by, verb, "ok", patch=now, detail=f"{mine.functions} functions")
     if confirm and until is None:
         ledger.note(by, "confirm", "ok", patch=now)
-
-
-def _give_up(here: Here, mine: Mine, by: Actor, verb: str, error: Exception) -> None:
-    """The flip failed and changed nothing; the journal goes back to what it said before."""
-    code = error.code if isinstance(error, ZdpatchError) else "ZDP-901"
-    try:
-        with here.journal.write(f"{verb}.outcome") as ledger:
-            ledger.lose(mine.patch.digest)
-            if not ledger.others_have(mine.patch.digest):
-                ledger.restore(mine.patch)
-            ledger.log_move(mine.patch, "applying", mine.patch.state, str(error), by)
-            ledger.note(by, verb, code, patch=mine.patch, detail=str(error))
-    except OperatorError as failure:
-        LOG.error("the journal still says that %s is coming in: %s", mine.patch.id, failure)
-
-
-def _put_back(here: Here, mine: Mine, error: OperatorError) -> ZdpatchError:
-    """The outcome cannot be recorded, so the patch must not stay."""
-    mine.state = "applying"
-    try:
-        here.engine.revert(mine.patch.id)
-    except ZdpatchError as failure:
-        return OperatorError(
-            "ZDP-301",
-            error.cause,
-            state=f"{mine.patch.id} is in and could not be taken out: {failure.cause}",
-            next=error.next,
-        )
-    _give_up(here, mine, SYSTEM, "apply", error)
-    return OperatorError(
-        "ZDP-301", error.cause, state=f"{mine.patch.id} was taken out again.", next=error.next
-    )
 
 
 def _confirm(here: Here, mine: Mine, by: Actor) -> None:
@@ -268,11 +240,13 @@ def _undo(  # noqa: PLR0913 - who, what, why, and the way back
 
 
 def _record_exit(here: Here, mine: Mine, had: State, by: Actor, verb: str) -> None:
+    def write(ledger: Ledger) -> None:
+        here.write(ledger, mine, had, by)
+        outcome = "ZDP-501" if verb == "expire" else "ok"
+        ledger.note(by, verb, outcome, patch=mine.patch, detail=mine.reason)
+
     try:
-        with here.journal.write(f"{verb}.outcome") as ledger:
-            here.write(ledger, mine, had, by)
-            outcome = "ZDP-501" if verb == "expire" else "ok"
-            ledger.note(by, verb, outcome, patch=mine.patch, detail=mine.reason)
+        owed.record(here, mine.patch.digest, f"{verb}.outcome", write)
     except OperatorError as error:
         raise OperatorError(
             error.code,

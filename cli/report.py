@@ -165,10 +165,22 @@ def failure(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
         where = ", ".join(label(target.ref) for target in targets if target.outcome == "stuck")
         state = f"Old everywhere but in {where}: what runs there must be looked at."
         return _combined(targets, failed, state=state, code="ZDP-305", next=follow)
+    said = " ".join(_said(failed))
     if reverted == 0:
-        return _combined(targets, failed, state=_before(targets), next="zdpatch status")
-    state = f"Taken out again of {count(reverted, 'process', 'processes')}; old code everywhere."
+        return _combined(targets, failed, state=said or _before(targets), next="zdpatch status")
+    state = f"Taken out again of {count(reverted, 'process', 'processes')}"
+    if said:
+        state = f"{state}. {said}"
+        return _combined(targets, failed, state=state, code="ZDP-305", next=follow)
+    state = f"{state}; old code everywhere."
     return _combined(targets, failed, state=state, code="ZDP-502", next="zdpatch history")
+
+
+def _said(failed: Sequence[Target]) -> list[str]:
+    """What processes that failed say of their state, where that is not as it was before."""
+    errors = [target.error for target in failed if target.error is not None]
+    states = [error.state for error in errors if error.code != fleet.NO_ANSWER]
+    return [clean(state) for state in dict.fromkeys(states) if state not in ("", UNCHANGED)]
 
 
 def _before(targets: Sequence[Target]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
+from zdpatch.agent.lifecycle import WANTED_IN
 from zdpatch.agent.protocol import Status, StatusResult
 from zdpatch.cli import errors
 from zdpatch.cli.client import Answer, Client, label
@@ -114,7 +115,7 @@ def _unwanted(patch: PatchRow) -> str:
     """How a patch is in another state than is wanted of the application; "" when it is not."""
     if patch.state == "quarantined":
         return f"{patch.id} is quarantined"
-    if (patch.state in IN_PLACE) != (patch.wanted in IN_PLACE):
+    if (patch.state in IN_PLACE) != (patch.wanted in IN_PLACE | WANTED_IN):
         return f"{patch.id} is {patch.state} here, and {patch.wanted} for the application"
     return ""
 

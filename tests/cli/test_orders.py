@@ -69,6 +69,7 @@ def test_status_out_of_step(cli: Cli, fleet: Fleet) -> None:
         ("trial", "trial", 0),
         ("trial", "confirmed", 0),
         ("refused", "confirmed", 9),
+        ("staged", "applying", 9),
         ("confirmed", "reverted", 9),
         ("quarantined", "quarantined", 9),
     ],

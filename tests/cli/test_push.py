@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from zdpatch.patcher.errors import ProcessError, Refused, Verdict
+from zdpatch.patcher.errors import OperatorError, ProcessError, Refused, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -390,3 +390,20 @@ def test_interrupt_waits_for_the_apply(cli: Cli, fleet: Fleet, bundle: Path) -> 
         process.communicate(timeout=20)
     assert process.returncode == 130
     assert (quick.states, slow.states) == (["trial"], ["trial"])
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_a_failed_target_says_of_its_state(
+    cli: Cli, fleet: Fleet, bundle: Path, others: int
+) -> None:
+    """Where a failed apply did not leave all as it was, the push says so, and not "nothing"."""
+    said = "FIX-1 was taken out again. The journal says that it is coming in."
+    full = OperatorError("ZDP-301", "disk is full", state=said)
+    fleet.add().script["apply"] = lambda _request: full
+    for _ in range(others):
+        fleet.add()
+    ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 9
+    assert said in ran.error["state"]
+    assert "old code everywhere" not in ran.error["state"]
+    assert "Nothing was changed" not in ran.error["state"]

@@ -6,6 +6,7 @@ A line is a Python expression (its value is printed as JSON) or a statement.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
 import json
 import os
@@ -29,9 +30,11 @@ cart: Any = importlib.import_module("shop.cart")  # the tree is known only now
 
 
 def gate(step: str) -> None:
-    """Die at the named step, as from outside."""
+    """Die at the named step, as from outside; or find the disk full there."""
     if step == SPEC.get("kill"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if step == SPEC.get("full"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def start() -> Handle:

@@ -58,6 +58,31 @@ def test_no_room_at_the_start(site: Site) -> None:
     assert (answer.agent.state, answer.result["warnings"]) == ("ready", [])
 
 
+def test_no_room_for_an_outcome(site: Site) -> None:
+    """The intent is on disk and nothing more fits: out again, said, and settled with room."""
+    digest, raw = site.fix()
+    child = site.start(full="apply.outcome.begin")
+    operator = site.operator(child)
+    assert operator.ask(Stage(digest), raw).code == "ok"
+    refused = operator.ask(Apply(digest, confirm=True))
+    assert refused.code == "ZDP-301"
+    assert child.tell("cart.vat()") == 1
+    (row,) = operator.ask(Status()).result["patches"]
+    assert (row["state"], row["wanted"]) == ("staged", "applying")
+    assert operator.ask(Revert(digest)).code == "ZDP-301"
+    child.tell("SPEC.update(full=None)")
+
+    def wanted() -> bool:
+        (row,) = operator.ask(Status()).result["patches"]
+        return (row["state"], row["wanted"]) == ("staged", "staged")
+
+    site.eventually(wanted)
+    assert child.tell("handle.status()")["warnings"] == []
+    assert operator.ask(Apply(digest, confirm=True)).code == "ok"
+    assert operator.ask(Revert(digest)).code == "ok"
+    assert child.tell("cart.vat()") == 1
+
+
 def stop(child: Child) -> None:
     """Stop a process, and wait until it stands still."""
     os.kill(child.pid, signal.SIGSTOP)
