@@ -7,6 +7,7 @@ securesystemslib would add 56 ms of import and read the same files.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -106,21 +107,39 @@ def create(path: Path, passphrase: bytes | None) -> SigningKey:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     _write_new(path, pem, 0o600)
-    _write_new(public_path(path), public, 0o644)
+    try:
+        _write_new(public_path(path), public, 0o644)
+    except OperatorError:
+        _drop(path)  # half a pair would be in the way of the next attempt
+        raise
     return SigningKey(path, private)
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write the whole of a file that is not there yet, or leave none."""
     try:
         # O_EXCL follows no link and replaces nothing, and no mode is ever wider than the last one.
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    try:
         with os.fdopen(file, "wb") as stream:
             os.fchmod(file, mode)
             stream.write(data)
             stream.flush()
             os.fsync(file)
     except OSError as error:
-        raise _unusable(f"{path} cannot be written: {error.strerror}", "") from error
+        _drop(path)
+        raise _unwritten(path, error) from error
+
+
+def _drop(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _unwritten(path: Path, error: OSError) -> OperatorError:
+    return _unusable(f"{path} cannot be written: {error.strerror}", "")
 
 
 def load_private(path: Path, passphrases: Passphrases) -> SigningKey:

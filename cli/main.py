@@ -16,7 +16,8 @@ import zdpatch
 from zdpatch.cli import errors
 from zdpatch.cli.home import private_directory
 from zdpatch.cli.output import Group, Output, is_terminal
-from zdpatch.patcher.errors import BugError, ZdpatchError
+from zdpatch.cli.streams import lossy_streams
+from zdpatch.patcher.errors import BugError, OperatorError, ZdpatchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,12 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "diff": ("diff", "Show the source that a patch changes."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
+
+
+ORDERS: Final = frozenset(
+    {"keygen", "trust", "build", "sign", "push", "confirm", "rollback", "hold"}
+)
+"""What these did is done, whether it could be said or not; the others only have words to give."""
 
 
 class LazyGroup(Group):
@@ -96,18 +103,24 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; never raises for anything a command does."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if COMPLETION in os.environ:
-        cli.main(given, prog_name="zdpatch", complete_var=COMPLETION)
+    with lossy_streams() as stdout:
+        if COMPLETION in os.environ:
+            cli.main(given, prog_name="zdpatch", complete_var=COMPLETION)
+        code = _run(given)
+        if stdout is not None:
+            sys.stdout.flush()
+            code = _answered(code, given, stdout.lost)
+    return code
+
+
+def _run(given: Sequence[str]) -> int:
     output = Output(json="--json" in given)
     try:
-        # Not click's own main: that would end a closed pipe with 1, which means a bug here.
-        with cli.make_context("zdpatch", given, obj=output) as context:
+        # Not click's own main: that would end anything unforeseen without an id.
+        with cli.make_context("zdpatch", list(given), obj=output) as context:
             cli.invoke(context)
-        sys.stdout.flush()
     except click.exceptions.Exit as ended:
         return ended.exit_code
-    except BrokenPipeError:
-        return _reader_left()
     except Exception as error:  # noqa: BLE001 - this is the edge: each error becomes text and code
         return _report(error, output)
     except KeyboardInterrupt:
@@ -115,10 +128,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return errors.DONE
 
 
-def _reader_left() -> int:
-    """Whoever read us has seen enough; the interpreter must not fail at its last flush."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return errors.PIPE_CLOSED
+def _answered(code: int, given: Sequence[str], lost: OSError | None) -> int:
+    """The exit code when what was printed on stdout was `lost`: first of all, what was done."""
+    if lost is None:
+        return code
+    if isinstance(lost, BrokenPipeError):  # whoever read us has seen enough
+        return code or errors.PIPE_CLOSED
+    words = f"stdout cannot be written: {lost.strerror or lost}"
+    command = next((word for word in given if word in COMMANDS), "")
+    if code or command in ORDERS:
+        click.echo(f"{words}. The exit code, {code}, says what was done.", err=True)
+        return code
+    _print_error(OperatorError("ZDP-002", words))
+    return errors.USAGE
 
 
 def _report(error: Exception, output: Output) -> int:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from zdpatch.cli.home import given_home
+from zdpatch.cli.home import absolute, given_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 
 @dataclass
@@ -25,7 +25,12 @@ class Output:
     """What a command knows about where its words go. `pass_output` hands it to a command."""
 
     json: bool = False
-    home: Path = field(default_factory=given_home)
+    chosen_home: Path | None = None
+
+    @property
+    def home(self) -> Path:
+        """What `--home` says, else the environment. Raises ZDP-002."""
+        return given_home() if self.chosen_home is None else self.chosen_home
 
     def result(self, schema: str, data: Mapping[str, object], lines: Iterable[str]) -> None:
         """Print the result on stdout: `data` with its `schema` as JSON, or `lines` for people.
@@ -60,11 +65,14 @@ class Output:
 pass_output = click.make_pass_decorator(Output, ensure=True)
 
 
-def is_terminal(stream: IO[str]) -> bool:
-    """Whether colour and glyphs may go there: a terminal, without NO_COLOR, that is not dumb."""
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether colour and glyphs may go there: a terminal, without NO_COLOR, that is not dumb.
+
+    None is a stream that was closed before this process began.
+    """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return stream.isatty()
+    return stream is not None and stream.isatty()
 
 
 def clean(text: object) -> str:
@@ -99,7 +107,7 @@ def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) 
 
 def _set_home(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
-        context.ensure_object(Output).home = Path(value).expanduser().absolute()
+        context.ensure_object(Output).chosen_home = absolute(value)
 
 
 def common_options() -> list[click.Option]:

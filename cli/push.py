@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import click
 
@@ -121,7 +121,7 @@ def push(  # noqa: PLR0913 - one per option
     _check_paths((*adopt, *put_back))
     if trial_s > MAX_TRIAL_S:
         raise errors.usage(f"a trial lasts at most {show_duration(MAX_TRIAL_S)}")
-    if not (yes or plan_only or sys.stdin.isatty()):
+    if not (yes or plan_only or _can_ask()):
         raise errors.usage(
             "push asks before it changes anything, and there is no terminal to ask on",
             next=f"zdpatch push {bundle} --yes",
@@ -130,6 +130,11 @@ def push(  # noqa: PLR0913 - one per option
     agents = find_targets(output, file, selector)
     with Client(timeout_s=wish.request_s) as client:
         output.exit(Push(output, client, file, wish).run(agents))
+
+
+def _can_ask() -> bool:
+    stdin: IO[str] | None = sys.stdin  # None when it was closed
+    return stdin is not None and stdin.isatty()
 
 
 def _check_paths(paths: tuple[str, ...]) -> None:

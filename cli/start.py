@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 
 INTERRUPTED = 130  # the same as `errors.DETACHED`, which is not loaded yet
 
@@ -15,7 +16,8 @@ def main() -> int:
 
         code = run()
     except KeyboardInterrupt:
-        os.write(2, b"interrupted\n")
+        with suppress(OSError):  # it may be closed
+            os.write(2, b"interrupted\n")
         code = INTERRUPTED
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

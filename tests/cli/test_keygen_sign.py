@@ -218,3 +218,21 @@ def test_sign_refuses_what_is_no_bundle(desk: Desk) -> None:
     desk.keys("ci")
     (desk.work / "x.zdp").write_bytes(b"x" * 100)
     assert desk.error("sign", "x.zdp", "--key", "ci.key", code=3)["code"] == "ZDP-102"
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_keygen_on_a_full_disk(desk: Desk, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """Neither half of a pair stays when one could not be written, and the next attempt works."""
+    calls: list[int] = []
+
+    def full(_number: int) -> None:
+        calls.append(1)
+        if len(calls) == call:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        error = desk.error("keygen", "a.key", "--no-passphrase")
+    assert "No space left" in error["cause"]
+    assert list(desk.work.glob("a.*")) == []
+    desk.run("keygen", "a.key", "--no-passphrase")

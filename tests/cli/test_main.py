@@ -19,6 +19,8 @@ from zdpatch.cli.output import clean, count, table
 from zdpatch.patcher.errors import CATALOGUE, BugError, OperatorError, Refused, Verdict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.conftest import Cli, Fleet
 
 
@@ -151,6 +153,71 @@ def test_closed_pipe(cli: Cli, fleet: Fleet) -> None:
     os.close(write)
     assert done.returncode == 141
     assert done.stderr == b""
+
+
+def streams(cli: Cli, words: str, redirect: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command under a shell that redirects its streams."""
+    line = f'exec "$@" {redirect}'
+    python = [sys.executable, "-m", "zdpatch.cli.main", "--home", str(cli.home), *words.split()]
+    return subprocess.run(
+        ["/bin/sh", "-c", line, "sh", *python],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **env},
+    )
+
+
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-", ">/dev/full 2>/dev/full",
+                                      ">&- 2>&-", "<&- >&- 2>&-"])  # fmt: skip
+@pytest.mark.parametrize("json_too", ["", " --json"])
+def test_words_that_cannot_be_written(cli: Cli, fleet: Fleet, redirect: str, json_too: str) -> None:
+    """An order is carried out and its exit code says so; a question without answer is exit 2."""
+    agent = fleet.add()
+    agent.put("1a" * 32, "confirmed")
+    asked = streams(cli, "status" + json_too, redirect)
+    assert asked.returncode == 2
+    ordered = streams(cli, "rollback FIX-1" + json_too, redirect)
+    assert ordered.returncode == 0
+    assert agent.states == ["reverted"]
+    refused = streams(cli, "rollback OTHER" + json_too, redirect)
+    assert refused.returncode == 4
+    assert streams(cli, "--help", redirect).returncode == 2
+    for ran in (asked, ordered, refused):
+        assert "Traceback" not in ran.stderr
+        assert "ZDP-901" not in ran.stderr
+    if "2>" not in redirect:
+        assert "stdout cannot be written" in asked.stderr
+        assert "The exit code, 0, says what was done" in ordered.stderr
+
+
+def test_errors_that_cannot_be_written(cli: Cli, fleet: Fleet) -> None:
+    """Without stderr the exit code is the same."""
+    fleet.add()
+    for redirect in ("2>/dev/full", "2>&-"):
+        ran = streams(cli, "rollback OTHER", redirect)
+        assert (ran.returncode, ran.stdout) == (4, "")
+        assert streams(cli, "status", redirect).returncode == 0
+
+
+def test_current_directory_that_is_gone(cli: Cli, tmp_path: Path) -> None:
+    """A relative home in a directory that was removed is an error with an id."""
+    gone = tmp_path / "gone"
+    for words in (["status"], ["--home", "h", "status"]):
+        gone.mkdir()
+        python = [sys.executable, "-P", "-m", "zdpatch.cli.main", *words]
+        ran = subprocess.run(
+            ["/bin/sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *python],
+            cwd=gone,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "ZDPATCH_HOME": "h"},
+        )
+        assert ran.returncode == 2
+        assert ran.stderr.startswith("error ZDP-002")
+        assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
