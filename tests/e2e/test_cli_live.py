@@ -244,6 +244,7 @@ def test_recovery_of_a_service_that_crashes(place: Place) -> None:
     quiet = place.serve(ZDPATCH="no-apply")
     assert quiet.ask(5) == "5"
     place.run("status", code=9)
+    assert "FIX-1" in place.run("history")
     out = place.run("rollback", "FIX-1")
     assert "FIX-1 ran in none of 1 process, and is not wanted any more" in out
     place.run("status")
