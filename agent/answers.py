@@ -9,7 +9,6 @@ from zdpatch.agent.protocol import (
     PROTOCOL,
     Held,
     HelloResult,
-    HistoryResult,
     PatchRow,
     StatusResult,
 )
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from zdpatch.agent.here import Here
     from zdpatch.agent.ledger import Wanted
-    from zdpatch.agent.protocol import AgentState, History, Status
+    from zdpatch.agent.protocol import AgentState, History, HistoryResult, Status
 
 
 def hello(here: Here) -> HelloResult:
@@ -59,10 +58,7 @@ def status(here: Here, header: Status) -> StatusResult:
 def history(here: Here, header: History) -> HistoryResult:
     """The newest transitions; or the newest audit rows, and whether the whole chain holds."""
     with here.journal.read() as ledger:
-        if not header.audit:
-            return HistoryResult(ledger.moves(header.limit))
-        broken = ledger.audit_broken_at()
-        return HistoryResult(ledger.audit_rows(header.limit), broken is None, broken)
+        return ledger.history(header)
 
 
 def _row(here: Here, patch: Wanted, *, detail: bool) -> PatchRow:

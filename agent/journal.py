@@ -219,8 +219,8 @@ class Journal:
         return db
 
 
-def _prepare(db: sqlite3.Connection) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+def check_version(version: int) -> None:
+    """Raises OperatorError ZDP-301 for a journal that a newer zdpatch has written."""
     if version > SCHEMA_VERSION:
         raise OperatorError(
             "ZDP-301",
@@ -228,6 +228,11 @@ def _prepare(db: sqlite3.Connection) -> None:
             f" {SCHEMA_VERSION})",
             next="install the newer zdpatch in this application",
         )
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    check_version(version)
     db.execute("PRAGMA synchronous = FULL")
     if version < SCHEMA_VERSION:
         # the mode is kept in the file; changing it needs the file for a moment

@@ -6,11 +6,12 @@ Rows go in together and become durable together, when the journal commits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from zdpatch.agent.audit import GENESIS, Actor, Entry, Row, body_of, broken_at, clean, link
+from zdpatch.agent import records
+from zdpatch.agent.audit import GENESIS, Actor, Entry, body_of, clean, link
 from zdpatch.agent.identity import ProcessKey
 from zdpatch.agent.lifecycle import move
 from zdpatch.agent.protocol import Held
@@ -18,10 +19,10 @@ from zdpatch.patcher.adoption import Adoption
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
 
     from zdpatch.agent.identity import Identity
     from zdpatch.agent.lifecycle import State
+    from zdpatch.agent.protocol import History, HistoryResult
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -291,10 +292,9 @@ class Ledger:
             ),
         )
 
-    def moves(self, limit: int) -> list[dict[str, Any]]:
-        """The newest transitions, newest first."""
-        rows = self._db.execute("SELECT * FROM moves ORDER BY n DESC LIMIT ?", (limit,))
-        return [dict(row) for row in rows]
+    def history(self, header: History) -> HistoryResult:
+        """The rows that people see."""
+        return records.answer(self._db, header)
 
     def note(  # noqa: PLR0913 - who, what, which patch, what came of it
         self,
@@ -333,22 +333,6 @@ class Ledger:
     def _audit_end(self) -> tuple[int, str]:
         row = self._db.execute("SELECT n, hash FROM audit ORDER BY n DESC LIMIT 1").fetchone()
         return (0, GENESIS) if row is None else (row[0], row[1])
-
-    def audit_rows(self, limit: int) -> list[dict[str, Any]]:
-        """The newest audit rows, newest first, as they are hashed."""
-        rows = self._db.execute("SELECT * FROM audit ORDER BY n DESC LIMIT ?", (limit,))
-        return [
-            {"n": row["n"], "hash": row["hash"], **msgspec.json.decode(row["body"])} for row in rows
-        ]
-
-    def audit_broken_at(self) -> int | None:
-        """The first audit row that does not follow from the one before; None when all do."""
-        head = self._db.execute("SELECT value FROM meta WHERE key = 'audit_head'").fetchone()
-        return broken_at(self._audit_all(), GENESIS if head is None else head[0])
-
-    def _audit_all(self) -> Iterator[Row]:
-        for row in self._db.execute("SELECT n, body, previous, hash FROM audit ORDER BY n"):
-            yield Row(*row)
 
 
 def _wanted(row: sqlite3.Row) -> Wanted:

@@ -51,9 +51,14 @@ def find_agents(output: Output, selector: str) -> list[AgentFile]:
     everyone = discover(output.home)
     agents = chosen(everyone, parse_selector(selector))
     if not agents:
-        what = f"none of {len(everyone)} agents is {selector}" if everyone else "no agents"
-        raise OperatorError("ZDP-401", f"{what} in {output.home}", next="zdpatch status")
+        raise no_agents(output, selector, everyone)
     return agents
+
+
+def no_agents(output: Output, selector: str, everyone: Sequence[AgentFile]) -> OperatorError:
+    """ZDP-401: of `everyone` none is meant."""
+    what = f"none of {len(everyone)} agents is {selector}" if everyone else "no agents"
+    return OperatorError("ZDP-401", f"{what} in {output.home}", next="zdpatch status")
 
 
 def look(client: Client, agents: Sequence[AgentFile]) -> Survey:

@@ -1,6 +1,6 @@
 """`history` shows each move of each patch, `audit` who asked for what, and whether the chain holds.
 
-Both are kept per application, so one of its processes is asked.
+Both are kept per application: one of its processes is asked, or where none answers, its journal.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from zdpatch.agent.protocol import History, HistoryResult
+from zdpatch.agent.protocol import History
 from zdpatch.cli import errors
-from zdpatch.cli.actions import find_agents
-from zdpatch.cli.client import Answer, Client
+from zdpatch.cli.books import read_books
 from zdpatch.cli.options import timeout_option, to_option
-from zdpatch.cli.output import Command, Output, pass_output, table
+from zdpatch.cli.output import Command, Output, clean, pass_output, table
 from zdpatch.cli.report import clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zdpatch.agent.protocol import HistoryResult
+    from zdpatch.cli.books import Book
+
 HISTORY_SCHEMA: Final = "zdpatch.history/v1"
 AUDIT_SCHEMA: Final = "zdpatch.audit/v1"
-Book = tuple[str, HistoryResult]
 
 
 @click.command(
@@ -37,9 +38,9 @@ Book = tuple[str, HistoryResult]
 @pass_output
 def history(output: Output, /, *, selector: str, limit: int, timeout_s: float) -> None:
     """Show each move of each patch, newest first: staged, trial, confirmed, reverted, ..."""
-    books = _ask(output, selector, History(limit=limit), timeout_s)
+    books = read_books(output, selector, History(limit=limit), timeout_s)
     lines: list[str] = []
-    for app, result in books:
+    for book in books:
         # A process's own move and the application's are two rows that say the same here.
         shown = {
             (
@@ -50,13 +51,15 @@ def history(output: Output, /, *, selector: str, limit: int, timeout_s: float) -
                 row["by"],
                 row["reason"],
             ): None
-            for row in result.rows
+            for row in book.result.rows
         }
         lines += [
-            app,
+            _title(output, book),
             *_indented(table(list(shown), head=("AT", "PATCH", "MOVE", "IN", "BY", "REASON"))),
         ]
-    data: dict[str, object] = {"apps": {app: {"rows": result.rows} for app, result in books}}
+    data: dict[str, object] = {
+        "apps": {book.app: {"rows": book.result.rows, "source": _source(book)} for book in books}
+    }
     output.result(HISTORY_SCHEMA, data, lines)
 
 
@@ -72,20 +75,26 @@ def history(output: Output, /, *, selector: str, limit: int, timeout_s: float) -
 @pass_output
 def audit(output: Output, /, *, selector: str, limit: int, timeout_s: float) -> None:
     """Show who asked for what, newest first. Exit 9 when a row was changed or taken out."""
-    books = _ask(output, selector, History(limit=limit, audit=True), timeout_s)
+    books = read_books(output, selector, History(limit=limit, audit=True), timeout_s)
     lines: list[str] = []
-    for app, result in books:
-        rows = [_audit_row(row) for row in result.rows]
+    for book in books:
+        rows = [_audit_row(row) for row in book.result.rows]
         head = ("N", "AT", "WHO", "WHAT", "PATCH", "IN", "OUTCOME")
-        lines += [app, *_indented(table(rows, head=head)), f"  {_chain_words(output, result)}"]
+        lines += [_title(output, book), *_indented(table(rows, head=head))]
+        lines.append(f"  {_chain_words(output, book.result)}")
     data: dict[str, object] = {
         "apps": {
-            app: {"rows": result.rows, "intact": result.intact, "broken_at": result.broken_at}
-            for app, result in books
+            book.app: {
+                "rows": book.result.rows,
+                "intact": book.result.intact,
+                "broken_at": book.result.broken_at,
+                "source": _source(book),
+            }
+            for book in books
         }
     }
     output.result(AUDIT_SCHEMA, data, lines)
-    broken = any(result.intact is False for _, result in books)
+    broken = any(book.result.intact is False for book in books)
     output.exit(errors.DEGRADED if broken else errors.DONE)
 
 
@@ -104,22 +113,15 @@ def _chain_words(output: Output, result: HistoryResult) -> str:
     return output.paint(f"ZDP-304: the chain is broken at row {result.broken_at}", "red")
 
 
-def _ask(output: Output, selector: str, header: History, timeout_s: float) -> list[Book]:
-    """The answer for each application. Raises the error when none of its processes answers."""
-    agents = find_agents(output, selector)
-    with Client(timeout_s=timeout_s) as client:
-        answers = client.ask(agents, header, HistoryResult)
-    by_app: dict[str, list[Answer[HistoryResult]]] = {}
-    for answer in answers:
-        by_app.setdefault(answer.ref.app, []).append(answer)
-    return [(app, _best(one)) for app, one in sorted(by_app.items())]
+def _title(output: Output, book: Book) -> str:
+    if book.journal is None:
+        return clean(book.app)
+    words = f"no process of it answers; this is its journal, {clean(book.journal)}"
+    return f"{clean(book.app)}: {output.paint(words, 'yellow')}"
 
 
-def _best(answers: Sequence[Answer[HistoryResult]]) -> HistoryResult:
-    for answer in answers:
-        if answer.result is not None:
-            return answer.result
-    return answers[0].need()
+def _source(book: Book) -> str:
+    return "process" if book.journal is None else "journal"
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

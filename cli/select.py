@@ -36,6 +36,13 @@ class Selector:
             for key, values in self.wanted.items()
         )
 
+    def means_app(self, app: str) -> bool:
+        """Whether all of an application is meant, whatever its processes are."""
+        return set(self.wanted) <= {"app"} and all(
+            any(fnmatch.fnmatchcase(app, value) for value in values)
+            for values in self.wanted.values()
+        )
+
 
 def _fact(ref: AgentFile, key: str) -> str | None:
     return str(getattr(ref, key)) if key in FACTS else ref.labels.get(key)

@@ -11,6 +11,7 @@ from zdpatch.agent.audit import GENESIS, Row, body_of, broken_at, clean, link
 from zdpatch.agent.journal import BLOB_STEPS, STEPS
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import MOVES, move
+from zdpatch.agent.protocol import History
 from zdpatch.patcher.errors import BugError, OperatorError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def audit_rows(desk: Desk) -> list[dict[str, Any]]:
     """All audit rows, oldest first."""
     with desk.here.journal.read() as ledger:
-        rows: list[dict[str, Any]] = ledger.audit_rows(1000)
+        rows: list[dict[str, Any]] = ledger.history(History(limit=1000, audit=True)).rows
     return rows[::-1]
 
 
@@ -119,7 +120,7 @@ def test_a_broken_chain_shows(desk: Desk, attack: str) -> None:
     """A changed or missing row shows, at the end too; a trigger must be dropped to get there."""
     desk.push(desk.fix())
     with desk.here.journal.read() as ledger:
-        assert ledger.audit_broken_at() is None
+        assert ledger.history(History(audit=True)).broken_at is None
     with sqlite3.connect(desk.here.journal.path) as db:
         with pytest.raises(sqlite3.IntegrityError, match="never"):
             db.execute(attack)
@@ -128,7 +129,7 @@ def test_a_broken_chain_shows(desk: Desk, attack: str) -> None:
         db.execute(attack)
     db.close()
     with desk.here.journal.read() as ledger:
-        assert ledger.audit_broken_at() == (3 if "n = 3" in attack else 2)
+        assert ledger.history(History(audit=True)).broken_at == (3 if "n = 3" in attack else 2)
 
 
 def test_chain_is_pure() -> None:
@@ -182,6 +183,8 @@ def test_history_tells_the_transitions(desk: Desk) -> None:
     digest = desk.push(desk.fix())
     desk.confirm(digest)
     with desk.here.journal.read() as ledger:
-        moves = [(row["old"], row["new"], row["by"]) for row in ledger.moves(50)]
+        moves = [
+            (row["old"], row["new"], row["by"]) for row in ledger.history(History(limit=50)).rows
+        ]
     assert moves[0] == ("trial", "confirmed", "alice")
     assert moves[-1] == ("staged", "applying", "alice")

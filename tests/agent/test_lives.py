@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from zdpatch.agent import transaction
 from zdpatch.agent.ledger import SYSTEM
+from zdpatch.agent.protocol import History
 from zdpatch.patcher.errors import BugError, ZdpatchError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def test_any_life(new_desk: Callable[[], AbstractContextManager[Desk]], actions:
                 pass
             check(desk, digest)
         with desk.here.journal.read() as ledger:
-            assert ledger.audit_broken_at() is None
+            assert ledger.history(History(audit=True)).broken_at is None
         with contextlib.suppress(ZdpatchError):
             desk.revert(digest)
         assert desk.vat == b"VAT = 1\n"

@@ -11,7 +11,7 @@ import pytest
 from zdpatch.agent import replay, told, transaction
 from zdpatch.agent.identity import ProcessKey
 from zdpatch.agent.ledger import SYSTEM
-from zdpatch.agent.protocol import Apply
+from zdpatch.agent.protocol import Apply, History
 from zdpatch.patcher.errors import ProcessError
 
 if TYPE_CHECKING:
@@ -274,5 +274,9 @@ def test_what_was_adopted_is_told_again(desk: Desk) -> None:
         said = engine.adoptions[-1]
         assert (list(said.adopt), list(said.replace)) == (["shop.cart:a"], ["shop.cart:b"])
     with desk.here.journal.read() as ledger:
-        details = [row["detail"] for row in ledger.audit_rows(20) if row["verb"] == "apply"]
+        details = [
+            row["detail"]
+            for row in ledger.history(History(limit=20, audit=True)).rows
+            if row["verb"] == "apply"
+        ]
     assert "adopted shop.cart:a; replaced shop.cart:b" in details

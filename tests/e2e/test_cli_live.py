@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -80,6 +82,10 @@ class Process:
         self._child.send_signal(signal.SIGKILL)
         self._child.wait()
 
+    def end(self) -> None:
+        """Let it end by itself."""
+        self._child.communicate()
+
     def close(self) -> None:
         """End it."""
         self._child.kill()
@@ -95,9 +101,14 @@ class Place:
 
     def serve(self, zone: str = "a", tree: str = "old", **environ: str) -> Process:
         """Start a service from a tree."""
+        service = self.start(zone, tree, **environ)
+        service.wait_for_the_agent(self.path)
+        return service
+
+    def start(self, zone: str = "a", tree: str = "old", **environ: str) -> Process:
+        """The same without an agent to wait for."""
         service = Process(self.path, zone, tree, environ)
         self.services.append(service)
-        service.wait_for_the_agent(self.path)
         return service
 
     def run(self, *arguments: str, code: int = 0) -> str:
@@ -241,6 +252,7 @@ def test_recovery_of_a_service_that_crashes(place: Place) -> None:
     place.build()
     place.run("push", "fix.zdp", "--yes", "--confirm")
     service.kill()
+    assert "FIX-1" in place.run("history")
     quiet = place.serve(ZDPATCH="no-apply")
     assert quiet.ask(5) == "5"
     place.run("status", code=9)
@@ -252,6 +264,53 @@ def test_recovery_of_a_service_that_crashes(place: Place) -> None:
     quiet.kill()
     assert place.serve().ask(5) == "5"
     place.run("status")
+
+
+def files(place: Place) -> dict[str, bytes]:
+    """Everything that the application keeps, byte by byte."""
+    found = sorted((place.path / "h/apps/shop").rglob("*"))
+    return {str(path): path.read_bytes() for path in found if path.is_file()}
+
+
+@pytest.mark.parametrize("end", ["killed", "ended", "off", "stopped"])
+def test_history_of_a_service_that_does_not_answer(place: Place, end: str) -> None:
+    """The journal is read where no process answers: said so, complete, and not touched."""
+    service = place.serve()
+    place.build()
+    place.run("push", "fix.zdp", "--yes", "--confirm", "-m", "the bug")
+    asked = place.json("history")["apps"]["shop"]
+    assert asked["source"] == "process"
+    if end == "stopped":
+        os.kill(service.pid, signal.SIGSTOP)
+    elif end == "ended":
+        service.end()
+    else:
+        service.kill()
+    if end == "off":
+        place.start(ZDPATCH="off")
+    before = files(place)
+    read = place.json("history", "--timeout", "1s")["apps"]["shop"]
+    assert (read["source"], read["rows"]) == ("journal", asked["rows"])
+    assert "no process of it answers" in place.run("history", "--timeout", "1s", "--to", "app=sh*")
+    trail = place.json("audit", "--timeout", "1s")["apps"]["shop"]
+    assert (trail["source"], trail["intact"]) == ("journal", True)
+    assert "the bug" in str(trail["rows"])
+    assert files(place) == before
+    place.run("history", "--to", "pid=1", code=5)
+    place.run("history", "--to", "app=jobs", code=5)
+
+
+def test_a_damaged_journal_that_nobody_answers_for(place: Place) -> None:
+    """The exit codes are those of an answer: 9 for a broken chain and for a file that is none."""
+    place.serve().end()
+    journal = place.path / "h/apps/shop/journal.db"
+    with contextlib.closing(sqlite3.connect(journal, isolation_level=None)) as db:
+        db.execute("INSERT INTO audit VALUES (1, 'mine', '', '')")
+    trail = place.json("audit", code=9)["apps"]["shop"]
+    assert (trail["broken_at"], trail["rows"][0]["detail"]) == (1, "mine")
+    assert "broken at row 1" in place.run("audit", code=9)
+    journal.write_bytes(b"nothing of this kind" * 100)
+    assert place.json("audit", code=9)["error"]["code"] == "ZDP-301"
 
 
 def test_rollback_without_a_name_finds_what_would_come_back(place: Place) -> None:
