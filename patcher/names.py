@@ -87,8 +87,8 @@ class _Visitor(ast.NodeVisitor):
             owner, found, _ = f"{name}.".partition(".__dict__.")
             if found:  # whoever gets that can read every name
                 self.uses.passed.add(("__dict__", owner))
-            self.uses.reads.add(name)
-            self.uses.reads.add(name.partition(".")[0])
+            parts = name.split(".")  # `m.X.y` looks up `m`, `m.X` and `m.X.y`
+            self.uses.reads.update(".".join(parts[: end + 1]) for end in range(len(parts)))
 
     def _fetched(self, node: ast.Attribute) -> None:
         parts: list[str] = []

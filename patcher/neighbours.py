@@ -74,9 +74,9 @@ def neighbours(changed: Changed, known: Known, stars: Mapping[str, Moved]) -> Ne
     found = Neighbours([], [], [])
     reaching = changed.through(known.versions)
     decided: set[str] = set(known.versions)
-    words = _words(changed, known)
+    words = _words(changed, reaching, known)
     values = {module for module, _ in changed.values}
-    names = {**changed.full, **changed.made, **known.functions()}
+    names = {**reaching.full, **changed.made, **known.functions()}
     for module in importers({*stars, *(name[0] for name in names)}):
         name = _name(module)
         if name in decided:
@@ -121,13 +121,13 @@ def _code(each: ModuleVersions) -> Any:  # noqa: ANN401 - the code of a side tha
     return each.base.code
 
 
-def _words(changed: Changed, known: Known) -> set[bytes]:
+def _words(changed: Changed, reaching: Changed, known: Known) -> set[bytes]:
     """One of these is in the text of every module that uses what changes when it is imported: a
-    name of the definition, or of an object of the class.
+    name of the definition, of one that comes to it, or of an object of the class.
     """
     if any(name == "__getattr__" for _, name in changed.full):
         return {b""}  # names that it gave are written nowhere
-    names = {**changed.full, **changed.made, **known.functions()}
+    names = {**reaching.full, **changed.made, **known.functions()}
     words = {part for _, name in names for part in name.split(".")}
     owners = {(m, n.rpartition(".")[0]) for m, n in (*changed.methods, *changed.made)}
     classes = {id(known.classes[name]) for name in owners if name in known.classes}
