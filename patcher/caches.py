@@ -1,80 +1,107 @@
 """A cache round a function holds answers of the old code: it is emptied with the flip.
 
-That is so for a function which changes, and for one which names what changes, directly or through
-others. Caches are looked for in the namespaces of modules, and of the classes of a patch. What
+That is so for a function which changes, and for one which comes to what changes by what it names,
+directly or through others, in whatever module; the others keep their answers, which may be the only
+object of its kind. What
 `abc` and `singledispatch` remember of classes is forgotten when a class gains or loses a method.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 from abc import ABCMeta
+from dataclasses import dataclass
 from importlib import import_module
-from types import CodeType, FunctionType
+from itertools import chain
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
-from zdpatch.patcher import codes, reach
+from zdpatch.patcher import inventory, reach
+from zdpatch.patcher.reaching import Reaching, behind, bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from zdpatch.patcher.edits import Edit
+    from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.spread import Name
 
-_CACHED: Final = type(functools.lru_cache(len))
-_LONGEST_CHAIN: Final = 20
 _HOOKS: Final = frozenset({"__subclasshook__", "__instancecheck__", "__subclasscheck__"})
 # In C, and for one class: what it has remembered, and not what was registered with it.
 _reset: Final = cast("Callable[[type], None]", vars(import_module("_abc"))["_reset_caches"])
 
 
-def stale_caches(classes: Iterable[type], changed: Iterable[Name]) -> list[Callable[[], object]]:
-    """`cache_clear` of every cache that may hold an old answer, in any module and in `classes`.
-
-    `changed`: (module, qualname) of the names with a new value, of the functions with new code,
-    and of the functions which reach one of these.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What caches remember of functions that come to something which changes. It looks again each
+    time: there may be other caches by then.
     """
-    names = {qualname.rpartition(".")[2] for _, qualname in changed}
-    if not names:
-        return []
-    spaces: list[Mapping[str, object]] = [reach.namespace(module) for _, module in reach.modules()]
-    spaces += [reach.class_dict(cls) for cls in classes]
-    return [
-        cast("Any", wrapper).cache_clear
-        for wrapper in _wrappers(spaces)
-        for code in _wrapped(wrapper)
-        if code.co_name in names or _named(code) & names
-    ]
+
+    changed: Mapping[Name, str]
+    spaces: Mapping[str, Mapping[str, object]]
+    classes: Mapping[Name, type]
+
+    @classmethod
+    def of(
+        cls,
+        changed: Mapping[Name, str],
+        inventories: Mapping[str, Inventory],
+        classes: Mapping[Name, type],
+    ) -> Answers:
+        """A plan keeps it: so it holds no more than it needs."""
+        owners = {(module, path.rpartition(".")[0]) for module, path in changed}
+        spaces = {
+            module: inventories[module].namespace for module, _ in changed if module in inventories
+        }
+        return cls(changed, spaces, {name: classes[name] for name in owners & classes.keys()})
+
+    def forget(self) -> None:
+        """Empty these caches."""
+        for wrapper, _ in self._stale():
+            cast("Any", wrapper).cache_clear()
+
+    def told(self) -> list[str]:
+        """Their functions, as "module:path"."""
+        return sorted({path for _, path in self._stale()})
+
+    def _stale(self) -> Iterator[tuple[object, str]]:
+        reaching = Reaching(self.changed, self.spaces, self.classes, by_name=True)
+        for wrapper in _wrappers() if self.changed else ():
+            inner = vars(wrapper).get("__wrapped__")
+            for function in behind(wrapper):
+                receiver = bound(inner) or _owner(function)
+                if reaching.cause(function, receiver):
+                    module = function.__globals__.get("__name__")
+                    yield wrapper, f"{module}:{function.__code__.co_qualname}"
 
 
-def _wrappers(spaces: Iterable[Mapping[str, object]]) -> Iterator[object]:
-    seen: set[int] = set()
-    for space in spaces:
-        for _, value in reach.items(space):
-            inner: object = value
-            if reach.is_a(value, staticmethod, classmethod):
-                inner = cast("staticmethod[..., object]", value).__func__
-            if type(inner) is _CACHED and id(inner) not in seen:
-                seen.add(id(inner))
-                yield inner
+def _wrappers() -> list[object]:
+    """Every cache that garbage collection knows; of those which `gc.freeze` hid, those that modules
+    and classes have.
+    """
+    tracked: list[object] = gc.get_objects()
+    found = [each for each in tracked if type(each) is reach.CACHED]
+    if reach.frozen():
+        spaces = [reach.items(reach.namespace(module)) for _, module in reach.modules()]
+        spaces += [reach.items(reach.class_dict(cls)) for cls in inventory.every_class()]
+        for _, value in chain.from_iterable(spaces):
+            inner = [value, *(reach.all_inner(value) if type(value) in reach.WRAPPERS else ())]
+            found += [each for each in inner if type(each) is reach.CACHED]
+    return list({id(each): each for each in found}.values())
 
 
-def _wrapped(wrapper: object) -> Iterator[CodeType]:
-    """The code of the function at the end of a chain of `__wrapped__`."""
-    each: object = wrapper
-    for _ in range(_LONGEST_CHAIN):
-        if type(each) is FunctionType and "__wrapped__" not in vars(each):
-            yield each.__code__
-            return
-        if type(each) not in {FunctionType, _CACHED}:
-            return
-        each = vars(each).get("__wrapped__")
-
-
-def _named(code: CodeType) -> set[str]:
-    """Names that the code, and the code inside it, may look up in its module."""
-    return {name for each in codes.walk(code) for name in each.co_names}
+def _owner(function: FunctionType) -> tuple[type, ...]:
+    """The class that a method is written in, where the module leads to it."""
+    *path, _ = function.__code__.co_qualname.split(".")
+    value: object = None
+    for number, name in enumerate(path):
+        if number and not reach.is_a(value, type):
+            return ()
+        space = reach.class_dict(cast("type", value)) if number else function.__globals__
+        value = space.get(name)
+    return (cast("type", value),) if reach.is_a(value, type) else ()
 
 
 def changes_kinds(edits: Iterable[Edit]) -> bool:

@@ -446,7 +446,8 @@ class _Planner:
         """Whether live functions come to something that changes."""
         changed = Changed.of(self.edits, self.changed, self.arrived)
         names = {**changed.full, **changed.made, **changed.methods}
-        return Reaching(names, self.inventories, self.stage.classes)
+        spaces = {name: each.namespace for name, each in self.inventories.items()}
+        return Reaching(names, spaces, self.stage.classes)
 
     def _check_identity(self) -> None:
         """Hashes, equality and order of live objects stay what they are."""

@@ -23,7 +23,6 @@ from zdpatch.patcher.tracing import mro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.spread import Name
 
 _TESTS: Final = frozenset({"isinstance", "issubclass"})
@@ -53,27 +52,33 @@ class Reaching:
     """Finds the way from a function to a name that changes.
 
     `changed`: paths to blame by name, of functions with new code, and of names with another value
-    or none; of classes too. `spaces` and `classes` are what these names are in.
+    or none; of classes too. `spaces` and `classes` are what these names are in. `by_name`:
+    whoever uses a method of the same name, on whatever object, comes to it too.
     """
 
     def __init__(
         self,
         changed: Mapping[Name, str],
-        inventories: Mapping[str, Inventory],
+        spaces: Mapping[str, Mapping[str, object]],
         classes: Mapping[Name, type],
+        *,
+        by_name: bool = False,
     ) -> None:
         self._functions: dict[tuple[int, str], str] = {}
         self._values: dict[tuple[int, str], str] = {}
+        self.anywhere: dict[str, str] = {}
         self._foreign: dict[int, bool] = {}
         self._owners: list[object] = []  # keeps what is known by id
         for (module, path), why in changed.items():
             owner, _, name = path.rpartition(".")
             cls = classes.get((module, owner))
-            if module in inventories:
-                space = inventories[module].namespace
+            if module in spaces:
+                space = spaces[module]
                 self._functions[id(space), path] = why
                 if not owner:
                     self._values[id(space), name] = why
+            if cls is not None and by_name and not name.startswith("__"):
+                self.anywhere[name] = why
             if cls is not None:
                 self._values[id(cls), name] = why
                 self._owners.append(cls)
@@ -153,6 +158,8 @@ class _Search:
         for name in loads.modules:
             for module in _imported(space, name):
                 yield from self._of(module, loads, made=True)
+        for name in loads.attributes & self.reaching.anywhere.keys():
+            yield self.reaching.anywhere[name], []
         for cls in receiver:
             yield from self._of_class(cls, loads.attributes, above="super" in loads.names)
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, copies, inventory, overlay, reach
 from zdpatch.patcher.abstract import implemented
-from zdpatch.patcher.caches import changes_kinds, forget_kinds, stale_caches
-from zdpatch.patcher.calls import reachable
+from zdpatch.patcher.caches import Answers, changes_kinds, forget_kinds
 from zdpatch.patcher.compiler import fitted
 from zdpatch.patcher.edits import BODY, DEFAULTS, Edit, ModuleVersions
 from zdpatch.patcher.errors import Verdict
@@ -78,10 +77,17 @@ class Builder:
         self._abstract(merged)
         self.steps = distinct([*self.steps, *self.metadata.steps, *self.fields.steps])
         self.notices += [*self.metadata.notices, *self.fields.notices]
-        changed = reachable(self.versions, dict.fromkeys(self._changed(edits), ""), self.versions)
-        self.caches = stale_caches(self.stage.classes.values(), changed)
+        self._answers(edits)
         if changes_kinds(edits):
             self.caches.append(forget_kinds)
+
+    def _answers(self, edits: Iterable[Edit]) -> None:
+        """What caches answer is forgotten, and told."""
+        changed = {name: ":".join(name) for name in self._changed(edits)}
+        answers = Answers.of(changed, self.inventories, self.stage.classes)
+        self.caches.append(answers.forget)
+        if told := answers.told():
+            self.notices.append(f"caches that are emptied: {', '.join(told)}")
 
     def _changed(self, edits: Iterable[Edit]) -> Iterator[Name]:
         yield from (name for name, value in self.stage.values.items() if value.changed)
