@@ -8,6 +8,7 @@ old ones.
 """
 
 from __future__ import annotations
+import __future__
 
 import ast
 import builtins
@@ -191,6 +192,7 @@ class _Fill(ast.NodeTransformer):
         elif item.kind != "class":
             self.local |= set(bound_names(item.node))
         self.find = find
+        self.lazy = bool(place.flags & __future__.annotations.compiler_flag)
         self.values: list[object] = []
 
     def _constant(self, node: ast.expr, value: object) -> ast.expr:
@@ -281,10 +283,19 @@ class _Fill(ast.NodeTransformer):
         outer = self.local
         self.local = outer | generics.param_names(node)
         node.args = self.visit(node.args)
-        if node.returns is not None:
+        if node.returns is not None and not self.lazy:
             node.returns = self.visit(node.returns)
         self.local = outer
         return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return node if self.lazy else cast("ast.arg", self.generic_visit(node))
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        if not self.lazy:
+            return cast("ast.stmt", self.generic_visit(node))
+        node.value = None if node.value is None else self.visit(node.value)
+        return node  # the annotation is kept as its text
 
 
 # ---------------------------------------------------------------- values
