@@ -74,13 +74,15 @@ class Race:
                 if (one, two) == ((2, 1) if phase % 2 else (1, 2)):
                     self.torn.append(name)
 
-    def run(self, apply: Callable[[], None], revert: Callable[[], None], seconds: float) -> int:
-        """Patch in and out until the time is over; the number of flips."""
+    def run(
+        self, apply: Callable[[], None], revert: Callable[[], None], seconds: float, least: int
+    ) -> int:
+        """Patch in and out until the time is over, and `least` flips are done; their number."""
         readers = [threading.Thread(target=self.read, args=(n,)) for n in range(READERS)]
         for reader in readers:
             reader.start()
         flips, until = 0, time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until or flips < least:
             self.phase += 1
             apply()
             self.phase += 1
@@ -147,7 +149,7 @@ def by_loop(modules: list[Any]) -> tuple[Callable[[], None], Callable[[], None]]
 
 
 def main() -> None:
-    """Race for argv[2] seconds and print the counts as JSON."""
+    """Race for argv[2] seconds and argv[3] flips at least; print the counts as JSON."""
     root = Path(tempfile.mkdtemp(prefix="racing-"))
     for name in ("left", "right"):
         (root / f"{name}.py").write_text(source(1))
@@ -159,7 +161,7 @@ def main() -> None:
     else:
         apply, revert = by_engine() if sys.argv[1] == "engine" else by_swap()
     race = Race(*modules)
-    flips = race.run(apply, revert, float(sys.argv[2]))
+    flips = race.run(apply, revert, float(sys.argv[2]), int(sys.argv[3]))
     print(
         json.dumps(
             {
