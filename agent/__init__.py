@@ -1,4 +1,4 @@
-"""What runs in and around the patched process; importing it loads nothing but this page.
+"""What runs in and around the patched process; importing it loads next to nothing.
 
 from zdpatch import agent
 
@@ -14,10 +14,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+# here, since a child forked during an import waits for ever when it imports the same
+from zdpatch.agent.handle import Handle
+from zdpatch.agent.seat import SEAT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zdpatch.agent.handle import Handle
     from zdpatch.agent.logfilter import PatchFilter as PatchFilter
 
 __all__ = ["PatchFilter", "active", "start"]
@@ -36,18 +39,17 @@ def start(
     `release` defaults to ZDPATCH_RELEASE, then to the version of the distribution called `app`,
     then to a digest of the program's entry file; `home` to ZDPATCH_HOME, then to the XDG state
     directory. The socket opens a second later, or at once with `now`. With `ZDPATCH=off` nothing
-    happens at all.
+    happens at all. Threads that call it at once get the same agent, when it is there.
     """
-    from zdpatch.agent.handle import Handle
-
     if os.environ.get("ZDPATCH", "").strip().lower() in ("off", "0", "false", "no"):
         return Handle(None, "ZDPATCH=off")
     try:
-        # what only a patch needs is kept now and loaded later: see agent/later.py
-        from zdpatch.agent.config import configure
-        from zdpatch.agent.launch import launch
+        with SEAT.taken():  # others, and forks, wait for these imports too
+            # what only a patch needs is kept now and loaded later: see agent/later.py
+            from zdpatch.agent.config import configure
+            from zdpatch.agent.launch import launch
 
-        return launch(configure(app, labels, release, home, now=now, environ=os.environ))
+            return launch(configure(app, labels, release, home, now=now, environ=os.environ))
     except Exception as error:  # noqa: BLE001 - an application never fails for its agent
         import logging
 

@@ -49,7 +49,10 @@ class Settings:
     handshake_s: float = 2.0  # a connection that does not say what it is ends
     accept_pause_s: float = 0.5  # nobody is let in while descriptors are short
     accept_say_s: float = 60.0  # how often the log hears of that
-    unfinished_bytes: int = 32 * 1024 * 1024  # of requests that are not complete, together
+    step_s: float = 60.0  # a request from its first byte to its last, and reading an answer
+    round_s: float = 0.25  # one round of reading counts as so long at most
+    share_bytes: int = 17 * 1024 * 1024  # of one user's unfinished requests: two of the largest
+    unfinished_bytes: int = 34 * 1024 * 1024  # of everybody's: root's share and the service's own
     socket_path_bytes: int = 107  # sun_path of a unix socket without its final NUL
 
 

@@ -16,6 +16,7 @@ from importlib.machinery import ExtensionFileLoader, PathFinder, SourceFileLoade
 from typing import TYPE_CHECKING, Any, Final
 
 import zdpatch.patcher
+from zdpatch.agent.native import Lock
 from zdpatch.patcher.errors import ProcessError
 
 if TYPE_CHECKING:
@@ -159,29 +160,50 @@ class _Finder:
                 kept.close()
 
 
+class _Turn:
+    """One thread at a time keeps, loads or lets go; a child takes nothing of its parent's over."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        os.register_at_fork(after_in_child=self._again)
+
+    def _again(self) -> None:
+        if not self.lock.owned:  # else the thread that forked in the middle goes on in the child
+            self.lock = Lock()
+
+
 _finder: Final = _Finder()
 _loaded: Final[set[str]] = set()
+_turn: Final = _Turn()
 
 
 def keep() -> None:
     """Make sure that `ENGINE` and `SIGNATURES` can be loaded whatever happens to the files."""
-    for name in _STDLIB:
-        importlib.import_module(name)
-    above: dict[str, Sequence[str] | None] = {"": None, **_own_packages()}
-    for name in (*_own_modules(), *_CRYPTOGRAPHY):
-        parent = name.rpartition(".")[0]
-        if not parent or above.get(parent) is not None:
-            above[name] = _finder.keep(name, above.get(parent))
+    with _turn.lock:
+        for name in _STDLIB:
+            importlib.import_module(name)
+        above: dict[str, Sequence[str] | None] = {"": None, **_own_packages()}
+        for name in (*_own_modules(), *_CRYPTOGRAPHY):
+            parent = name.rpartition(".")[0]
+            if not parent or above.get(parent) is not None:
+                above[name] = _finder.keep(name, above.get(parent))
 
 
 def need(name: str) -> ModuleType:
     """`ENGINE` or `SIGNATURES`, loaded now if it was not. Raises ProcessError ZDP-216."""
-    if name in _loaded:
+    with _turn.lock:
+        if name not in _loaded:
+            _load(name)
+            _finder.release()
+            _loaded.add(name)
         return sys.modules[name]
+
+
+def _load(name: str) -> None:
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
     try:
-        module = importlib.import_module(name)
+        importlib.import_module(name)
     except Exception as error:
         raise ProcessError(
             "ZDP-216",
@@ -189,9 +211,6 @@ def need(name: str) -> ModuleType:
             f" {type(error).__name__}: {error}",
             next="restart the process",
         ) from error
-    _finder.release()
-    _loaded.add(name)
-    return module
 
 
 def _own_packages() -> dict[str, Sequence[str] | None]:

@@ -6,9 +6,7 @@ back from gevent's own register of what it patched.
 
 from __future__ import annotations
 
-import _thread
-import select
-import socket
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,15 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_MODULES: Final = {"_thread": _thread, "select": select, "socket": socket}
-
-
 def original(name: str, module: str = "_thread") -> Any:  # noqa: ANN401 - function or type
-    """`<module>.<name>` as the interpreter made it; the module is one of those imported here."""
+    """`<module>.<name>` as the interpreter made it."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
-    return getattr(_MODULES[module], name)
+    return getattr(importlib.import_module(module), name)
 
 
 def spawn(run: Callable[[], None]) -> None:

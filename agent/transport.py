@@ -21,6 +21,7 @@ from zdpatch.agent import zmtp
 from zdpatch.agent.here import LOG
 from zdpatch.agent.native import Lock, original
 from zdpatch.agent.protocol import MAX_BLOB_BYTES, MAX_FRAMES, MAX_HEADER_BYTES
+from zdpatch.agent.shares import Rounds, one_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,15 +62,26 @@ class Message:
 class Connection:
     """One peer: what came and is not whole yet, and what it has not read yet."""
 
-    def __init__(self, stream: socket.socket, peer: Peer, deadline: float) -> None:
+    def __init__(self, stream: socket.socket, peer: Peer, since: float) -> None:
         self.stream: Final = stream
         self.number: Final = stream.fileno()
         self.peer: Final = peer
-        self.deadline: Final = deadline  # of the handshake, on the steady clock
+        self.uid: Final = peer.uid
+        self.since = since  # of the handshake, request or answer in progress, in time of the rounds
         self.decoder: Final = zmtp.Decoder(
             kept=_KEPT_FRAMES, frame=MAX_BLOB_BYTES, message=_MESSAGE_BYTES
         )
         self.unsent = memoryview(zmtp.GREETING + zmtp.READY)
+
+    @property
+    def held(self) -> int:
+        """Bytes of requests that are not whole."""
+        return self.decoder.held
+
+    @property
+    def midway(self) -> bool:
+        """Whether it is the peer's turn to finish something."""
+        return self.decoder.midway or bool(self.unsent)
 
 
 class Transport:
@@ -79,6 +91,8 @@ class Transport:
         self._door: Final = door
         self._settings: Final = settings
         self._clock: Final = clock
+        self._rounds: Final = Rounds(clock, settings.round_s)
+        self._first: Final = frozenset((_ROOT, os.geteuid()))
         self._connections: Final[dict[int, Connection]] = {}
         self._bell: Final = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._bell_lock: Final = Lock()
@@ -121,6 +135,7 @@ class Transport:
         connection = message.connection
         if self._connections.get(connection.number) is connection:
             connection.unsent = memoryview(zmtp.encode(frames))
+            connection.since = self._rounds.now
             self._send(connection)
 
     def wake(self) -> None:
@@ -154,25 +169,26 @@ class Transport:
         else:
             self._read(connection)
             self._take(connection, found)
+            self._make_room()
 
     def _patience(self, timeout_s: float | None) -> float | None:
-        """Until the next thing that is due: the caller's, a handshake's, or letting in again."""
-        now = self._clock.steady()
-        due = [one.deadline for one in self._connections.values() if not one.decoder.ready]
+        """Until the next thing that is due: the caller's, a round's end, or letting in again."""
+        waits = [] if timeout_s is None else [timeout_s]
+        if any(one.midway for one in self._connections.values()):
+            waits.append(self._rounds.most_s)
         if self._paused_until is not None:
-            due.append(self._paused_until)
-        if not due:
-            return timeout_s
-        soonest = max(0.0, min(due) - now)
-        return soonest if timeout_s is None else min(timeout_s, soonest)
+            waits.append(max(0.0, self._paused_until - self._clock.steady()))
+        return min(waits, default=None)
 
     def _expire(self) -> None:
-        """End connections that do not say what they are; after a pause, let people in again."""
-        now = self._clock.steady()
+        """End what takes too long; after a pause, let people in again."""
+        self._rounds.turn()
         for connection in list(self._connections.values()):
-            if not connection.decoder.ready and connection.deadline <= now:
+            ready = connection.decoder.ready
+            limit_s = self._settings.step_s if ready else self._settings.handshake_s
+            if connection.midway and connection.since + limit_s <= self._rounds.now:
                 self._drop(connection)
-        if self._paused_until is not None and self._paused_until <= now:
+        if self._paused_until is not None and self._paused_until <= self._clock.steady():
             self._paused_until = None
             self._poll.modify(self._listener.fileno(), select.EPOLLIN)
 
@@ -190,7 +206,7 @@ class Transport:
         if not admits(peer, self._door.gid) or theirs >= self._settings.connections:
             stream.close()
             return
-        connection = Connection(stream, peer, self._clock.steady() + self._settings.handshake_s)
+        connection = Connection(stream, peer, self._rounds.now)
         self._connections[connection.number] = connection
         self._poll.register(connection.number, select.EPOLLIN)
         self._send(connection)
@@ -211,10 +227,12 @@ class Transport:
             return
         except OSError:
             data = b""
-        connection.decoder.feed(data)
-        held = sum(one.decoder.held for one in self._connections.values())
-        if not data or held > self._settings.unfinished_bytes:
+        if not data:
             self._drop(connection)
+            return
+        if not connection.midway:
+            connection.since = self._rounds.now
+        connection.decoder.feed(data)
 
     def _take(self, connection: Connection, found: dict[int, Message]) -> None:
         """The next whole message of a peer that has read all its answers."""
@@ -226,7 +244,20 @@ class Transport:
             self._drop(connection)
             return
         if frames is not None:
+            connection.since = self._rounds.now
             found[connection.number] = Message(connection, connection.peer, frames)
+
+    def _make_room(self) -> None:
+        """End those who hold too much of what they do not finish."""
+        settings = self._settings
+        while connection := one_to_end(
+            self._connections.values(),
+            self._rounds.now,
+            share=settings.share_bytes,
+            total=settings.unfinished_bytes,
+            first=self._first,
+        ):
+            self._drop(connection)
 
     def _send(self, connection: Connection) -> None:
         try:

@@ -71,6 +71,11 @@ class Decoder:
         """Bytes in memory."""
         return len(self._buffer) + self._size
 
+    @property
+    def midway(self) -> bool:
+        """Whether something began that is not whole, the greeting included."""
+        return not self.ready or bool(self._buffer) or self._count > 0 or self._skip > 0
+
     def feed(self, data: bytes) -> None:
         """Bytes that came."""
         thrown = min(self._skip, len(data))

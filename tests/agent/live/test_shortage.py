@@ -6,6 +6,8 @@ import contextlib
 import os
 import select
 import socket
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -126,3 +128,59 @@ def test_a_peer_that_never_reads(site: Site) -> None:
                     stream.send(request)
         assert operator.ask(Hello()).code == "ok"
     assert megabytes(child) < before + 64
+
+
+NOBODY, OPERATORS = 65534, 61234
+HOLD = """
+import os, socket, sys
+from zdpatch.agent import zmtp
+os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[3]))
+held = []
+for _ in range(4):
+    stream = socket.socket(socket.AF_UNIX)
+    stream.connect(sys.argv[1])
+    held.append(stream)
+    try:
+        stream.sendall(zmtp.GREETING + zmtp.READY.replace(b"ROUTER", b"DEALER"))
+        stream.sendall(b"\\x02" + (8 << 20).to_bytes(8) + bytes((8 << 20) - 10))
+    except OSError:
+        pass
+print("holding", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
+def test_one_user_holds_all_it_can(open_site: Site) -> None:
+    """An operator whose requests never end shuts nobody out, nor fills the memory."""
+    site = open_site
+    child = site.start(env={"ZDPATCH_GROUP": str(OPERATORS)})
+    operator = site.operator(child)
+    digest, _ = site.fix()
+    assert operator.ask(Stage(digest), bytes(8 * MIB)).code.startswith("ZDP-10")
+    before = megabytes(child)
+    endpoint = child.door().endpoint.removeprefix("ipc://")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, endpoint, str(OPERATORS), str(NOBODY)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"holding\n"
+        assert site.operator(child).ask(Hello()).code == "ok"
+        assert site.operator(child).ask(Stage(digest), bytes(8 * MIB)).code.startswith("ZDP-10")
+        assert megabytes(child) < before + 48
+        holder.kill()
+    assert operator.ask(Hello()).code == "ok"
+
+
+def test_requests_that_never_end(site: Site) -> None:
+    """They end by themselves, though their peers stay."""
+    child = site.start(step_s=0.5)
+    site.operator(child).ask(Hello())
+    with connected(child) as stream:
+        stream.sendall(b"\x02" + (8 * MIB).to_bytes(8) + bytes(7 * MIB))
+        with contextlib.suppress(ConnectionError):
+            while stream.recv(4096):
+                pass
