@@ -63,6 +63,7 @@ class Here:
     owed: dict[str, Owed] = field(default_factory=dict[str, "Owed"])
     staged: dict[str, bytes] = field(default_factory=dict[str, bytes])
     notices: list[str] = field(default_factory=list[str])
+    about: dict[str, str] = field(default_factory=dict[str, str])  # notice -> a patch's id
 
     def active(self) -> tuple[str, ...]:
         """Ids of the patches that run here."""
@@ -93,16 +94,27 @@ class Here:
         """What still runs old code of a patch that is in."""
         return self.engine.outstanding(mine.patch.id)
 
-    def say(self, sentence: str) -> None:
-        """Tell the log, and everyone who asks for the status."""
+    def say(self, sentence: str, about: str = "") -> None:
+        """Tell the log, and everyone who asks for the status.
+
+        `about` is the id of a patch whose next way in or out, in any build, makes it untrue.
+        """
         LOG.warning("%s", sentence)
         if sentence not in self.notices:
             self.notices.append(sentence)
+        if about:
+            self.about[sentence] = about
 
     def take_back(self, sentence: str) -> None:
         """It is so no longer."""
         if sentence in self.notices:
             self.notices.remove(sentence)
+
+    def moved(self, patch: str) -> None:
+        """A patch came in or went out: what was said of it before is so no longer."""
+        for sentence in [one for one, about in self.about.items() if about == patch]:
+            del self.about[sentence]
+            self.take_back(sentence)
 
 
 def become(mine: Mine, state: State, since: float, reason: str = "") -> State:

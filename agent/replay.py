@@ -44,9 +44,15 @@ def agree(here: Here) -> bool:
             continue
         try:
             if transaction.follow(here, mine, f"{now.state} for the application"):
-                here.say(f"{mine.patch.id} was taken out: it is {now.state} for the application")
+                here.say(
+                    f"{mine.patch.id} was taken out: it is {now.state} for the application",
+                    now.id,
+                )
         except ZdpatchError as error:
-            here.say(f"{mine.patch.id} is {now.state} and stays in this process: {error.cause}")
+            here.say(
+                f"{mine.patch.id} is {now.state} and stays in this process: {error.cause}",
+                now.id,
+            )
             agreed = False
     return agreed
 
@@ -133,7 +139,7 @@ def _settle(here: Here, patch: Wanted, state: State, reason: str, outcome: str) 
     if state == "absorbed":
         LOG.info("%s is absorbed: %s", patch.id, reason)
     else:
-        here.say(f"{patch.id} is {state}: {reason}")
+        here.say(f"{patch.id} is {state}: {reason}", patch.id)
 
 
 def _drop(here: Here, patch: Wanted, outcome: str, reason: str) -> None:
@@ -143,4 +149,4 @@ def _drop(here: Here, patch: Wanted, outcome: str, reason: str) -> None:
         if now is not None and now.state in WANTED_IN:
             ledger.want(now, "reverted", until=None, reason=reason, by=SYSTEM)
             ledger.note(SYSTEM, "replay", outcome, patch=now, detail=reason)
-    here.say(f"{patch.id} is not brought up: {reason}")
+    here.say(f"{patch.id} is not brought up: {reason}", patch.id)

@@ -140,6 +140,7 @@ def flip(  # noqa: PLR0913 - what, who, why
     except OperatorError as error:
         raise retreat.put_back(here, mine, error) from error
     here.mine[mine.patch.digest] = mine
+    here.moved(mine.patch.id)
     LOG.info("%s is in (%s), %d functions", mine.patch.id, mine.state, mine.functions)
     return mine
 
@@ -234,6 +235,7 @@ def _undo(  # noqa: PLR0913 - who, what, why, and the way back
         raise
     here.gate(f"{verb}.flipped")
     had = become(mine, "reverted", here.clock.wall(), reason)
+    here.moved(mine.patch.id)
     LOG.info("%s is out", mine.patch.id)
     _record_exit(here, mine, had, by, verb)
     return undone
@@ -277,9 +279,9 @@ def _expire(here: Here, mine: Mine) -> None:
     except ZdpatchError as error:
         if mine.state == "trial":
             mine.reason = f"its trial is over and it cannot be taken out: {error.cause}"
-            here.say(f"{mine.patch.id}: {mine.reason}")
+            here.say(f"{mine.patch.id}: {mine.reason}", mine.patch.id)
             return
-    here.say(f"{mine.patch.id} was reverted: nobody confirmed it in time")
+    here.say(f"{mine.patch.id} was reverted: nobody confirmed it in time", mine.patch.id)
 
 
 def end_trials(here: Here) -> None:
@@ -291,7 +293,7 @@ def end_trials(here: Here) -> None:
                 try:
                     take_out(here, mine, by=SYSTEM, verb="expire", reason=reason)
                 except ZdpatchError as error:
-                    here.say(f"{mine.patch.id} stays in, unconfirmed: {error.cause}")
+                    here.say(f"{mine.patch.id} stays in, unconfirmed: {error.cause}", mine.patch.id)
 
 
 def next_deadline(here: Here) -> float | None:

@@ -105,6 +105,21 @@ def test_failed_undo_leaves_everything(desk: Desk) -> None:
     assert (desk.wanted(digest), desk.state(digest)) == ("confirmed", "confirmed")
 
 
+def test_what_was_said_goes_when_the_patch_moves(desk: Desk) -> None:
+    """Status does not say that a patch is out, or stuck, beside the patch that is not."""
+    raw = desk.fix()
+    desk.push(raw, trial_s=60)
+    desk.engine.fails = ProcessError("ZDP-209", "shop.cart:VAT is not ours")
+    desk.clock.tick(60)
+    transaction.expire(desk.here)
+    desk.engine.fails = None
+    desk.clock.tick(desk.here.settings.trial_retry_s)
+    transaction.expire(desk.here)
+    assert desk.here.notices == ["FIX-1 was reverted: nobody confirmed it in time"]
+    desk.push(raw, trial_s=60)
+    assert desk.here.notices == []
+
+
 def test_failed_undo_at_the_deadline_is_tried_again(desk: Desk) -> None:
     """A trial that cannot be taken out is said, and tried again later, not at once."""
     digest = desk.push(desk.fix(), trial_s=60)
