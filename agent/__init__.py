@@ -44,7 +44,7 @@ def start(
     if os.environ.get("ZDPATCH", "").strip().lower() in ("off", "0", "false", "no"):
         return Handle(None, "ZDPATCH=off")
     try:
-        with SEAT.taken():  # others, and forks, wait for these imports too
+        with SEAT.taken():  # others wait for these imports too
             # what only a patch needs is kept now and loaded later: see agent/later.py
             from zdpatch.agent.config import configure
             from zdpatch.agent.launch import launch

@@ -41,13 +41,8 @@ def launch(
         runtime = Runtime(config, engine or _engine, clock or SystemClock(), gate or _no_gate)
         if before is not None:
             runtime.continue_from(before)
-        # there from here on: a patch that is brought up may start an agent too, or fork
+        runtime.boot()
         SEAT.runtime = runtime
-        try:
-            runtime.boot()
-        except BaseException:
-            SEAT.runtime = before
-            raise
         runtime.launch(0.0 if config.now else config.settings.thread_delay_s)
         return Handle(runtime)
 

@@ -1,8 +1,7 @@
 """There is one seat for an agent in a process: who wants to sit down waits for who is doing so.
 
-So does a fork: a child copied in the middle of a start would wait for ever for a lock, or for a
-module's import, whose thread it does not have. This module is imported before all the others, and
-imports next to nothing.
+A fork does not wait: a child copied in the middle of a start has a free seat, and nobody on it.
+This module is imported before all the others, and imports next to nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
     from zdpatch.agent.runtime import Runtime
 
 _START_WAIT_S: Final = 20.0  # four times what a start gives to bringing patches up
-_FORK_WAIT_S: Final = 10.0
 
 
 class Seat:
-    """`runtime` is the agent of this process, also while it is brought up."""
+    """`runtime` is the agent of this process, once it has been brought up."""
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
@@ -43,8 +41,7 @@ class Seat:
             lock.release()
 
     def before_fork(self) -> None:
-        """No start and no transaction is in progress while the process is copied."""
-        self._lock.acquire(_FORK_WAIT_S)
+        """No transaction is in progress while the process is copied."""
         if self.runtime is not None:
             self.runtime.before_fork()
 
@@ -52,25 +49,18 @@ class Seat:
         """Go on."""
         if self.runtime is not None:
             self.runtime.after_fork_in_parent()
-        self._let_go()
 
     def after_fork_in_child(self) -> None:
         """An agent of its own, and a lock that no thread of the parent has."""
         if self.runtime is not None:
             self.runtime.after_fork_in_child()
-        if not self._let_go():
+        if not self._lock.owned:  # else the thread that forked in the middle of its start goes on
             self._lock = Lock()
 
     def leave(self) -> None:
         """The process ends."""
         if self.runtime is not None:
             self.runtime.stop()
-
-    def _let_go(self) -> bool:
-        mine = self._lock.owned
-        if mine:
-            self._lock.release()
-        return mine
 
 
 SEAT: Final = Seat()

@@ -6,8 +6,9 @@ deletes the name again, or only ever says `pkg.module.NAME`. What a text imports
 
 from __future__ import annotations
 
+import os
 import re
-import sysconfig
+import sys
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
@@ -24,7 +25,11 @@ _FETCH: Final = re.compile(
     rb"""(?:import_module\(|__import__\(|\bmodules\[)[ \t]*["']([.\w]+)["']"""
     rb"""|\bexec\([ \t]*["']+(?:from|import)[ \t]+([.\w]+)"""
 )
-_STDLIB: Final = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+# Not `sysconfig`: asked for a path, it reads a file of the installation, which may be gone by then.
+_STDLIB: Final = (
+    str(os.__file__).removesuffix("os.py"),
+    f"{sys.base_exec_prefix}/{sys.platlibdir}/python{sys.version_info[0]}.{sys.version_info[1]}/",
+)
 _known: WeakKeyDictionary[ModuleType, frozenset[str]] = WeakKeyDictionary()
 
 

@@ -28,7 +28,7 @@ def run(code: str, **env: str) -> Any:  # noqa: ANN401 - whatever it printed
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        env={"PATH": "/usr/bin:/bin", **env},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **env},
         timeout=30,
         check=False,
     )
@@ -377,3 +377,53 @@ def test_what_is_decided_while_a_process_is_born(site: Site) -> None:
     operator.ask(Revert(digest))
     site.operator(young).ask(Revert(digest))
     site.eventually(lambda: younger.tell("cart.vat()") == 1)
+
+
+TOGETHER = """
+import json, os, sys, threading
+from zdpatch import agent
+gate, handles = threading.Barrier(8), []
+def one():
+    gate.wait()
+    handles.append(agent.start(app="shop", home={home!r}, now=True))
+threads = [threading.Thread(target=one) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps([handle.status() for handle in handles]))
+"""
+
+
+def test_many_threads_start_it_at_once(tmp_path: Path) -> None:
+    """There is one agent, and every thread has its handle."""
+    found = run(TOGETHER.format(home=str(tmp_path / "home")))
+    assert len(found) == 8
+    assert len({status["agent"] for status in found}) == 1
+
+
+LOAD = """
+import json, sys, threading
+from zdpatch.agent import later
+later.keep()
+gate, failed = threading.Barrier(8), []
+def one(name):
+    gate.wait()
+    try:
+        later.need(name)
+        later.keep()
+    except BaseException as error:
+        failed.append(repr(error))
+names = (later.ENGINE, later.SIGNATURES) * 4
+threads = [threading.Thread(target=one, args=(name,)) for name in names]
+sys.setswitchinterval(1e-6)
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps([failed, sorted(later._finder.kept)]))
+"""
+
+
+def test_two_threads_load_at_once() -> None:
+    """What was kept is used and let go of once."""
+    for _ in range(3):
+        failed, kept = run(LOAD)
+        assert failed == []
+        assert not {"cryptography.hazmat.primitives", "zdpatch.agent.local"} & set(kept)
