@@ -20,13 +20,7 @@ def implemented(cls: type, names: Iterable[str], path: str) -> Iterator[Step]:
     """Steps after which concrete methods `names`, new in `cls`, are abstract no more, there and in
     the classes derived from it.
     """
-    pending, seen = [cls], set[int]()
-    while pending:
-        each = pending.pop()
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        pending += reach.subclasses(each)
+    for each in reach.family(cls):
         old = reach.class_dict(each).get("__abstractmethods__")
         if type(old) is frozenset:
             abstract = cast("frozenset[str]", old)

@@ -122,23 +122,12 @@ def forget_kinds() -> None:
         for _, value in reach.items(reach.namespace(module)):
             if type(value) is FunctionType:
                 _forget_dispatch(value)
-    for cls in _classes():
+    for cls in inventory.every_class():
         if issubclass(type(cls), ABCMeta):
             _reset(cls)
         for _, value in reach.items(reach.class_dict(cls)):
             if type(value) is functools.singledispatchmethod:
                 _forget_dispatch(vars(value).get("dispatcher"))
-
-
-def _classes() -> Iterator[type]:
-    seen: set[int] = set()
-    pending: list[type] = [object]
-    while pending:
-        cls = pending.pop()
-        if id(cls) not in seen:
-            seen.add(id(cls))
-            yield cls
-            pending += reach.subclasses(cls)
 
 
 def _forget_dispatch(function: object) -> None:

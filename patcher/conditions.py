@@ -307,25 +307,13 @@ def _living(count: int) -> str:
 
 def _count(heap: list[object], cls: type) -> int:
     """Instances of a class and of those derived from it, without asking any of them."""
-    derived: dict[int, type] = {}
-    pending = [cls]
-    while pending:
-        each = pending.pop()
-        if id(each) not in derived:
-            derived[id(each)] = each
-            pending += type.__subclasses__(each)
+    derived = {id(each) for each in reach.family(cls)}
     return sum(1 for each in heap if id(type(each)) in derived)
 
 
 def _makes_classes(metaclass: type) -> bool:
     """Whether objects of a class of this metaclass are classes themselves."""
-    pending: list[type] = [type]
-    while pending:
-        each = pending.pop()
-        if issubclass(type(each), metaclass):
-            return True
-        pending += type.__subclasses__(each)
-    return False
+    return any(issubclass(type(each), metaclass) for each in reach.family(type))
 
 
 def unseen_functions(taken: Inventory) -> bool:

@@ -136,10 +136,7 @@ def _of_dataclass(
         return
     if made.type is present:  # pyright: ignore[reportUnknownMemberType]
         yield Step("member", made, "type", value, present, f"{path} (field)")
-    pending = [cls]
-    while pending:
-        each = pending.pop()
-        pending += reach.subclasses(each)
+    for each in reach.family(cls):
         init = reach.class_dict(each).get("__init__")
         if type(init) is FunctionType and init.__annotations__.get(name, MISSING) is present:
             what = f"{path} (annotation of __init__)"

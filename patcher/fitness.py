@@ -52,24 +52,13 @@ def misfit(
 def _instances(cls: type, edit: Unfit, look: _Look) -> str:
     if reach.frozen() or not cls.__flags__ & _HAVE_GC:
         return "live instances cannot be counted here"
-    kinds = {id(each) for each in _derived(cls)}
+    kinds = {id(each) for each in reach.family(cls)}
     count = sum(
         1
         for each in gc.get_objects()
         if id(type(each)) in kinds and any(look.lacking(each, edit.lacking))
     )
     return f"there are {count} live instances without it" if count else ""
-
-
-def _derived(cls: type) -> list[type]:
-    found: dict[int, type] = {}
-    pending = [cls]
-    while pending:
-        each = pending.pop()
-        if id(each) not in found:
-            found[id(each)] = each
-            pending += reach.subclasses(each)
-    return list(found.values())
 
 
 def _resolved(module: str, path: str) -> object:

@@ -205,14 +205,7 @@ def _held_by(objects: list[object]) -> list[object]:
 
 def every_class() -> list[type]:
     """Every class: a base knows its subclasses though it does not keep them alive."""
-    found: dict[int, type] = {}
-    pending: list[type] = [object]
-    while pending:
-        cls = pending.pop()
-        if id(cls) not in found:
-            found[id(cls)] = cls
-            pending += reach.subclasses(cls)
-    return list(found.values())
+    return reach.family(object)
 
 
 def match(inventory: Inventory, base: CodeType) -> dict[tuple[str, int], list[LiveFunction]]:

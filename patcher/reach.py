@@ -135,6 +135,18 @@ def subclasses(cls: type) -> list[type]:
     return snapshot(lambda: read(cls))
 
 
+def family(*classes: type) -> list[type]:
+    """These classes and every living class derived from one of them, each once."""
+    found: dict[int, type] = {}
+    pending = list(classes)
+    while pending:
+        cls = pending.pop()
+        if id(cls) not in found:
+            found[id(cls)] = cls
+            pending += subclasses(cls)
+    return list(found.values())
+
+
 def modules() -> list[tuple[str, ModuleType]]:
     """Names and modules of `sys.modules`; what is not really a module is left out."""
     return [

@@ -60,13 +60,8 @@ def _held_by_modules(own: list[ModuleType]) -> Iterator[object]:
 
 
 def _held_by_classes(classes: Iterable[type]) -> Iterator[object]:
-    pending, seen = list(classes), set[int]()
-    while pending:
-        cls = pending.pop()
-        if id(cls) not in seen:
-            seen.add(id(cls))
-            yield from (value for _, value in reach.items(reach.class_dict(cls)))
-            pending += reach.subclasses(cls)
+    for cls in reach.family(*classes):
+        yield from (value for _, value in reach.items(reach.class_dict(cls)))
 
 
 def _inside(value: object) -> object:
