@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.command import announced, zdpatch
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -73,10 +75,7 @@ class Shop:
         self._services.append(service)
         assert service.stdout is not None
         assert service.stdout.readline() == "up\n"
-        deadline = time.monotonic() + 30
-        while not list((self.path / "h/agents").glob(f"shop-{service.pid}-*/agent.json")):
-            assert time.monotonic() < deadline, "the agent did not announce itself"
-            time.sleep(0.01)
+        announced(self.path, service.pid)
         return service
 
     def ask(self, service: subprocess.Popen[str], line: str) -> str:
@@ -89,21 +88,7 @@ class Shop:
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """Run `zdpatch`; its stdout."""
-        done = subprocess.run(
-            [sys.executable, "-m", "zdpatch.cli.main", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.path,
-            env={
-                **os.environ,
-                "ZDPATCH_HOME": str(self.path / "h"),
-                "SOURCE_DATE_EPOCH": str(self.now),
-            },
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
+        return zdpatch(self.path, *arguments, code=code, SOURCE_DATE_EPOCH=str(self.now))
 
     def build(
         self, *more: str, to: str = "new", out: str = "fix", select: str = "", code: int = 0

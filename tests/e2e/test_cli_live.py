@@ -11,12 +11,13 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.e2e.command import announced, zdpatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,12 +58,7 @@ class Process:
         """Return when it can be found."""
         assert self._child.stdout is not None
         assert self._child.stdout.readline() == "up\n"
-        # The socket is bound by the agent's own thread: its card is there when it is.
-        agents = place / "h" / "agents"
-        deadline = time.monotonic() + 30
-        while not list(agents.glob(f"shop-{self.pid}-*/agent.json")):
-            assert time.monotonic() < deadline, "the agent did not announce itself"
-            time.sleep(0.01)
+        announced(place, self.pid)
 
     @property
     def pid(self) -> int:
@@ -113,17 +109,7 @@ class Place:
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """Run `zdpatch` as a process; its stdout. Fails unless it ends with `code`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "zdpatch.cli.main", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.path,
-            env={**os.environ, "ZDPATCH_HOME": str(self.path / "h")},
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
+        return zdpatch(self.path, *arguments, code=code)
 
     def json(self, *arguments: str, code: int = 0) -> dict[str, Any]:
         """The same with --json."""
