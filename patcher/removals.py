@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from zdpatch.patcher import reach
+from zdpatch.patcher.decorators import registering
 from zdpatch.patcher.keepers import Keepers, unseen
-from zdpatch.patcher.safety import registering
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

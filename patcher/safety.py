@@ -14,6 +14,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from zdpatch.patcher import codes
 from zdpatch.patcher.attributes import Unfit
+from zdpatch.patcher.decorators import (
+    UNREADING,
+    callee,
+    is_abstract,
+    registering,
+    unknown_decorator,
+)
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
     BODY,
@@ -27,16 +34,17 @@ from zdpatch.patcher.edits import (
     Edit,
     ModuleVersions,
 )
+from zdpatch.patcher.effects import class_effects, values_of
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.facets import changed_defaults, defaults
-from zdpatch.patcher.generics import is_alias, param_names
+from zdpatch.patcher.generics import param_names
 from zdpatch.patcher.names import FunctionNode, dotted
-from zdpatch.patcher.purity import is_pure, is_typing, makes_state, origin
+from zdpatch.patcher.purity import is_pure, makes_state, origin
 from zdpatch.patcher.signature import breaks
 from zdpatch.patcher.yields import protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from zdpatch.patcher.outline import Item
 
@@ -52,23 +60,6 @@ IDENTITY: Final = frozenset(
 _CREATION: Final = frozenset({"__init_subclass__", "__prepare__", "__set_name__"})
 _GENERATORS: Final = frozenset({"generator", "async generator"})
 _MAKING: Final = frozenset({"__init__", "__new__", "__call__"})
-# Decorators whose result depends on nothing but the function, and which have no effect elsewhere.
-PURE_DECORATORS: Final = frozenset(
-    {
-        "property", "staticmethod", "classmethod", "functools.lru_cache", "functools.cache",
-        "functools.cached_property", "functools.wraps", "functools.singledispatch",
-        "functools.singledispatchmethod", "functools.total_ordering", "contextlib.contextmanager",
-        "contextlib.asynccontextmanager", "abc.abstractmethod", "typing.overload", "typing.final",
-        "typing.override", "typing.no_type_check", "typing.runtime_checkable",
-        "typing_extensions.final",
-        "typing_extensions.override", "typing_extensions.deprecated", "warnings.deprecated",
-        "dataclasses.dataclass", "enum.unique", "types.coroutine",
-    }
-)  # fmt: skip
-# Of these, the ones which keep no annotation and no signature of the function.
-UNREADING: Final = PURE_DECORATORS - {
-    "functools.singledispatch", "functools.singledispatchmethod", "dataclasses.dataclass",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +180,7 @@ class _Judge:
         if old is None or new is None or codes.kind(old) not in _GENERATORS:
             return False
         nodes = _def(self.edit.new[0]).decorator_list if self.edit.kind == "function" else []
-        names = {(dotted(_callee(each)) or "").rpartition(".")[2] for each in nodes}
+        names = {(dotted(callee(each)) or "").rpartition(".")[2] for each in nodes}
         if names & {"contextmanager", "asynccontextmanager"}:
             return False
         return protocol(old) != protocol(new)
@@ -200,7 +191,7 @@ class _Judge:
         """
         facets, item = self.edit.facets, self.edit.new[0]
         node = _def(item)
-        names = (dotted(_callee(each)) for each in node.decorator_list)
+        names = (dotted(callee(each)) for each in node.decorator_list)
         known = all(
             name is not None
             and (
@@ -218,7 +209,7 @@ class _Judge:
             reason = f"a decorator got its argument from {self.edit.cause}, which changed"
             return self.say("R", reason, _REPLACE)
         names = {
-            (dotted(_callee(each)) or "").rpartition(".")[2]
+            (dotted(callee(each)) or "").rpartition(".")[2]
             for item in (*self.edit.old, *self.edit.new)
             for each in _def(item).decorator_list
         }
@@ -276,7 +267,7 @@ class _Judge:
 
     def _added_function(self, item: Item) -> Decision:
         node = _def(item)
-        if bad := _unknown_decorator(node.decorator_list, self.imports):
+        if bad := unknown_decorator(node.decorator_list, self.imports):
             return self.say(
                 "R", f"decorator {bad!r} may register the new function somewhere", _REPLACE
             )
@@ -289,7 +280,7 @@ class _Judge:
             return self.say("R", f"{item.name} did not run for classes that exist", _REPLACE)
         if self.in_class and item.name == "__new__":
             return self.say("R", "CPython does not give a class its old __new__ back", _REPLACE)
-        if self.in_class and _is_abstract(node):
+        if self.in_class and is_abstract(node):
             return self.say(
                 "Q", "abstract methods changed: live subclasses may lack the new one", _REPLACE
             )
@@ -301,18 +292,18 @@ class _Judge:
     def _added_class(self, item: Item) -> Decision:
         node = item.node
         assert isinstance(node, ast.ClassDef)
-        if bad := _unknown_decorator(node.decorator_list, self.imports):
+        if bad := unknown_decorator(node.decorator_list, self.imports):
             return self.say(
                 "R", f"decorator {bad!r} may register the new class somewhere", _REPLACE
             )
-        if why := _class_effects(item, self.imports):
+        if why := class_effects(item, self.imports):
             return self.say("R", f"the body of the new class {why}", _REPLACE)
         return self.say("A", "new class", "", *self._class_needs())
 
     def _added_value(self) -> Decision:
         name = self.edit.new[-1].name
         for item in self.edit.new:
-            if not all(is_pure(value, self.imports, fresh=True) for value in _values(item.node)):
+            if not all(is_pure(value, self.imports, fresh=True) for value in values_of(item.node)):
                 return self._effect("new statement")
         if self.in_class and name == "__slots__":
             return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
@@ -337,7 +328,7 @@ class _Judge:
             return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
         needs = self._class_needs()
         if self.in_class and item.kind == "function":
-            if _is_abstract(_def(item)):
+            if is_abstract(_def(item)):
                 return self.say("Q", "abstract methods changed", _REPLACE)
             if item.name in {*_CREATION, "__new__"}:
                 return self.say("R", f"{item.name} ran already for what exists", _REPLACE)
@@ -370,7 +361,7 @@ class _Judge:
         if self.in_class and name == "__slots__":
             return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
         both = (*self.edit.old, *self.edit.new)
-        values = [value for item in both for value in _values(item.node)]
+        values = [value for item in both for value in values_of(item.node)]
         if all(item.kind in {"import", "star"} for item in both):
             return self.say("A", self._why("import"), "", *self._class_needs())
         if not all(is_pure(value, self.imports, fresh=True) for value in values):
@@ -453,32 +444,6 @@ def _def(item: Item) -> FunctionNode:
     return item.node
 
 
-def _callee(node: ast.expr) -> ast.expr:
-    return node.func if isinstance(node, ast.Call) else node
-
-
-def _unknown_decorator(nodes: Iterable[ast.expr], imports: Mapping[str, str]) -> str:
-    """The first decorator which is not known to have no effect; "" when all are."""
-    for node in nodes:
-        name = dotted(_callee(node))
-        last = (name or "").rpartition(".")[2]
-        pure = name is not None and origin(name, imports) in PURE_DECORATORS
-        if not pure and last not in {"setter", "getter", "deleter"}:
-            return ast.unparse(_callee(node))
-        if isinstance(node, ast.Call) and not all(
-            is_pure(arg, imports) for arg in [*node.args, *(k.value for k in node.keywords)]
-        ):
-            return ast.unparse(node)
-    return ""
-
-
-def registering(item: Item, imports: Mapping[str, str]) -> str:
-    """The decorator of a function that may have registered it; "" when there is none."""
-    if not isinstance(item.node, FunctionNode):
-        return ""
-    return _unknown_decorator(item.node.decorator_list, imports)
-
-
 def _accessors(edit: Edit) -> str:
     """What a property has on one side alone; "" for anything but a property on both sides."""
     sides = [
@@ -487,67 +452,3 @@ def _accessors(edit: Edit) -> str:
     roles = sorted(role for role in sides[0] ^ sides[1] if role)
     ends = (".setter", ".getter", ".deleter")
     return ", ".join(roles) if roles and all(role.endswith(ends) for role in roles) else ""
-
-
-def _is_abstract(node: FunctionNode) -> bool:
-    return any(
-        (dotted(each) or "").startswith(("abc.abstract", "abstract"))
-        for each in node.decorator_list
-    )
-
-
-def _values(node: ast.stmt) -> Iterator[ast.expr]:
-    """The expressions a value statement evaluates. Where a `try` only imports, its handlers do not
-    run when the imports are known to succeed, which is checked before it is evaluated.
-    """
-    if is_alias(node) or (isinstance(node, ast.Try) and only_imports(node)):
-        return  # the value of a `type` statement is evaluated by who asks for it
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.expr):
-            if not isinstance(getattr(child, "ctx", None), ast.Store):
-                yield child
-        elif isinstance(child, ast.stmt):
-            yield from _values(child)
-        elif isinstance(child, ast.ExceptHandler):
-            for part in child.body:
-                yield from _values(part)
-
-
-def only_imports(node: ast.Try) -> bool:
-    """Whether the body of a `try` does nothing but import names."""
-    imports = all(isinstance(each, ast.ImportFrom) for each in node.body)
-    return imports and not node.orelse and not node.finalbody
-
-
-def _class_effects(item: Item, imports: Mapping[str, str]) -> str:
-    """Why executing the body of a new class would do more than make the class; "" when it
-    does not.
-    """
-    for child in item.children:
-        if child.kind in {"effect", "star"}:
-            return "runs a statement with effects"
-        if child.kind == "class" and (why := _class_effects(child, imports)):
-            return why
-        if child.kind == "function":
-            node = _def(child)
-            if bad := _unknown_decorator(node.decorator_list, imports):
-                return f"uses the decorator {bad!r}"
-            if not all(is_pure(value, imports, fresh=True) for value in defaults(node).values()):
-                return "has a default with effects"
-        if child.kind == "value" and not all(
-            is_pure(v, imports, fresh=True) for v in _values(child.node)
-        ):
-            return "evaluates something with effects"
-    return ""
-
-
-__all__ = [
-    "IDENTITY",
-    "PURE_DECORATORS",
-    "UNREADING",
-    "Decision",
-    "Need",
-    "decide",
-    "is_typing",
-    "registering",
-]

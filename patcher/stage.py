@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from zdpatch.patcher import generics, reach
 from zdpatch.patcher.assigned import assigned, attributes
 from zdpatch.patcher.edits import ANNOTATIONS, POSTPONED, TYPE_PARAMS, Edit, ModuleVersions
+from zdpatch.patcher.effects import only_imports
 from zdpatch.patcher.evaluate import Find, Place, Unevaluable, guard, live_import, run
 from zdpatch.patcher.facets import changed_defaults
 from zdpatch.patcher.generics import is_alias
@@ -24,7 +25,6 @@ from zdpatch.patcher.names import FunctionNode, mangled
 from zdpatch.patcher.outline import Item, Outline, absolute
 from zdpatch.patcher.purity import is_typing
 from zdpatch.patcher.reach import is_a
-from zdpatch.patcher.safety import only_imports
 from zdpatch.patcher.spread import Name, meanings, split
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.values import same
