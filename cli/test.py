@@ -84,6 +84,23 @@ class Suite:
                 child.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The reports of both runs. `steady`: (live, fresh) outcome of each test that ended well in
+    only one of them, twice; `unsteady`: those that did so once.
+    """
+
+    live: dict[str, Any]
+    fresh: dict[str, Any]
+    steady: dict[str, tuple[str, str]]
+    unsteady: list[str]
+
+    @property
+    def agree(self) -> bool:
+        """Whether the patched process is what a restart would be."""
+        return not self.steady and not self.live["stale"]
+
+
 @click.command(
     "test",
     cls=Command,
@@ -147,13 +164,12 @@ def test(  # noqa: PLR0913 - one per option
         suite = Suite(python, arguments, when, limit, Path(folder))
         live, fresh = _both(output, suite, bundle.absolute())
         differ = _differences(live, fresh)
+        again: Mapping[str, object] = {}
         if differ:
             output.progress(f"{count(len(differ), 'test')} differ; both again, to be sure")
             again = _differences(*_both(output, suite, bundle.absolute()))
-            steady = {name: ends for name, ends in differ.items() if name in again}
-        else:
-            steady = {}
-    _report(output, live, fresh, steady, sorted(set(differ) - set(steady)))
+        steady = {name: ends for name, ends in differ.items() if name in again}
+    _report(output, Comparison(live, fresh, steady, sorted(set(differ) - set(steady))))
 
 
 def _bundle_of(base: Source, new: Source, folder: Path) -> Path:
@@ -203,48 +219,38 @@ def _differences(live: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str,
     return {name: each for name, each in ends.items() if (each[0] in _GOOD) != (each[1] in _GOOD)}
 
 
-def _report(
-    output: Output,
-    live: dict[str, Any],
-    fresh: dict[str, Any],
-    steady: Mapping[str, tuple[str, str]],
-    unsteady: list[str],
-) -> None:
+def _report(output: Output, compared: Comparison) -> None:
     """Print the result; raise when the two processes disagree, or when nothing was compared."""
+    live, fresh = compared.live, compared.fresh
     passed = sum(end == "passed" for end in fresh["outcomes"].values())
-    failing = sorted(
-        name for name, end in live["outcomes"].items() if end not in _GOOD and name not in steady
-    )
-    data: dict[str, object] = {
-        "agree": not steady and not live["stale"],
-        "tests": len(fresh["outcomes"]),
-        "passed": passed,
-        "failed_in_both": failing,
-        "differ": {n: {"live": a, "fresh": b} for n, (a, b) in sorted(steady.items())},
-        "unsteady": unsteady,
-        "stale": live["stale"],
-        "not_imported": live["not_imported"],
-        "applied": live["applied"],
-    }
     if not passed:
         raise errors.usage(
             "no test passed in the fresh process: nothing was compared",
             next="zdpatch test ... -- PYTEST ARGUMENTS",
         )
-    output.result(SCHEMA, data, _lines(output, live, fresh, steady, unsteady))
-    output.exit(errors.DONE if data["agree"] else errors.UNSAFE)
+    ends = live["outcomes"].items()
+    data: dict[str, object] = {
+        "agree": compared.agree,
+        "tests": len(fresh["outcomes"]),
+        "passed": passed,
+        "failed_in_both": sorted(
+            name for name, end in ends if end not in _GOOD and name not in compared.steady
+        ),
+        "differ": {n: {"live": a, "fresh": b} for n, (a, b) in sorted(compared.steady.items())},
+        "unsteady": compared.unsteady,
+        "stale": live["stale"],
+        "not_imported": live["not_imported"],
+        "applied": live["applied"],
+    }
+    output.result(SCHEMA, data, _lines(output, compared))
+    output.exit(errors.DONE if compared.agree else errors.UNSAFE)
 
 
-def _lines(
-    output: Output,
-    live: dict[str, Any],
-    fresh: dict[str, Any],
-    steady: Mapping[str, tuple[str, str]],
-    unsteady: list[str],
-) -> list[str]:
-    lines = table([(mode, _counts(run)) for mode, run in (("live", live), ("fresh", fresh))])
+def _lines(output: Output, compared: Comparison) -> list[str]:
+    live, steady = compared.live, compared.steady
+    lines = table([("live", _counts(live)), ("fresh", _counts(compared.fresh))])
     lines += [f"not imported here: {clean(name)}" for name in sorted(live["not_imported"])]
-    lines += [f"unsteady: {clean(name)}" for name in unsteady]
+    lines += [f"unsteady: {clean(name)}" for name in compared.unsteady]
     shown = sorted(steady.items())[:SHOWN]
     lines += [
         output.paint(f"differs: {clean(n)}: live {a}, fresh {b}", "red") for n, (a, b) in shown
@@ -255,9 +261,9 @@ def _lines(
         output.paint(f"stale: {clean(path)}: {count(number, 'function')} on old code", "red")
         for path, number in sorted(live["stale"].items())
     ]
-    agree = not steady and not live["stale"]
-    word = "the two processes agree" if agree else "the patched process is not what a restart is"
-    return [*lines, output.paint(word, "green" if agree else "red", bold=True)]
+    same, other = "the two processes agree", "the patched process is not what a restart is"
+    word, colour = (same, "green") if compared.agree else (other, "red")
+    return [*lines, output.paint(word, colour, bold=True)]
 
 
 def _counts(run: Mapping[str, Any]) -> str:
