@@ -163,6 +163,23 @@ def test_a_fix_goes_in_and_out(place: Place) -> None:
     assert "the bug" in str(trail["rows"])
 
 
+def test_what_is_left_is_told(place: Place) -> None:
+    """`status --detail` names what runs the patch, and says when nothing of the other code is."""
+    place.serve()
+    place.build()
+    place.run("push", "fix.zdp", "--yes", "--confirm")
+    (patch,) = place.json("status", "--detail")["agents"][0]["patches"]
+    none = {"frames": {}, "suspended": {}, "functions": {}, "bound": {}, "instances": {}}
+    assert patch["left"] == {"runs": ["shop.cart:price"], "waiting": [], **none}
+    told = place.run("status", "--detail")
+    assert "runs it   shop.cart:price" in told
+    assert "old code  nothing is left of it" in told
+    place.run("rollback", "FIX-1")
+    (patch,) = place.json("status", "--detail")["agents"][0]["patches"]
+    assert patch["left"] == {"runs": [], "waiting": [], **none}
+    assert "new code  nothing is left of it" in place.run("status", "--detail")
+
+
 def test_one_that_runs_something_else_stops_all(place: Place) -> None:
     """If one process runs another base, none changes; --partial changes those which can."""
     same = place.serve()
