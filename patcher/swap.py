@@ -134,17 +134,20 @@ class Undo:
 
 def _flip(steps: Sequence[Step], conflict: str, mark: Call, unmark: Call) -> float:
     """The one C loop. No line of Python runs between the first comparison and the last write."""
-    guards = [_guard()] if any(map(needs_no_audit, steps)) else []
+    collecting = gc.isenabled()
+    guards = [functools.partial(gc.disable)] if collecting else []
+    if any(map(needs_no_audit, steps)):
+        guards.append(_guard())
     readers = [reader(step) for step in steps]
     expected = [step.expected for step in steps]
     writers = [*(_writer(step, step.value) for step in steps), mark]
     # What is needed to take it back is made before it is needed.
     takers = [*(_writer(step, step.expected) for step in steps), unmark]
     compared = map(_true_or_raise, map(is_, map(call, readers), expected))
-    loop = chain(map(call, guards), compared, map(call, writers))
+    # Collection goes on again inside the loop: Ctrl-C as the loop ends cannot leave it off.
+    ending = [functools.partial(gc.enable)] if collecting else []
+    loop = chain(map(call, guards), compared, map(call, writers), map(call, ending))
     done: deque[object] = deque()  # grows by one for each that succeeded, also when one fails
-    collecting = gc.isenabled()
-    gc.disable()
     started = perf_counter_ns()
     try:
         done.extend(loop)
