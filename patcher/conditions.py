@@ -28,14 +28,14 @@ from zdpatch.patcher.consumers import (
 )
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
-    DEFAULTS,
-    SIGNATURE,
-    TYPE_PARAMS,
+    DOCSTRING,
+    METADATA,
     Edit,
     ModuleVersions,
 )
 from zdpatch.patcher.fitness import misfit
 from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.readers import Readers
 from zdpatch.patcher.removals import Removals
 from zdpatch.patcher.yields import suspended
 
@@ -51,6 +51,8 @@ _QUIET: Final = (
     dataclasses.dataclass, functools.total_ordering, typing.final, typing.runtime_checkable,
     enum.unique,
 )  # fmt: skip
+_SIGNATURES: Final = METADATA - {DOCSTRING}
+_CALLED_AS_CLASS: Final = frozenset({"__init__", "__new__"})
 _HAVE_GC = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
 
 
@@ -68,6 +70,7 @@ class Conditions:
     ) -> None:
         self.removals = Removals(versions, inventories, edits, removed)
         self.versions = versions
+        self.edits = edits
         self.inventories = inventories
         self.heap_scan = False
         inner = {edit.module for edit in edits if edit.kind == "nested"}
@@ -133,7 +136,9 @@ class Conditions:
         if comes_or_goes and (why := collected(cls, item.name, implemented=concrete)):
             return why
         why = self._decorated(edit)
-        return why or (self._given_away(edit, edit.scope) if edit.kind == "fields" else "")
+        if why or edit.kind != "fields":
+            return why
+        return self._given_away(edit, edit.scope) or self._held_by_reader(edit)
 
     def _decorated(self, edit: Edit) -> str:
         each = self.versions[edit.module].base
@@ -268,9 +273,40 @@ class Conditions:
         module = self.inventories[edit.module].module
         if reader := reads_metadata(node.decorator_list, resolver(module)):
             return f"the decorator {reader} may have read it"
-        if edit.facets & {ANNOTATIONS, DEFAULTS, SIGNATURE, TYPE_PARAMS}:
+        if why := self._held_by_reader(edit):
+            return why
+        if edit.facets & _SIGNATURES:
             return self._read_by_class(edit, item) if item.scope else self._handed_over(edit, item)
         return ""
+
+    def _held_by_reader(self, edit: Edit) -> str:
+        """An object that was given the function, or its class, and may have asked for metadata."""
+        self.heap_scan = True
+        docstring = DOCSTRING in edit.facets
+        signature = edit.kind == "fields" or bool(edit.facets & _SIGNATURES)
+        for thing in self._told(edit):
+            if who := self._readers.by(thing, docstring=docstring, signature=signature):
+                return f"an object of {who} holds it, and may have read it"
+        return ""
+
+    @functools.cached_property
+    def _readers(self) -> Readers:
+        told = [e for e in self.edits if e.kind == "function" and e.facets & METADATA]
+        edits = [*told, *(e for e in self.edits if e.kind == "fields" and e.old and e.new)]
+        things = [thing for edit in edits for thing in self._told(edit)]
+        return Readers.of(things, {name.partition(".")[0] for name in self.versions})
+
+    def _told(self, edit: Edit) -> list[object]:
+        """What tells the metadata of a function: itself, or the class that it initialises; that of
+        a class body its class.
+        """
+        taken = self.inventories[edit.module]
+        if edit.kind == "fields":
+            return list(taken.classes.get(edit.scope, ()))
+        found: list[object] = [f.function for f in taken.functions.get(edit.qualname, ())]
+        if edit.scope and edit.new[-1].name in _CALLED_AS_CLASS:
+            found += taken.classes.get(edit.scope, ())
+        return found
 
     def _read_by_class(self, edit: Edit, item: Item) -> str:
         cls = self._class(edit, item.scope)

@@ -26,10 +26,6 @@ PURE_DECORATORS: Final = frozenset(
         "dataclasses.dataclass", "enum.unique", "types.coroutine",
     }
 )  # fmt: skip
-# Of these, the ones which keep no annotation and no signature of the function.
-UNREADING: Final = PURE_DECORATORS - {
-    "functools.singledispatch", "functools.singledispatchmethod", "dataclasses.dataclass",
-}  # fmt: skip
 
 
 def callee(node: ast.expr) -> ast.expr:

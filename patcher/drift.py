@@ -158,7 +158,7 @@ class _Comparison:
                 self.bound.add(id(value))
         for made in plain_definitions(body, self.stored_elsewhere):
             if codes.is_class_body(made.code):
-                found = self._class(made, space)
+                found = self._class(made, space, strict=strict)
             else:
                 found = self._function(made, space, strict=strict)
             if found is not None:
@@ -204,9 +204,12 @@ class _Comparison:
         functions = self.inventory.functions.get(made.code.co_qualname, [])
         return any(self.live[id(f.function)] == wanted for f in functions)
 
-    def _class(self, made: Definition, space: dict[str, object]) -> tuple[What, str] | None:
+    def _class(
+        self, made: Definition, space: dict[str, object], *, strict: bool
+    ) -> tuple[What, str] | None:
         if made.name not in space:
-            return "missing", "is gone from its namespace"
+            # A metaclass may read a class of options and leave it out (Django's `Meta`).
+            return ("missing", "is gone from its namespace") if strict else None
         bound = space[made.name]
         # A metaclass may make anything of a class statement (an interface, a table of rules).
         if not reach.is_a(bound, type) and not is_mock(bound):

@@ -21,6 +21,8 @@ BODY, DEFAULTS, SIGNATURE, KIND, DECORATORS, ANNOTATIONS, DOCSTRING, TYPE_PARAMS
     "body", "defaults", "signature", "kind", "decorators", "annotations", "docstring",
     "type parameters",
 )  # fmt: skip
+# what a function says of itself: whoever reads that may do so once, when it gets the function
+METADATA = frozenset({ANNOTATIONS, DEFAULTS, DOCSTRING, SIGNATURE, TYPE_PARAMS})
 # The same annotations, kept as text on one side (`from __future__ import annotations`): they mean
 # the same to whoever read them. Also the `detail` of an edit of kind "fields".
 POSTPONED = "annotations as text"

@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING, Final, Literal
 from zdpatch.patcher import codes
 from zdpatch.patcher.attributes import Unfit
 from zdpatch.patcher.decorators import (
-    UNREADING,
     callee,
     is_abstract,
     registering,
     unknown_decorator,
 )
 from zdpatch.patcher.edits import (
-    ANNOTATIONS,
     BODY,
     DECORATORS,
     DEFAULTS,
-    DOCSTRING,
     KIND,
+    METADATA,
     POSTPONED,
     SIGNATURE,
     TYPE_PARAMS,
@@ -39,7 +37,7 @@ from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.generics import param_names
 from zdpatch.patcher.names import FunctionNode, dotted
-from zdpatch.patcher.purity import is_pure, makes_state, origin
+from zdpatch.patcher.purity import is_pure, makes_state
 from zdpatch.patcher.signature import breaks
 from zdpatch.patcher.yields import protocol
 
@@ -95,29 +93,16 @@ def decide(edit: Edit, versions: Mapping[str, ModuleVersions]) -> Decision:
     each = versions[edit.module]
     side = each.base if edit.kind == "removed" else each.new
     imports = side.outline.origins if side else {}
-    judge = _Judge(edit, imports, _passed(each))
+    judge = _Judge(edit, imports)
     return getattr(judge, edit.kind)()  # type: ignore[no-any-return]
-
-
-def _passed(each: ModuleVersions) -> frozenset[str]:
-    """Names that import-time code hands to a call: what receives a function may keep what it read
-    from it.
-    """
-    if each.new is None:
-        return frozenset()
-    found: set[str] = set()
-    for item in each.new.outline.every():
-        found.update(given for _, given in item.passed)
-    return frozenset(found)
 
 
 class _Judge:
     """One method a kind of edit."""
 
-    def __init__(self, edit: Edit, imports: Mapping[str, str], passed: frozenset[str]) -> None:
+    def __init__(self, edit: Edit, imports: Mapping[str, str]) -> None:
         self.edit = edit
         self.imports = imports
-        self.passed = passed
         self.in_class = bool(edit.new or edit.old) and bool(edit.scope) and not edit.of_function
 
     def say(self, row: str, reason: str, remedy: str = "", *needs: Need) -> Decision:
@@ -165,7 +150,7 @@ class _Judge:
             needs.append("no instances")
         if self.in_class and name in _MAKING and BODY in edit.facets:
             needs.append("not made")
-        if self._reads_metadata():
+        if edit.facets & METADATA:
             needs.append("unconsumed")
         if self._driven_otherwise():
             needs.append("none suspended")
@@ -184,25 +169,6 @@ class _Judge:
         if names & {"contextmanager", "asynccontextmanager"}:
             return False
         return protocol(old) != protocol(new)
-
-    def _reads_metadata(self) -> bool:
-        """True when something may have read what changes here, so that only the process can
-        tell.
-        """
-        facets, item = self.edit.facets, self.edit.new[0]
-        node = _def(item)
-        names = (dotted(callee(each)) for each in node.decorator_list)
-        known = all(
-            name is not None
-            and (
-                origin(name, self.imports) in UNREADING
-                or name.rpartition(".")[2] in {"setter", "getter", "deleter"}
-            )
-            for name in names
-        )
-        if facets & {ANNOTATIONS, DEFAULTS, SIGNATURE, TYPE_PARAMS}:
-            return not known or self.in_class or item.qualname in self.passed
-        return DOCSTRING in facets and not known
 
     def _decorators(self) -> Decision:
         if self.edit.cause:

@@ -61,9 +61,13 @@ class Children:
 
     def _child(self, flags: str) -> subprocess.Popen[str]:
         if flags not in self._running:
-            command = [sys.executable, *flags.split(), str(HERE / "scenario_child.py")]
+            command = [sys.executable, *flags.split(), "-m", "tests.engine.scenario_child"]
             self._running[flags] = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                command,
+                cwd=HERE.parents[1],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
         return self._running[flags]
 

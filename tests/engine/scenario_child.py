@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import faulthandler
-import functools
 import importlib
 import inspect
 import json
@@ -21,148 +20,28 @@ import signal
 import sys
 import tempfile
 import textwrap
-import threading
 import traceback
 import types
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from tests.engine.fingerprints import difference, fingerprint, surroundings
+from tests.engine.likeness import called, same_as_fresh
 from zdpatch.agent import local
 from zdpatch.patcher.errors import Verdict, ZdpatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
     from zdpatch.patcher.source import Patch
 
 LIMIT_S = 150
-CACHED = type(functools.lru_cache(len))
-PLAIN = frozenset({type(None), bool, int, float, str, bytes, complex, type(...)})
 importlib.import_module("asyncio")  # before the forks: a dozen scenarios use it
 
 
 class Failed(Exception):  # noqa: N818  # it is a verdict, not an error of this program
     """The scenario does not hold; the text says where."""
-
-
-# -- fingerprint -----------------------------------------------------------------------------------
-
-
-def _function_parts(function: types.FunctionType) -> Iterator[tuple[str, object]]:
-    for name in ("__code__", "__defaults__", "__kwdefaults__", "__doc__", "__name__"):
-        yield name, getattr(function, name)
-    for name, value in function.__annotations__.items():
-        yield f"annotation {name}", value
-    for name, value in function.__dict__.items():
-        yield f"dict {name}", value
-    for number, cell in enumerate(function.__closure__ or ()):
-        yield f"cell {number}", cell
-        try:
-            yield f"contents {number}", cell.cell_contents
-        except ValueError:
-            continue
-
-
-def _is(value: object, *kinds: type) -> bool:
-    """isinstance() asks the value for its class, which can be anybody's code; this does not."""
-    return issubclass(type(value), kinds)
-
-
-def _parts(value: Any) -> Iterable[tuple[str, object]]:  # noqa: ANN401, PLR0911
-    """What `value` is made of, without calling anything of its own."""
-    if _is(value, types.FunctionType):
-        return _function_parts(value)
-    if _is(value, type):
-        space = cast("dict[str, object]", dict(vars(cast("type", value))))
-        own = [(f".{name}", part) for name, part in space.items() if name != "__dict__"]
-        return [*own, *((f"base {n}", base) for n, base in enumerate(value.__bases__))]
-    if _is(value, types.MethodType):
-        return [("self", value.__self__), ("func", value.__func__)]
-    if _is(value, staticmethod, classmethod):
-        return [("wrapped", value.__func__)]
-    if _is(value, property):
-        return [("get", value.fget), ("set", value.fset), ("del", value.fdel)]
-    if _is(value, functools.partial):
-        return [("func", value.func), ("args", value.args), ("keywords", value.keywords)]
-    if type(value) is dict:
-        items = cast("dict[object, object]", value).items()
-        return [(f"[{key!r:.40}]", item) for key, item in items if type(key) in PLAIN]
-    if type(value) in (list, tuple):
-        return [(f"[{number}]", item) for number, item in enumerate(value)]
-    try:
-        state = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return []
-    attributes = cast("dict[str, object]", state if type(state) is dict else {})
-    return [(f"state {key}", item) for key, item in attributes.items()]
-
-
-def _foreign(value: Any, own: set[str]) -> bool:  # noqa: ANN401
-    if _is(value, types.ModuleType):
-        return value.__name__ not in own
-    if _is(value, type, types.FunctionType):
-        return value.__module__ not in own
-    return type(value) in PLAIN or _is(value, types.CodeType)
-
-
-def fingerprint(names: Iterable[str]) -> dict[str, object]:
-    """Every object reachable through the modules `names`, by the way to it.
-
-    It holds them, so that an id stays theirs. Breadth first and in the order of names, so that the
-    ways do not depend on the order in which names were bound.
-    """
-    own = set(names)
-    found: dict[str, object] = {}
-    seen: set[int] = set()
-    level: list[tuple[str, object]] = []
-    for name in sorted(own & sys.modules.keys()):
-        found[name] = sys.modules[name]
-        values = vars(sys.modules[name]).items()
-        # Anybody's exec() adds __builtins__.
-        level += [(f"{name}:{key}", item) for key, item in values if key != "__builtins__"]
-    while level:
-        below: list[tuple[str, object]] = []
-        for way, value in sorted(level, key=lambda pair: pair[0]):
-            found[way] = value
-            if id(value) in seen or _foreign(value, own):
-                continue
-            seen.add(id(value))
-            below += [(f"{way} {part}", item) for part, item in _parts(value)]
-        level = below
-    return found
-
-
-def difference(
-    before: dict[str, object], after: dict[str, object], *, state: bool = True
-) -> list[str]:
-    """Ways whose object is another one, in words; empty when nothing was touched.
-
-    `state=False` leaves out what the scenario itself may have changed: items and attributes.
-    """
-    missing = object()
-    return [
-        f"{way}: {before.get(way, '(none)')!r:.80} -> {after.get(way, '(none)')!r:.80}"
-        for way in sorted(before.keys() | after.keys())
-        if before.get(way, missing) is not after.get(way, missing)
-        and (state or not (" [" in way or " state " in way or " contents " in way))
-    ][:8]
-
-
-def surroundings() -> dict[str, object]:
-    """What a patch may not change in the interpreter itself."""
-    foreign = {
-        name
-        for name in sys.modules
-        if name.partition(".")[0] not in sys.stdlib_module_names and not name.startswith("zdpatch")
-    }
-    return {
-        "sys.modules": sorted(foreign),
-        "sys.meta_path": [id(finder) for finder in sys.meta_path],
-        "sys.path": list(sys.path),
-        "threads": sorted(thread.name for thread in threading.enumerate()),
-        "switch interval": sys.getswitchinterval(),
-    }
 
 
 # -- checks ----------------------------------------------------------------------------------------
@@ -204,86 +83,6 @@ def raises(call: Callable[[], object], *kinds: type[BaseException]) -> bool:
     return False
 
 
-def _called(function: Callable[..., object]) -> object:
-    """What `function` gives for its required parameters, each a small number; an exception by
-    its name.
-    """
-    try:
-        wanted = [
-            one
-            for one in inspect.signature(function).parameters.values()
-            if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
-        ]
-        value = function(*range(1, len(wanted) + 1))
-        return [*value] if inspect.isgenerator(value) else value
-    except Exception as error:  # noqa: BLE001
-        return type(error).__name__
-
-
-def _looked(value: Any, deep: int = 0) -> object:  # noqa: ANN401
-    if inspect.isfunction(value) or inspect.isclass(value):
-        home: str = value.__module__
-        if home not in ("m", "user"):
-            return f"{home}.{value.__qualname__}"
-    if isinstance(value, type):
-        return observe_class(value)
-    if inspect.isfunction(value) or inspect.ismethod(value):
-        result = _called(value)
-        function = value.__func__ if inspect.ismethod(value) else value
-        told = (repr(function.__defaults__), repr(function.__kwdefaults__), value.__doc__)
-        return (told, _looked(result, deep + 1) if deep < 3 else "deep")
-    if type(value) is CACHED:
-        return ("cached", repr(_called(value)))
-    return value.__name__ if inspect.ismodule(value) else repr(value)
-
-
-def observe_class(cls: type) -> dict[str, object]:
-    """Everything a user sees of a class: its own names, and what a new instance's methods give."""
-    seen: dict[str, object] = {"__doc__": cls.__doc__}
-    try:
-        one: Any = cls()
-    except Exception as error:  # noqa: BLE001
-        one = type(error).__name__
-    for name in [key for key in vars(cls) if not key.startswith("__")]:
-        try:
-            seen[name] = _looked(getattr(one, name))
-        except Exception as error:  # noqa: BLE001
-            seen[name] = type(error).__name__
-    return seen
-
-
-def observe(module: types.ModuleType) -> dict[str, object]:
-    """Everything a user sees of a module: its names, values, and what its functions give."""
-    return {
-        name: _looked(value)
-        for name, value in sorted(vars(module).items())
-        if not name.startswith("__") or name == "__all__"
-    }
-
-
-def same_as_fresh(sources: dict[str, str]) -> bool:
-    """True when the live modules show what a fresh import of `sources`, in that order, shows."""
-    live = {name: sys.modules[name] for name in sources}
-    fresh = {name: types.ModuleType(name) for name in sources}
-    try:
-        sys.modules.update(fresh)
-        for name, source in sources.items():
-            code = compile(source, "<fresh>", "exec", dont_inherit=True)
-            exec(code, vars(fresh[name]))
-    finally:
-        sys.modules.update(live)
-    for name in sources:
-        seen, wanted = observe(live[name]), observe(fresh[name])
-        unequal = [
-            f"{name}:{key}: {seen.get(key, '(none)')} against {wanted.get(key, '(none)')}"
-            for key in sorted(seen.keys() | wanted.keys())
-            if seen.get(key) != wanted.get(key)
-        ]
-        if unequal:
-            raise Failed("live against fresh: " + "; ".join(unequal)[:2000])
-    return True
-
-
 # -- one scenario ----------------------------------------------------------------------------------
 
 
@@ -323,7 +122,7 @@ class Scenario:
         sys.modules["scene"] = self.module
         self.scope.update(
             raises=raises,
-            called=_called,
+            called=called,
             ZdpatchError=ZdpatchError,
             same_as_fresh=same_as_fresh,
             sys=sys,
@@ -493,6 +292,7 @@ def _fork(case: dict[str, Any]) -> str:
 def main() -> None:
     """Serve until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    del sys.path[0]  # the folder that `-m` was started in
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
         os.dup2(2, 1)  # what scenarios print is not an answer
         for line in sys.stdin:

@@ -1,0 +1,114 @@
+"""What holds a function, or a class by its initialiser, and may have read its signature, defaults,
+annotations or docstring: an object of a framework (FastAPI's `Depends`, a command, a task).
+
+Asked of garbage collection, upwards from the function through plain containers, to the first object
+of a program's class. The text of that class's package says whether anything there reads such
+things at all; for a package of the patch itself, the text of the module that the class is in.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+from dataclasses import dataclass, field
+from types import CellType, FrameType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Final
+
+from zdpatch.patcher import reach
+from zdpatch.patcher.importers import source_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+_LEVELS: Final = 8
+_AT_ONCE: Final = 400  # each object on the heap is compared with all of these
+_OF_SIGNATURES: Final = re.compile(
+    rb"\bsignature\(|getfullargspec|getargspec|get_type_hints|get_annotations|__annotations__"
+    rb"|__defaults__|__kwdefaults__|__type_params__|co_argcount|co_varnames"
+)
+_OF_DOCSTRINGS: Final = re.compile(rb"__doc__|getdoc")
+_STANDARD: Final = frozenset({*sys.stdlib_module_names, "builtins"})
+
+
+@dataclass(eq=False)
+class Readers:
+    """One search for all `things`. `homes`: the top-level packages of the patch."""
+
+    things: list[object]
+    homes: Collection[str]
+    holders: dict[int, list[type]] = field(default_factory=dict[int, list[type]])
+    _origins: dict[int, set[int]] = field(default_factory=dict[int, set[int]])
+
+    @classmethod
+    def of(cls, things: Iterable[object], homes: Collection[str]) -> Readers:
+        """Look for who holds each of `things`: functions and classes."""
+        made = cls(list({id(thing): thing for thing in things}.values()), homes)
+        made._origins = {id(thing): {id(thing)} for thing in made.things}
+        level: list[object] = made.things
+        for _ in range(_LEVELS):
+            parts = (level[at : at + _AT_ONCE] for at in range(0, len(level), _AT_ONCE))
+            level = [each for part in parts for each in made._above(part)]
+        return made
+
+    def by(self, thing: object, *, docstring: bool, signature: bool) -> str:
+        """The class of an object that holds it and may have read it, for people; "" when none."""
+        words = [
+            *([_OF_DOCSTRINGS] if docstring else []),
+            *([_OF_SIGNATURES] if signature else []),
+        ]
+        for cls in self.holders.get(id(thing), ()):
+            if any(word.search(source) for source in self._sources(cls) for word in words):
+                return f"{_module(cls)}.{reach.qualname(cls)}"
+        return ""
+
+    def _above(self, level: list[object]) -> list[object]:
+        known = {id(each) for each in level}
+        mark: list[object] = []  # tells the arguments of the call
+        found: list[object] = []
+        for holder in gc.get_referrers(mark, *level):
+            if holder is level or holder is self.things or reach.is_a(holder, FrameType):
+                continue
+            inside = gc.get_referents(holder)
+            if any(each is mark for each in inside):
+                continue
+            held = [each for each in inside if id(each) in known]
+            found += self._climb(holder, held)
+        return found
+
+    def _climb(self, holder: object, held: list[object]) -> Iterator[object]:
+        """What is left to ask after one holder; an object of a program's class is an answer."""
+        if reach.is_a(holder, ModuleType, type, CellType):
+            return
+        # an instance holds its class
+        held = [each for each in held if each is not type(holder)]
+        if type(holder) is FunctionType:
+            held = [each for each in held if holder.__dict__.get("__wrapped__") is each]
+        origins = set[int]().union(*(self._origins[id(each)] for each in held))
+        if not origins:
+            return
+        home = _module(type(holder)).partition(".")[0]
+        if home == "zdpatch":
+            return
+        if home not in _STANDARD:
+            for origin in origins:
+                self.holders.setdefault(origin, []).append(type(holder))
+        elif id(holder) not in self._origins:
+            self._origins[id(holder)] = origins
+            yield holder
+        else:
+            self._origins[id(holder)] |= origins
+
+    def _sources(self, cls: type) -> Iterator[bytes]:
+        """The texts that may read: nothing known of them counts as reading everything."""
+        name = _module(cls)
+        home = name.partition(".")[0]
+        own = home in self.homes
+        for each, module in reach.modules():
+            if each == name or (not own and each.partition(".")[0] == home):
+                source = source_of(module)
+                yield b"signature( __doc__" if source is None else source
+
+
+def _module(cls: type) -> str:
+    return str(reach.class_dict(cls).get("__module__") or "builtins")
