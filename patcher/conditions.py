@@ -28,8 +28,7 @@ from zdpatch.patcher.consumers import (
 )
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
-    DOCSTRING,
-    METADATA,
+    SIGNATURES,
     Edit,
     ModuleVersions,
 )
@@ -51,8 +50,6 @@ _QUIET: Final = (
     dataclasses.dataclass, functools.total_ordering, typing.final, typing.runtime_checkable,
     enum.unique,
 )  # fmt: skip
-_SIGNATURES: Final = METADATA - {DOCSTRING}
-_CALLED_AS_CLASS: Final = frozenset({"__init__", "__new__"})
 _HAVE_GC = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
 
 
@@ -69,8 +66,8 @@ class Conditions:
         removed: list[str],
     ) -> None:
         self.removals = Removals(versions, inventories, edits, removed)
+        self.readers = Readers(inventories, edits)
         self.versions = versions
-        self.edits = edits
         self.inventories = inventories
         self.heap_scan = False
         inner = {edit.module for edit in edits if edit.kind == "nested"}
@@ -136,9 +133,9 @@ class Conditions:
         if comes_or_goes and (why := collected(cls, item.name, implemented=concrete)):
             return why
         why = self._decorated(edit)
-        if why or edit.kind != "fields":
-            return why
-        return self._given_away(edit, edit.scope) or self._held_by_reader(edit)
+        if edit.kind == "fields":
+            why = why or self._given_away(edit, edit.scope) or self._reader(edit)
+        return why
 
     def _decorated(self, edit: Edit) -> str:
         each = self.versions[edit.module].base
@@ -273,40 +270,15 @@ class Conditions:
         module = self.inventories[edit.module].module
         if reader := reads_metadata(node.decorator_list, resolver(module)):
             return f"the decorator {reader} may have read it"
-        if why := self._held_by_reader(edit):
+        if why := self._reader(edit):
             return why
-        if edit.facets & _SIGNATURES:
+        if edit.facets & SIGNATURES:
             return self._read_by_class(edit, item) if item.scope else self._handed_over(edit, item)
         return ""
 
-    def _held_by_reader(self, edit: Edit) -> str:
-        """An object that was given the function, or its class, and may have asked for metadata."""
+    def _reader(self, edit: Edit) -> str:
         self.heap_scan = True
-        docstring = DOCSTRING in edit.facets
-        signature = edit.kind == "fields" or bool(edit.facets & _SIGNATURES)
-        for thing in self._told(edit):
-            if who := self._readers.by(thing, docstring=docstring, signature=signature):
-                return f"an object of {who} holds it, and may have read it"
-        return ""
-
-    @functools.cached_property
-    def _readers(self) -> Readers:
-        told = [e for e in self.edits if e.kind == "function" and e.facets & METADATA]
-        edits = [*told, *(e for e in self.edits if e.kind == "fields" and e.old and e.new)]
-        things = [thing for edit in edits for thing in self._told(edit)]
-        return Readers.of(things, {name.partition(".")[0] for name in self.versions})
-
-    def _told(self, edit: Edit) -> list[object]:
-        """What tells the metadata of a function: itself, or the class that it initialises; that of
-        a class body its class.
-        """
-        taken = self.inventories[edit.module]
-        if edit.kind == "fields":
-            return list(taken.classes.get(edit.scope, ()))
-        found: list[object] = [f.function for f in taken.functions.get(edit.qualname, ())]
-        if edit.scope and edit.new[-1].name in _CALLED_AS_CLASS:
-            found += taken.classes.get(edit.scope, ())
-        return found
+        return self.readers.of(edit)
 
     def _read_by_class(self, edit: Edit, item: Item) -> str:
         cls = self._class(edit, item.scope)

@@ -22,7 +22,8 @@ BODY, DEFAULTS, SIGNATURE, KIND, DECORATORS, ANNOTATIONS, DOCSTRING, TYPE_PARAMS
     "type parameters",
 )  # fmt: skip
 # what a function says of itself: whoever reads that may do so once, when it gets the function
-METADATA = frozenset({ANNOTATIONS, DEFAULTS, DOCSTRING, SIGNATURE, TYPE_PARAMS})
+SIGNATURES = frozenset({ANNOTATIONS, DEFAULTS, SIGNATURE, TYPE_PARAMS})
+METADATA = SIGNATURES | {DOCSTRING}
 # The same annotations, kept as text on one side (`from __future__ import annotations`): they mean
 # the same to whoever read them. Also the `detail` of an edit of kind "fields".
 POSTPONED = "annotations as text"

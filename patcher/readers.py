@@ -12,14 +12,19 @@ import gc
 import re
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import CellType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import reach
+from zdpatch.patcher.edits import DOCSTRING, METADATA, SIGNATURES
 from zdpatch.patcher.importers import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from zdpatch.patcher.edits import Edit
+    from zdpatch.patcher.inventory import Inventory
 
 _LEVELS: Final = 8
 _AT_ONCE: Final = 400  # each object on the heap is compared with all of these
@@ -28,39 +33,76 @@ _OF_SIGNATURES: Final = re.compile(
     rb"|__defaults__|__kwdefaults__|__type_params__|co_argcount|co_varnames"
 )
 _OF_DOCSTRINGS: Final = re.compile(rb"__doc__|getdoc")
+_CALLED_AS_CLASS: Final = frozenset({"__init__", "__new__"})
 _STANDARD: Final = frozenset({*sys.stdlib_module_names, "builtins"})
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Readers:
-    """One search for all `things`. `homes`: the top-level packages of the patch."""
+    """Who may have read what the edits of one patch change."""
+
+    inventories: Mapping[str, Inventory]
+    edits: Iterable[Edit]
+
+    def of(self, edit: Edit) -> str:
+        """The object that may have read what `edit` changes, for people; "" when there is none."""
+        words = [_OF_DOCSTRINGS] if DOCSTRING in edit.facets else []
+        if edit.kind == "fields" or edit.facets & SIGNATURES:
+            words.append(_OF_SIGNATURES)
+        for thing in self._told(edit):
+            for cls in self._holders.found.get(id(thing), ()):
+                if any(word.search(source) for source in self._sources(cls) for word in words):
+                    who = f"{_module(cls)}.{reach.qualname(cls)}"
+                    return f"an object of {who} holds it, and may have read it"
+        return ""
+
+    def _told(self, edit: Edit) -> list[object]:
+        """What tells the metadata of a function: itself, or the class that it initialises; that of
+        a class body its class.
+        """
+        taken = self.inventories[edit.module]
+        if edit.kind == "fields":
+            return list(taken.classes.get(edit.scope, ()))
+        found: list[object] = [f.function for f in taken.functions.get(edit.qualname, ())]
+        if edit.scope and edit.new[-1].name in _CALLED_AS_CLASS:
+            found += taken.classes.get(edit.scope, ())
+        return found
+
+    @cached_property
+    def _holders(self) -> _Holders:
+        told = [e for e in self.edits if e.kind == "function" and e.facets & METADATA]
+        told += [e for e in self.edits if e.kind == "fields" and e.old and e.new]
+        return _Holders.of(thing for edit in told for thing in self._told(edit))
+
+    def _sources(self, cls: type) -> Iterator[bytes]:
+        """The texts that may read: nothing known of them counts as reading everything."""
+        name = _module(cls)
+        home = name.partition(".")[0]
+        own = any(home == each.partition(".")[0] for each in self.inventories)
+        for each, module in reach.modules():
+            if each == name or (not own and each.partition(".")[0] == home):
+                source = source_of(module)
+                yield b"signature( __doc__" if source is None else source
+
+
+@dataclass(eq=False)
+class _Holders:
+    """One search for all `things`; `found`: the classes of the objects that hold each, by id."""
 
     things: list[object]
-    homes: Collection[str]
-    holders: dict[int, list[type]] = field(default_factory=dict[int, list[type]])
+    found: dict[int, list[type]] = field(default_factory=dict[int, list[type]])
     _origins: dict[int, set[int]] = field(default_factory=dict[int, set[int]])
 
     @classmethod
-    def of(cls, things: Iterable[object], homes: Collection[str]) -> Readers:
+    def of(cls, things: Iterable[object]) -> _Holders:
         """Look for who holds each of `things`: functions and classes."""
-        made = cls(list({id(thing): thing for thing in things}.values()), homes)
+        made = cls(list({id(thing): thing for thing in things}.values()))
         made._origins = {id(thing): {id(thing)} for thing in made.things}
         level: list[object] = made.things
         for _ in range(_LEVELS):
             parts = (level[at : at + _AT_ONCE] for at in range(0, len(level), _AT_ONCE))
             level = [each for part in parts for each in made._above(part)]
         return made
-
-    def by(self, thing: object, *, docstring: bool, signature: bool) -> str:
-        """The class of an object that holds it and may have read it, for people; "" when none."""
-        words = [
-            *([_OF_DOCSTRINGS] if docstring else []),
-            *([_OF_SIGNATURES] if signature else []),
-        ]
-        for cls in self.holders.get(id(thing), ()):
-            if any(word.search(source) for source in self._sources(cls) for word in words):
-                return f"{_module(cls)}.{reach.qualname(cls)}"
-        return ""
 
     def _above(self, level: list[object]) -> list[object]:
         known = {id(each) for each in level}
@@ -92,22 +134,12 @@ class Readers:
             return
         if home not in _STANDARD:
             for origin in origins:
-                self.holders.setdefault(origin, []).append(type(holder))
+                self.found.setdefault(origin, []).append(type(holder))
         elif id(holder) not in self._origins:
             self._origins[id(holder)] = origins
             yield holder
         else:
             self._origins[id(holder)] |= origins
-
-    def _sources(self, cls: type) -> Iterator[bytes]:
-        """The texts that may read: nothing known of them counts as reading everything."""
-        name = _module(cls)
-        home = name.partition(".")[0]
-        own = home in self.homes
-        for each, module in reach.modules():
-            if each == name or (not own and each.partition(".")[0] == home):
-                source = source_of(module)
-                yield b"signature( __doc__" if source is None else source
 
 
 def _module(cls: type) -> str:
