@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.patcher import codes, flow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _IGNORED: Final = frozenset({"EXTENDED_ARG", "NOP", "CACHE", "SET_FUNCTION_ATTRIBUTE"})
 _NAME_STORES: Final = frozenset({"STORE_NAME", "DELETE_NAME"})
@@ -34,6 +34,16 @@ class Definition:
 
     name: str
     code: CodeType
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a module or class body surely binds: names that one single statement of it can bind, and
+    the plain definitions among these.
+    """
+
+    once: frozenset[str]
+    definitions: tuple[Definition, ...]
 
 
 def lazy_values(base: CodeType) -> frozenset[str]:
@@ -64,23 +74,30 @@ def stored_elsewhere(base: CodeType) -> frozenset[str]:
 
 def stored_once(body: CodeType, not_plain: frozenset[str]) -> frozenset[str]:
     """Names that one single statement of the body can bind, of those not in `not_plain`."""
-    if ("*",) in body.co_consts:
-        return frozenset()  # from x import *: may rebind any name
-    stores = Counter(i.argval for i in dis.get_instructions(body) if i.opname in _NAME_STORES)
-    return frozenset(name for name, times in stores.items() if times == 1) - not_plain
+    return _once(body, dis.get_instructions(body), not_plain)
 
 
-def plain_definitions(body: CodeType, not_plain: frozenset[str]) -> list[Definition]:
-    """The plain definitions of a module or class body whose names are not in `not_plain`."""
+def bound(body: CodeType, not_plain: frozenset[str]) -> Bound:
+    """What a module or class body surely binds, of names that are not in `not_plain`."""
     read = flow.Flow.of(body)
+    once = _once(body, read.instructions, not_plain)
     always = {read.instructions[at].offset for at in read.always()}
     instructions = [i for i in read.instructions if i.opname not in _IGNORED]
-    once = stored_once(body, not_plain)
-    return [
+    definitions = (
         Definition(store.argval, code)
         for store, code in _made(instructions)
         if store.argval in once and store.offset in always
-    ]
+    )
+    return Bound(once, tuple(definitions))
+
+
+def _once(
+    body: CodeType, instructions: Iterable[dis.Instruction], not_plain: frozenset[str]
+) -> frozenset[str]:
+    if ("*",) in body.co_consts:
+        return frozenset()  # from x import *: may rebind any name
+    stores = Counter(i.argval for i in instructions if i.opname in _NAME_STORES)
+    return frozenset(name for name, times in stores.items() if times == 1) - not_plain
 
 
 def _made(instructions: list[dis.Instruction]) -> Iterator[tuple[dis.Instruction, CodeType]]:

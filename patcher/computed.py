@@ -15,7 +15,7 @@ from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.tracing import Trace, runs_on_load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Set
 
     from zdpatch.patcher.edits import ModuleVersions
     from zdpatch.patcher.outline import Item
@@ -33,13 +33,14 @@ def stale_computed(
     """
     if not changed.full and not changed.methods and not changed.made:
         return
+    methods = _Methods(changed)
     for each in [versions[only]] if only else versions.values():
         if each.new is None or each.base is None:
             continue
         for item in each.new.outline.every():
             if item.kind not in {"value", "effect", "function", "class", "import"}:
                 continue
-            cause = _cause(world, each.name, item, changed)
+            cause = _cause(world, each.name, item, methods)
             if cause is not None and was_there(each.base, item):
                 qualname = item.qualname if item.names else f"{item.scope}:{item.line}"
                 yield Edit(
@@ -47,29 +48,46 @@ def stale_computed(
                 )
 
 
-def _cause(world: World, module: str, item: Item, changed: Changed) -> str | None:
+class _Methods:
+    """What of classes changes, by class."""
+
+    def __init__(self, changed: Changed) -> None:
+        self.changed = changed
+        self.by_class: dict[Name, list[tuple[int, Name, str]]] = {}
+        for at, (name, why) in enumerate(changed.methods.items()):
+            owner = (name[0], name[1].rpartition(".")[0])
+            self.by_class.setdefault(owner, []).append((at, name, why))
+
+    def of(self, owners: Set[Name]) -> Iterator[tuple[Name, str]]:
+        """(path, path to blame) of what changes in these classes, in the order of the edits."""
+        found = (each for owner in self.by_class.keys() & owners for each in self.by_class[owner])
+        return ((name, why) for _, name, why in sorted(found))
+
+
+def _cause(world: World, module: str, item: Item, methods: _Methods) -> str | None:
     trace = Trace.of(world, module, item)
+    if not (trace.functions or trace.kinds or trace.given):
+        return None
     definition = item.kind in {"function", "class"}
-    if (cause := _used(trace, changed, definition=definition)) is not None:
+    if (cause := _used(trace, methods, definition=definition)) is not None:
         return cause
     if definition or _holds_object(world, module, item):
         return None
-    cause = _handed(trace, changed) if item.names else None
-    return cause or _reached(trace, item, changed)
+    cause = _handed(trace, methods) if item.names else None
+    return cause or _reached(trace, item, methods)
 
 
-def _reached(trace: Trace, item: Item, changed: Changed) -> str | None:
+def _reached(trace: Trace, item: Item, methods: _Methods) -> str | None:
     """What the statement came to through others."""
+    changed = methods.changed
     for name in trace.functions:
         known = changed.full if name not in changed.made else changed.made
         if name in known and name not in changed.values and (item.names or known is changed.full):
             return known[name]
     for name in trace.reads & changed.values.keys():
         return changed.values[name]
-    for (owner_module, path), why in changed.methods.items():
-        owner, _, method = path.rpartition(".")
-        reached = method in trace.methods and (owner_module, owner) in trace.kinds
-        if reached and _loaded(trace, (owner_module, path)):
+    for name, why in methods.of(trace.kinds.keys()):
+        if name[1].rpartition(".")[2] in trace.methods and _loaded(trace, name):
             return why
     return None
 
@@ -89,7 +107,7 @@ def proven(world: World, edit: Edit, changed: Changed) -> bool:
     trace = Trace.of(world, edit.module, item)
     return (
         any(name in changed.full or name in changed.made for name in trace.direct)
-        or _used(trace, changed, definition=False) is not None
+        or _used(trace, _Methods(changed), definition=False) is not None
     )
 
 
@@ -104,14 +122,12 @@ def is_data(value: object, depth: int = 4) -> bool:
     return type(value) in _DATA
 
 
-def _used(trace: Trace, changed: Changed, *, definition: bool) -> str | None:
+def _used(trace: Trace, methods: _Methods, *, definition: bool) -> str | None:
     """What the statement itself used: a method of an object it names or makes."""
-    for (module, path), why in changed.methods.items():
-        owner, _, method = path.rpartition(".")
-        name: Name = (module, path)
-        used = (module, owner) in trace.held and (
-            method in trace.used or (method in trace.loads and _loaded(trace, name))
-        )
+    changed = methods.changed
+    for name, why in methods.of(trace.held):
+        method = name[1].rpartition(".")[2]
+        used = method in trace.used or (method in trace.loads and _loaded(trace, name))
         if used and (not definition or name in changed.outer or name not in changed.full):
             return why
     return None
@@ -125,11 +141,10 @@ def _loaded(trace: Trace, name: Name) -> bool:
     return method not in space or runs_on_load(space[method])
 
 
-def _handed(trace: Trace, changed: Changed) -> str | None:
+def _handed(trace: Trace, methods: _Methods) -> str | None:
     """A special method that changes, of an object which code that is not followed was given."""
-    for (module, path), why in changed.methods.items():
-        owner, _, method = path.rpartition(".")
-        if (module, owner) in trace.given and method.startswith("__"):
+    for name, why in methods.of(trace.given):
+        if name[1].rpartition(".")[2].startswith("__"):
             return why
     return None
 

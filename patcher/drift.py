@@ -23,10 +23,9 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from zdpatch.patcher import codes, reach
 from zdpatch.patcher.bytecode import (
     Definition,
+    bound,
     lazy_values,
-    plain_definitions,
     stored_elsewhere,
-    stored_once,
 )
 
 if TYPE_CHECKING:
@@ -152,11 +151,12 @@ class _Comparison:
     def _body(
         self, body: CodeType, space: dict[str, object], prefix: str, *, strict: bool
     ) -> Iterator[Drift]:
-        for name in stored_once(body, self.stored_elsewhere):
+        surely = bound(body, self.stored_elsewhere)
+        for name in surely.once:
             value = space.get(name)
             if reach.is_a(value, type) and reach.qualname(cast("type", value)) == prefix + name:
                 self.bound.add(id(value))
-        for made in plain_definitions(body, self.stored_elsewhere):
+        for made in surely.definitions:
             if codes.is_class_body(made.code):
                 found = self._class(made, space, strict=strict)
             else:

@@ -95,7 +95,8 @@ class Version:
     def read_as(self, outline: Outline) -> Version:
         """The same source under another outline."""
         again = Version(outline, self.filename)
-        vars(again)["code"] = self.code  # as the cached property does
+        if "code" in vars(self):
+            vars(again)["code"] = self.code  # as the cached property does
         return again
 
     @cached_property
@@ -158,4 +159,7 @@ def read(change: ModuleChange, patch_id: str) -> ModuleVersions:
             raise Refused("ZDP-206", cause, (verdict,), next=remedy) from error
 
     base = side(change.base, f"<base of {change.path}>")
-    return ModuleVersions(change, base, side(change.new, file_name(patch_id, change.path)))
+    filename = file_name(patch_id, change.path)
+    if base is not None and change.base == change.new:  # one text is read once
+        return ModuleVersions(change, base, Version(base.outline, filename))
+    return ModuleVersions(change, base, side(change.new, filename))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import codes, reach
 from zdpatch.patcher.edits import ANNOTATIONS, BODY, DEFAULTS, DOCSTRING, SIGNATURE, Edit
-from zdpatch.patcher.operations import ran_by_statement
 from zdpatch.patcher.spread import was_there
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.tracing import function_names
@@ -67,7 +66,7 @@ def stale_metadata(edits: Iterable[Edit], world: World, only: str = "") -> Itera
 def _cause(
     module: str, item: Item, facets: Mapping[Name, tuple[frozenset[str], str]], world: World
 ) -> str | None:
-    ran = ran_by_statement(item.node)
+    ran = item.ran
     for taken, of in _taken(ran.reads, ran.given, module, item.scope, world):
         value = world.look(module, item.scope, of)
         for name in function_names(value) if value is not MISSING else ():

@@ -7,6 +7,7 @@ be what runs. Where there is none, only identity can prove where a value came fr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class Neighbours:
     doubts: list[tuple[Name, str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Known:
     """What the plan knows so far: the versions and inventories of its modules, the live classes,
     new values and edits.
@@ -60,11 +61,11 @@ class Known:
         """The functions of which anything changes, each with its path."""
         return {(e.module, e.qualname): e.path for e in self.edits if e.kind == "function"}
 
-    def world(self, each: ModuleVersions, module: ModuleType) -> World:
-        """What can be traced of one more module."""
+    @cached_property
+    def world(self) -> World:
+        """What can be traced."""
         spaces = {name: taken.namespace for name, taken in self.inventories.items()}
-        spaces[each.name] = reach.namespace(module)
-        return World({**self.versions, each.name: each}, spaces, self.classes)
+        return World(self.versions, spaces, self.classes)
 
 
 def neighbours(changed: Changed, known: Known, stars: Mapping[str, Moved]) -> Neighbours:
@@ -154,7 +155,7 @@ def _affected(
         learn(each.new.outline, reach.namespace(module))
     edits = [*stale_in(each, versions, changed.values)]
     edits += stale_calls(versions, changed, lambda _module, _call: None, only=each.name)
-    world = known.world(each, module)
+    world = known.world.beside(each, reach.namespace(module))
     edits += stale_computed(versions, changed, world, only=each.name)
     edits += stale_metadata(known.edits, world, only=each.name)
     names = {**changed.full, **changed.made, **changed.methods, **known.functions()}

@@ -34,10 +34,18 @@ def nested_edits(
     module: str, old: Item, new: Item, old_code: CodeType, new_code: CodeType
 ) -> Iterator[Edit]:
     """Edits of the functions that `old` makes when it runs: closures of them may be alive."""
+    if _inner(old_code):
+        yield from _nested_functions(module, old, new, old_code, new_code)
+    yield from _nested_classes(module, old, new, old_code, new_code)
+
+
+def _nested_functions(
+    module: str, old: Item, new: Item, old_code: CodeType, new_code: CodeType
+) -> Iterator[Edit]:
     shapes = _nested_shapes(old), _nested_shapes(new)
     bound = captures(old), captures(new)
-    before, after = _inner(old_code), _inner(new_code)
-    for qualname, group in before.items():
+    after = _inner(new_code)
+    for qualname, group in _inner(old_code).items():
         pairs, left = _pair_codes(group, after.get(qualname, []))
         for was, now in pairs:
             shape_was = shapes[0].get((qualname, was.co_firstlineno))
@@ -58,7 +66,6 @@ def nested_edits(
             there = len(after.get(qualname, ())) > len(pairs)
             facets = {"unclear"} if there else {"removed"}
             yield Edit(module, qualname, "nested", (old,), (new,), frozenset(facets), (was, None))
-    yield from _nested_classes(module, old, new, old_code, new_code)
 
 
 def _recaptured(bound: tuple[Captures, Captures], was: CodeType, now: CodeType) -> list[str]:

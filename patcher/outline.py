@@ -17,6 +17,7 @@ from zdpatch.patcher.assigned import with_assigned
 from zdpatch.patcher.branches import Branches, branch_key, decided, taken_blocks, without_blocks
 from zdpatch.patcher.generics import is_alias, params_of
 from zdpatch.patcher.names import FunctionNode, Uses, dotted, uses
+from zdpatch.patcher.operations import Ran, ran_by_statement
 from zdpatch.patcher.purity import NAMED_TUPLE, is_pure, origin
 
 if TYPE_CHECKING:
@@ -104,6 +105,11 @@ class Item:
         return frozenset(name for name in names if name.partition(".")[0] not in own)
 
     @cached_property
+    def ran(self) -> Ran:
+        """What the statement does when the body that it stands in is executed."""
+        return ran_by_statement(self.node)
+
+    @cached_property
     def _uses(self) -> Uses:
         if isinstance(self.node, ast.ClassDef):
             header: list[ast.AST] = [*self.node.bases, *params_of(self.node)]
@@ -174,9 +180,36 @@ class Outline:
         """Whether a star import takes `name`."""
         return not name.startswith("_") if self.exported is None else name in self.exported
 
+    def following(self, branches: Branches) -> Outline:
+        """The same source, read with `branches` known to be taken."""
+        return _outlined(self.name, self.source, self.tree, package=self.package, branches=branches)
+
     def binders(self, scope: str, name: str) -> list[Item]:
         """The items of `scope` that bind `name`, in order."""
-        return [item for item in self.scopes.get(scope, ()) if name in item.names]
+        return self._binders.get((scope, name), [])
+
+    @cached_property
+    def _binders(self) -> dict[tuple[str, str], list[Item]]:
+        found: dict[tuple[str, str], list[Item]] = {}
+        for scope, items in self.scopes.items():
+            for item in items:
+                for name in dict.fromkeys(item.names):
+                    found.setdefault((scope, name), []).append(item)
+        return found
+
+    @cached_property
+    def functions(self) -> dict[str, list[Item]]:
+        """Definitions by qualified name; the accessors of a property share one."""
+        found: dict[str, list[Item]] = {}
+        for item in self.every():
+            if item.kind == "function":
+                found.setdefault(item.qualname, []).append(item)
+        return found
+
+    @cached_property
+    def has_star(self) -> bool:
+        """Whether the module imports names that it does not say."""
+        return any(item.kind == "star" for item in self.items)
 
 
 def outline(
@@ -190,6 +223,12 @@ def outline(
         tree = ast.parse(importlib.util.decode_source(source))
     except (UnicodeDecodeError, ValueError) as error:
         raise SyntaxError(str(error)) from error
+    return _outlined(name, source, tree, package=package, branches=branches or {})
+
+
+def _outlined(
+    name: str, source: bytes, tree: ast.Module, *, package: bool, branches: Branches
+) -> Outline:
     lazy = any(
         isinstance(node, ast.ImportFrom)
         and node.module == "__future__"
@@ -197,7 +236,7 @@ def outline(
         for node in tree.body
     )
     imports: dict[str, str] = {}
-    reader = _Reader(name, package=package, lazy=lazy, imports=imports, branches=branches or {})
+    reader = _Reader(name, package=package, lazy=lazy, imports=imports, branches=branches)
     items = tuple(with_assigned(list(reader.scope(tree.body, ""))))
     return Outline(name, package, source, tree, items, lazy, imports)
 

@@ -21,7 +21,7 @@ from zdpatch.patcher.operations import CALLED_BY
 from zdpatch.patcher.tracing import mro
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 
     from zdpatch.patcher.spread import Name
 
@@ -67,6 +67,7 @@ class Reaching:
         self._functions: dict[tuple[int, str], str] = {}
         self._values: dict[tuple[int, str], str] = {}
         self.anywhere: dict[str, str] = {}
+        self._names: dict[int, set[str]] = {}
         self._foreign: dict[int, bool] = {}
         self._owners: list[object] = []  # keeps what is known by id
         for (module, path), why in changed.items():
@@ -81,6 +82,7 @@ class Reaching:
                 self.anywhere[name] = why
             if cls is not None:
                 self._values[id(cls), name] = why
+                self._names.setdefault(id(cls), set()).add(name)
                 self._owners.append(cls)
         self._coarse = _Search(self, _coarse)
         self._exact = _Search(self, _exact)
@@ -109,6 +111,10 @@ class Reaching:
         """The path of a name of a namespace or class that changes."""
         return self._values.get((id(owner), name), "")
 
+    def names(self, cls: type) -> Set[str]:
+        """The names of a class that change."""
+        return self._names.get(id(cls), frozenset[str]())
+
 
 @dataclass(eq=False)
 class _Search:
@@ -121,6 +127,7 @@ class _Search:
     _loads: dict[int, Loads] = field(default_factory=dict[int, Loads])
     _clean: set[tuple[int, ...]] = field(default_factory=set[Any])
     _kept: list[object] = field(default_factory=list[object])
+    _known: dict[int, set[str]] = field(default_factory=dict[int, set[str]])
 
     def cause(self, function: FunctionType, receiver: tuple[type, ...]) -> str:
         asked = tuple(map(id, receiver))
@@ -186,13 +193,23 @@ class _Search:
     def _of_class(
         self, cls: type, names: Iterable[str], *, above: bool = False
     ) -> Iterator[_Found]:
-        for name in names:
+        for name in self._names(cls).intersection(names):
             for owner in mro(cls):
                 yield self.reaching.value(owner, name), []
                 if name in reach.class_dict(owner):
                     yield "", behind(reach.class_dict(owner)[name])
                     if not above:
                         break
+
+    def _names(self, cls: type) -> set[str]:
+        """What a class has, inherited or to come."""
+        if id(cls) not in self._known:
+            found: set[str] = set()
+            for owner in mro(cls):
+                found |= reach.class_dict(owner).keys() | self.reaching.names(owner)
+            self._known[id(cls)] = found
+            self._kept.append(cls)
+        return self._known[id(cls)]
 
 
 def behind(value: object) -> list[FunctionType]:

@@ -25,19 +25,18 @@ from zdpatch.patcher.edits import (
 from zdpatch.patcher.facets import defaults
 from zdpatch.patcher.generics import params_of
 from zdpatch.patcher.names import FunctionNode, annotations_of, fetched_module, uses
-from zdpatch.patcher.operations import ran_by_statement
 from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.purity import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from zdpatch.patcher.outline import Item, Outline
 
 Name = tuple[str, str]
 
 
-def meanings(outline: Outline, scope: str, name: str, modules: Iterable[str]) -> Iterator[Name]:
+def meanings(outline: Outline, scope: str, name: str, modules: Container[str]) -> Iterator[Name]:
     """Every (module, qualname) that a dotted `name` read in `scope` may stand for."""
     root = name.partition(".")[0]
     if scope and outline.binders(scope, root):
@@ -49,13 +48,12 @@ def meanings(outline: Outline, scope: str, name: str, modules: Iterable[str]) ->
         yield from split(origin(name, outline.imports), modules)
 
 
-def split(full: str, modules: Iterable[str]) -> Iterator[Name]:
+def split(full: str, modules: Container[str]) -> Iterator[Name]:
     """A full dotted name as (module, rest) for each of `modules` it can start with."""
-    known = frozenset(modules)
     head, _, last = full.rpartition(".")
     rest = last
     while head:
-        if head in known:
+        if head in modules:
             yield head, rest
         head, _, last = head.rpartition(".")
         rest = f"{last}.{rest}"
@@ -140,7 +138,7 @@ def _reads_itself(item: Item, name: str) -> bool:
     node = item.node
     if isinstance(node, ast.AugAssign):
         return isinstance(node.target, ast.Name) and node.target.id == name
-    return name in ran_by_statement(node).reads
+    return name in item.ran.reads
 
 
 def _key(edit: Edit) -> tuple[object, ...]:
@@ -263,4 +261,8 @@ def _stale_function(
 
 def was_there(base: Version, item: Item) -> bool:
     """False for a statement that is new: it is evaluated once, with the new values."""
-    return any(each.shape == item.shape for each in base.outline.scopes.get(item.scope, ()))
+    if item.names:
+        group = base.outline.binders(item.scope, item.name)
+    else:
+        group = [each for each in base.outline.scopes.get(item.scope, ()) if not each.names]
+    return any(each is item or each.shape == item.shape for each in group)

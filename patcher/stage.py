@@ -109,7 +109,7 @@ class Stage:
     def _imported(self, full: str) -> object:
         if full in self.specs:
             return self.load(full)
-        for candidate in split(full, [*self.versions]):
+        for candidate in split(full, self.versions):
             module, name = candidate
             if module in self.specs:
                 return vars(self.load(module)).get(name, MISSING)

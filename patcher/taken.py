@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from zdpatch.patcher.branches import Taken
-    from zdpatch.patcher.edits import ModuleVersions, Version
+    from zdpatch.patcher.edits import ModuleVersions
 
 _IMPORT_ERRORS: Final = frozenset({"ImportError", "ModuleNotFoundError", "Exception"})
 _TEST: Final = "zdpatch_test"
@@ -40,14 +40,12 @@ def with_branches(each: ModuleVersions, module: ModuleType) -> ModuleVersions:
         branches |= _Evidence(each.new.outline, module, each.base.outline).branches(branches)
     if not branches:
         return each
-    sides = (None if s is None else _again(s, branches) for s in (each.base, each.new))
-    base, new = sides
+    base, new = each.base.read_as(each.base.outline.following(branches)), each.new
+    if new is not None and new.outline is each.base.outline:
+        new = new.read_as(base.outline)
+    elif new is not None:
+        new = new.read_as(new.outline.following(branches))
     return replace(each, base=base, new=new)
-
-
-def _again(version: Version, branches: dict[str, Taken]) -> Version:
-    read = version.outline
-    return version.read_as(outline(read.name, read.source, package=read.package, branches=branches))
 
 
 class _Evidence:
@@ -68,7 +66,7 @@ class _Evidence:
         found: dict[str, Taken] = dict(seen or {})
         looked: set[str] = set(found)
         if found:
-            self._again(found)
+            self.base = self.base.following(found)
         while True:
             fresh = [
                 item.node
@@ -81,11 +79,7 @@ class _Evidence:
             if not decided:
                 return found
             found |= decided
-            self._again(found)
-
-    def _again(self, branches: dict[str, Taken]) -> None:
-        base = self.base
-        self.base = outline(base.name, base.source, package=base.package, branches=branches)
+            self.base = self.base.following(found)
 
     def _undecided(self, item: Item) -> bool:
         """Whether an item is a branch to look at: one that only binds values is evaluated as a

@@ -10,20 +10,20 @@ from __future__ import annotations
 import builtins
 import functools
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from gc import get_referents
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from zdpatch.patcher import reach
-from zdpatch.patcher.operations import CALLED_BY, Ran, ran_by_body, ran_by_statement
+from zdpatch.patcher.operations import CALLED_BY, Ran, ran_by_body
 from zdpatch.patcher.purity import origin
 from zdpatch.patcher.spread import Name, meanings, split
 from zdpatch.patcher.swap import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from zdpatch.patcher.edits import ModuleVersions
     from zdpatch.patcher.names import FunctionNode
@@ -43,7 +43,7 @@ class World:
     versions: Mapping[str, ModuleVersions]
     spaces: Mapping[str, Mapping[str, object]]
     classes: Mapping[Name, type]
-    _bodies: dict[int, Ran] = field(default_factory=dict[int, Ran])
+    _bodies: dict[int, tuple[Item, Ran]] = field(default_factory=dict[int, Any])
     _kinds: dict[int, tuple[object, list[type]]] = field(default_factory=dict[int, Any])
 
     @cached_property
@@ -51,25 +51,20 @@ class World:
         """Paths of classes by the identity of the live class."""
         return {id(cls): name for name, cls in self.classes.items()}
 
-    @cached_property
-    def functions(self) -> dict[Name, list[Item]]:
-        """Definitions by path; the accessors of a property share one."""
-        found: dict[Name, list[Item]] = {}
-        for each in self.versions.values():
-            for item in each.new.outline.every() if each.new else ():
-                if item.kind == "function":
-                    found.setdefault((each.name, item.qualname), []).append(item)
-        return found
+    def functions(self, name: Name) -> Sequence[Item]:
+        """The definitions of a path; the accessors of a property share one."""
+        each = self.versions.get(name[0])
+        return each.new.outline.functions.get(name[1], ()) if each and each.new else ()
 
     def lazily(self, full: str) -> Name | None:
         """The module's `__getattr__` (PEP 562) when only that can have given a full dotted name."""
         for module, rest in split(full, self.versions):
             each, name = self.versions[module].new, rest.partition(".")[0]
             hook = (module, "__getattr__")
-            if each is None or hook not in self.functions or name.startswith("__"):
+            if each is None or not self.functions(hook) or name.startswith("__"):
                 continue
-            stars = any(item.kind == "star" for item in each.outline.items)
             value = self.spaces.get(module, {}).get(name)
+            stars = each.outline.has_star
             if not stars and not each.outline.binders("", name) and type(value) is not ModuleType:
                 return hook
         return None
@@ -77,8 +72,13 @@ class World:
     def body(self, item: Item) -> Ran:
         """What a call of a function may do."""
         if id(item) not in self._bodies:
-            self._bodies[id(item)] = ran_by_body(cast("FunctionNode", item.node))
-        return self._bodies[id(item)]
+            self._bodies[id(item)] = item, ran_by_body(cast("FunctionNode", item.node))
+        return self._bodies[id(item)][1]
+
+    def beside(self, each: ModuleVersions, space: Mapping[str, object]) -> World:
+        """The same world with one more module; what is known of objects and bodies is shared."""
+        versions = {**self.versions, each.name: each}
+        return replace(self, versions=versions, spaces={**self.spaces, each.name: space})
 
     def look(self, module: str, scope: str, name: str) -> object:
         """What a dotted name is bound to here, as far as it can be followed without running code:
@@ -181,7 +181,7 @@ class Trace:
         trace = cls(world)
         if item.kind == "import" and (hook := world.lazily(item.source)) is not None:
             trace.functions[hook] = None
-        ran = ran_by_statement(item.node)
+        ran = item.ran
         trace.used, trace.loads = set(ran.methods), ran.loads
         called = [world.look(module, item.scope, name) for name in ran.calls]
         plain = all(reach.is_a(each, type, FunctionType) for each in called)
@@ -198,7 +198,7 @@ class Trace:
         """Code that is not followed may call any special method of what it is given."""
         for callee, names in ran.given.items():
             value = self.world.look(module, item.scope, callee) if callee else MISSING
-            own = any(name in self.world.functions for name in function_names(value))
+            own = any(self.world.functions(name) for name in function_names(value))
             if callee in CALLED_BY or own or id(value) in self.world.names:
                 continue
             for name in names:
@@ -243,7 +243,7 @@ class Trace:
         named = [*function_names(value)]
         named += meanings(outline.outline, scope, name, self.world.versions)
         for each in named:
-            if each in self.world.functions:
+            if self.world.functions(each):
                 self.functions[each] = None
             owner = (each[0], each[1].rpartition(".")[0])
             if owner in self.world.classes:  # a class method makes objects of its class
@@ -255,7 +255,7 @@ class Trace:
         for meta in mro(type(cls)):
             hook = (*self.world.names.get(id(meta), ("", "")),)
             called = (hook[0], f"{hook[1]}.__call__")
-            if called in self.world.functions:
+            if self.world.functions(called):
                 self.functions[called] = None
         self._touch(cls)
 
@@ -277,7 +277,7 @@ class Trace:
 
     def _body(self, name: Name) -> None:
         module = name[0]
-        for item in self.world.functions[name]:
+        for item in self.world.functions(name):
             ran = self.world.body(item)
             outline = self.world.versions[module].new
             assert outline is not None
@@ -298,5 +298,5 @@ class Trace:
                 loaded = {name for name in self.loads & space.keys() if runs_on_load(space[name])}
                 for method in (wanted & space.keys()) | loaded:
                     name = (owner[0], f"{owner[1]}.{method}")
-                    if name in self.world.functions:
+                    if self.world.functions(name):
                         self.functions.setdefault(name)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import read
@@ -14,7 +15,11 @@ from zdpatch.patcher.source import ModuleChange, Patch
 from zdpatch.patcher.spread import Name, stale_reads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+_WORD: Final = re.compile(rb"[\w\x80-\xff]+")
+_RELATIVE: Final = re.compile(rb"\bfrom[\s\\]*\.")
+_STAR: Final = re.compile(rb"\bimport[\s\\]*\*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,29 +121,56 @@ def _dependents(
     new: SourceTree,
 ) -> list[str]:
     """Unchanged modules of the tree with import-time statements which read a name that changes."""
-    unchanged = {
-        name: _change(module, module)
-        for name, module in base.modules.items()
-        if name not in changes and new.modules.get(name) == module
-    }
     versions = {name: read(change, id) for name, change in changes.items()}
     edits = [edit for each in versions.values() for edit in diff(each)]
     changed: dict[Name, str] = {
         (edit.module, edit.qualname): edit.path for edit in edits if edit.kind == "value"
     }
-    if not changed:
-        return []
-    words = {b"from .", *(name.rpartition(".")[2].encode() for name in changes)}
-    versions |= {
-        name: read(change, id)
-        for name, change in unchanged.items()
-        if any(word in (change.new or b"") for word in words)
+    unread = {
+        name: _Text.of(module.source)
+        for name, module in base.modules.items()
+        if changed and name not in changes and new.modules.get(name) == module
     }
     found: set[str] = set()
-    fresh = stale_reads(versions, changed, edits)
-    while fresh:
+    fresh, names = edits, [*changed]
+    while names and fresh:
+        for name in [name for name, text in unread.items() if text.may_read(names)]:
+            versions[name] = read(_change(base.modules[name], base.modules[name]), id)
+            del unread[name]
+        fresh = stale_reads(versions, changed, edits)
         edits += fresh
         found.update(edit.module for edit in fresh)
-        changed |= {(e.module, e.qualname): e.cause for e in fresh if e.kind == "value"}
-        fresh = stale_reads(versions, changed, edits)
+        values = {(e.module, e.qualname): e.cause for e in fresh if e.kind == "value"}
+        names = [*values]
+        changed |= values
     return sorted(found - set(changes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What the text of a module says, before it is parsed: its words, whether it imports from its
+    own package, and whether it takes all names of a module.
+    """
+
+    words: frozenset[bytes]
+    near: bool
+    stars: bool
+
+    @classmethod
+    def of(cls, source: bytes) -> _Text:
+        near, stars = (each.search(source) is not None for each in (_RELATIVE, _STAR))
+        return cls(frozenset(_WORD.findall(source)), near, stars)
+
+    def may_read(self, names: Iterable[Name]) -> bool:
+        """Whether it may read one of `names` of other modules: it names the module or imports from
+        its own package, and says the name, or takes all. Names that are not ASCII may be written
+        in more than one way.
+        """
+        return any(
+            (self.near or self._says(module)) and (self.stars or self._says(path))
+            for module, path in names
+        )
+
+    def _says(self, dotted: str) -> bool:
+        last = dotted.rpartition(".")[2]
+        return not last.isascii() or last.encode() in self.words
