@@ -26,7 +26,7 @@ from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.source import Patch
 from zdpatch.patcher.standing import standing
-from zdpatch.patcher.steps import leaving
+from zdpatch.patcher.steps import as_imported, leaving
 from zdpatch.patcher.swap import Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Engine:
             if active is None:
                 raise ProcessError("ZDP-212", f"patch {patch_id} is not active in this process")
             self._check_top(patch_id, active.plan)
-            if conflicts := [c for undo in active.undos for c in undo.conflicts()]:
+            if conflicts := differing(_inverses(active)):
                 raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
             taken = _taken(active.plan)
             first, leaving = parted(self._way_back(active, taken))
@@ -232,7 +232,7 @@ class Engine:
 
     def _way_back(self, active: _Active, taken: list[Inventory]) -> list[Step]:
         """The inverse of all that was done, and what was born on trial or imported since."""
-        steps = [step for undo in reversed(active.undos) for step in inverse(undo.steps)]
+        steps = _inverses(active)
         steps += _closure_steps(active.plan, taken, back=True)
         steps += self._imported_since(active.plan)
         return distinct(steps)
@@ -357,6 +357,12 @@ class Engine:
         """How this process stands to a patch: "base", "absorbed" or "superseded"."""
         with self._lock:
             return standing(patch, self._known(), adoption)
+
+
+def _inverses(active: _Active) -> list[Step]:
+    """What takes back all that was committed of a patch, last first."""
+    steps = (step for undo in reversed(active.undos) for step in inverse(undo.steps))
+    return [as_imported(step) for step in steps]
 
 
 def _flip(plan: Plan, steps: Sequence[Step]) -> Undo:

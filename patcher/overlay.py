@@ -101,6 +101,15 @@ def serve(patch: Patch, *, new: bool) -> None:
         TABLE[change.name] = (
             REMOVED if source is None else Source(change.name, source, name, change.package)
         )
+        if source is None:
+            sys.modules.setdefault(change.name, cast("Any", None))
+
+
+def forbidden(name: str) -> bool:
+    """Whether an import of this name fails because a patch removed the module: `sys.modules` says
+    None for it. A finder alone can only raise, which `importlib.util.find_spec` hands on.
+    """
+    return isinstance(TABLE.get(name), Removed) and sys.modules.get(name, TABLE) is None
 
 
 def served(name: str) -> bool:

@@ -257,44 +257,66 @@ class Builder:
         process that had it from the start.
         """
         for entry in self.situation.entries():
+            self.steps += self._back(entry.name)
             self._overlay(entry.name, entry)
         for name, module in self.stage.modules.items():
             self._arrive(name, module)
         for name in self.situation.removed:
             self._overlay(name, overlay.REMOVED)
-            self.steps += leaving(name)
+            self.steps += leaving(name, None)
 
     def _overlay(self, name: str, value: object) -> None:
         table = overlay.TABLE
         expected = table.get(name, MISSING)
         self.steps.append(Step("item", table, name, value, expected, f"source of {name}"))
 
+    def _back(self, name: str) -> Iterator[Step]:
+        """A module that an earlier patch removed can be found again."""
+        if name not in self.stage.modules and overlay.forbidden(name):
+            yield Step("item", sys.modules, name, MISSING, None, f"sys.modules[{name!r}]")
+
     def _arrive(self, name: str, module: ModuleType) -> None:
         """A module that was made for the patch takes its place, also as its package's attribute."""
+        present = None if overlay.forbidden(name) else MISSING
         self.steps.append(
-            Step("item", sys.modules, name, module, MISSING, f"sys.modules[{name!r}]")
+            Step("item", sys.modules, name, module, present, f"sys.modules[{name!r}]")
         )
         parent, _, last = name.rpartition(".")
-        if parent not in sys.modules:
+        if (space := _loaded(parent)) is None:
             return
-        space = reach.namespace(sys.modules[parent])
         taken = any(step.target is space and step.name == last for step in self.steps)
         if not taken and last not in space:
             self.steps.append(Step("item", space, last, module, MISSING, f"{parent}.{last}"))
 
 
-def leaving(name: str) -> list[Step]:
-    """Steps after which a loaded module is not to be found any more; none when it is not loaded."""
-    module = sys.modules.get(name)
-    if module is None:
+def leaving(name: str, after: object = MISSING) -> list[Step]:
+    """Steps after which a module is not to be found any more, loaded or not.
+
+    With `after` None the import system itself knows that it is not there: `find_spec` says so, and
+    an import fails at once. Otherwise it is only forgotten, and imported again when asked for.
+    """
+    module = sys.modules.get(name, MISSING)
+    if module is after:
         return []
-    steps = [Step("item", sys.modules, name, MISSING, module, f"sys.modules[{name!r}]")]
+    steps = [Step("item", sys.modules, name, after, module, f"sys.modules[{name!r}]")]
     parent, _, last = name.rpartition(".")
-    if parent in sys.modules:
-        space = reach.namespace(sys.modules[parent])
-        if space.get(last) is module:
-            steps.append(Step("item", space, last, MISSING, module, f"{parent}.{last}"))
+    if (space := _loaded(parent)) is not None and space.get(last, MISSING) is module is not MISSING:
+        steps.append(Step("item", space, last, MISSING, module, f"{parent}.{last}"))
     return steps
+
+
+def as_imported(step: Step) -> Step:
+    """A step of an undo, where it forbids a module again that was imported since: it goes."""
+    free = step.target is sys.modules and step.value is None and step.expected is MISSING
+    present = sys.modules.get(str(step.name), MISSING)
+    gone = free and present is not MISSING and overlay.served(str(step.name))
+    return replace(step, expected=present) if gone else step
+
+
+def _loaded(name: str) -> dict[str, object] | None:
+    """The namespace of a loaded module."""
+    module = sys.modules.get(name)
+    return reach.namespace(module) if module is not None else None
 
 
 def _merged(edits: Iterable[Edit]) -> list[Edit]:
