@@ -84,6 +84,7 @@ def _row(here: Here, patch: Wanted, *, detail: bool) -> PatchRow:
         reason=reason,
         outstanding=dict(here.outstanding(runs)) if detail and runs is not None else {},
         left=here.engine.left(patch.id) if detail and mine is not None else None,
+        notices=list(runs.notices) if detail and runs is not None else [],
     )
 
 

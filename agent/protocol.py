@@ -196,7 +196,8 @@ class HelloResult(msgspec.Struct, frozen=True):
 class PatchRow(msgspec.Struct, frozen=True):
     """One patch as this process has it.
 
-    `since` and `until` are unix seconds, `wanted` is the state wanted of the whole application.
+    `since` and `until` are unix seconds, `wanted` is the state wanted of the whole application,
+    `notices` are what was said of it when it went in.
     """
 
     id: str
@@ -213,6 +214,7 @@ class PatchRow(msgspec.Struct, frozen=True):
     reason: str
     outstanding: dict[str, int] = {}
     left: Left | None = None
+    notices: list[str] = []
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -183,6 +183,7 @@ def _patch_lines(patch: PatchRow) -> list[str]:
         ("signed by", ", ".join(signers)),
         ("reason", patch.reason),
         *_left_facts(patch),
+        *(("note", notice) for notice in patch.notices),
     ]
     lines = [f"  {clean(patch.id)}"]
     return lines + [f"    {name:10}{clean(value)}" for name, value in facts_of if value]

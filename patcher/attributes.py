@@ -11,19 +11,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher.accesses import accesses
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.holders import UNKNOWN, Function, Holder, Side, bound_on
+from zdpatch.patcher.makers import INITIALISERS, makers
 from zdpatch.patcher.outline import Item
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from zdpatch.patcher.accesses import Access
-
-_INITIALISERS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,17 +138,8 @@ class _Stores:
 
     @cached_property
     def makers(self) -> dict[tuple[str, str], list[Function]]:
-        """The initialisers of each class, and the methods they call on the object."""
-        found: dict[tuple[str, str], list[Function]] = {}
-        for each in self.side.functions:
-            if each.own and each.node.name in _INITIALISERS:
-                pending, known = [each], found.setdefault((each.outline.name, each.cls), [])
-                while pending:
-                    if (one := pending.pop(0)) not in known:
-                        known.append(one)
-                        called = {a.name for a in one.accesses.used if a.root == one.own}
-                        pending += [one.methods[name] for name in sorted(called & set(one.methods))]
-        return found
+        """The initialisers of each class, and the methods they use of the object."""
+        return makers(self.side)
 
     def made(self, cls: tuple[str, str]) -> set[str]:
         """What the initialisers of a class store, on some way."""
@@ -160,7 +150,7 @@ class _Stores:
         """What they store on every way."""
         found: set[str] = set()
         for each in self.makers.get(cls, ()):
-            if each.node.name in _INITIALISERS and each.node.name != "__new__":
+            if each.node.name in INITIALISERS and each.node.name != "__new__":
                 found |= each.settled
         return found
 

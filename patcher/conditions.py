@@ -33,6 +33,7 @@ from zdpatch.patcher.edits import (
     ModuleVersions,
 )
 from zdpatch.patcher.fitness import misfit
+from zdpatch.patcher.instances import count
 from zdpatch.patcher.names import FunctionNode
 from zdpatch.patcher.readers import Readers
 from zdpatch.patcher.removals import Removals
@@ -50,7 +51,6 @@ _QUIET: Final = (
     dataclasses.dataclass, functools.total_ordering, typing.final, typing.runtime_checkable,
     enum.unique,
 )  # fmt: skip
-_HAVE_GC = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
 
 
 class Conditions:
@@ -174,14 +174,14 @@ class Conditions:
     def _no_instances(self, edit: Edit) -> str:
         of_class = edit.kind == "removed" and edit.old[-1].kind == "class"
         scope = edit.qualname if of_class else edit.scope
-        cls = self._class(edit, scope)
-        if isinstance(cls, str):
-            return "" if not self.inventories[edit.module].classes.get(scope) else cls
-        self.heap_scan = True
-        if reach.frozen() or not cls.__flags__ & _HAVE_GC:
-            return "live instances cannot be counted here"
-        count = _count(gc.get_objects(), cls)
-        return _living(count) if count else ""
+        classes = self.inventories[edit.module].classes.get(scope, [])
+        if len(classes) > 1:
+            return f"there are {len(classes)} live classes of this name"
+        self.heap_scan = self.heap_scan or bool(classes)
+        found = count(reach.family(*classes))
+        if found.number and not found.sure:
+            return f"there may be {found.number} live instances, which cannot be counted here"
+        return _living(found.number) if found.number else ""
 
     def _no_subclasses(self, edit: Edit) -> str:
         cls = self._class(edit, edit.qualname)
@@ -224,8 +224,8 @@ class Conditions:
             self.heap_scan = True
             heap = gc.get_objects()
             for path, cls in classes:
-                if count := _count(heap, cls):
-                    yield f"{name}:{path}", _living(count)
+                if number := _count(heap, cls):
+                    yield f"{name}:{path}", _living(number)
         yield from self.removals.of_module(name)
 
     def _lets_go(self, holder: str, binding: Binding) -> bool:
@@ -260,8 +260,9 @@ class Conditions:
         self.heap_scan = True
         if reach.frozen():
             return "suspended generators cannot be counted here"
-        count = suspended(old, self.inventories[edit.module].namespace)
-        return f"{count} suspended generators of it would be driven in the new way" if count else ""
+        number = suspended(old, self.inventories[edit.module].namespace)
+        what = f"{number} suspended generators of it would be driven in the new way"
+        return what if number else ""
 
     def _unconsumed(self, edit: Edit) -> str:
         item = edit.new[-1]
@@ -309,8 +310,8 @@ class Conditions:
         return ""
 
 
-def _living(count: int) -> str:
-    return "there is a live instance" if count == 1 else f"there are {count} live instances"
+def _living(number: int) -> str:
+    return "there is a live instance" if number == 1 else f"there are {number} live instances"
 
 
 def _count(heap: list[object], cls: type) -> int:

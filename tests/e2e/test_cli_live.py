@@ -172,6 +172,7 @@ def test_what_is_left_is_told(place: Place) -> None:
     counts = ("frames", "suspended", "functions", "bound", "instances")
     none: dict[str, object] = {kind: {} for kind in counts}
     assert patch["left"] == {"runs": ["shop.cart:price"], "waiting": [], **none}
+    assert patch["notices"] == []
     told = place.run("status", "--detail")
     assert "runs it   shop.cart:price" in told
     assert "old code  nothing is left of it" in told
@@ -179,6 +180,22 @@ def test_what_is_left_is_told(place: Place) -> None:
     (patch,) = place.json("status", "--detail")["agents"][0]["patches"]
     assert patch["left"] == {"runs": [], "waiting": [], **none}
     assert "new code  nothing is left of it" in place.run("status", "--detail")
+
+
+def test_what_the_old_initialiser_made_is_told(place: Place) -> None:
+    """The plan, the push and `status --detail` say how many objects the old initialiser made."""
+    basket = "class Basket:\n    def __init__(self):\n        self.limit = 1\nKEPT = Basket()\n"
+    (place.path / "old/shop/cart.py").write_text(OLD + basket)
+    (place.path / "new/shop/cart.py").write_text(NEW + basket.replace("limit = 1", "limit = 2"))
+    place.serve()
+    place.build()
+    told = "shop.cart:Basket: a live object was made by the old Basket.__init__"
+    assert told in place.run("push", "fix.zdp", "--plan", code=10)
+    (target,) = place.json("push", "fix.zdp", "--yes")["targets"]
+    assert told in str(target["notices"])
+    (patch,) = place.json("status", "--detail")["agents"][0]["patches"]
+    assert told in str(patch["notices"])
+    assert told in place.run("status", "--detail")
 
 
 def test_one_that_runs_something_else_stops_all(place: Place) -> None:
