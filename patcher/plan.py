@@ -541,5 +541,6 @@ class _Planner:
         for name in self._deferred():
             yield f"{name} is not imported here yet; it will be imported patched"
         yield from self.told
+        yield from self.conditions.readers.told()
         yield from leftovers(self._live().values())
         yield from builder.notices

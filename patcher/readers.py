@@ -11,10 +11,11 @@ from __future__ import annotations
 import gc
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import CellType, FrameType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from zdpatch.patcher import reach
 from zdpatch.patcher.edits import DOCSTRING, METADATA, SIGNATURES
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from zdpatch.patcher.edits import Edit
     from zdpatch.patcher.inventory import Inventory
 
+_T = TypeVar("_T")
 _LEVELS: Final = 8
 _AT_ONCE: Final = 400  # each object on the heap is compared with all of these
 _OF_SIGNATURES: Final = re.compile(
@@ -46,14 +48,23 @@ class Readers:
 
     def of(self, edit: Edit) -> str:
         """The object that may have read what `edit` changes, for people; "" when there is none."""
-        words = [_OF_DOCSTRINGS] if DOCSTRING in edit.facets else []
-        if edit.kind == "fields" or edit.facets & SIGNATURES:
-            words.append(_OF_SIGNATURES)
+        if edit.kind != "fields" and not edit.facets & SIGNATURES:
+            return ""
+        who = self._reader(edit, _OF_SIGNATURES)
+        return f"an object of {who} holds it, and may have read it" if who else ""
+
+    def told(self) -> Iterator[str]:
+        """What is left of old docstrings: a help text that was made of one is no behaviour."""
+        for edit in self._functions:
+            if DOCSTRING in edit.facets and (who := self._reader(edit, _OF_DOCSTRINGS)):
+                yield f"{edit.path}.__doc__: an object of {who} holds it, and may show the old one"
+
+    def _reader(self, edit: Edit, words: re.Pattern[bytes]) -> str:
+        """The class of an object that holds what is told, and whose package has one of `words`."""
         for thing in self._told(edit):
             for cls in self._holders.found.get(id(thing), ()):
-                if any(word.search(source) for source in self._sources(cls) for word in words):
-                    who = f"{_module(cls)}.{reach.qualname(cls)}"
-                    return f"an object of {who} holds it, and may have read it"
+                if any(words.search(source) for source in self._sources(cls)):
+                    return f"{_module(cls)}.{reach.qualname(cls)}"
         return ""
 
     def _told(self, edit: Edit) -> list[object]:
@@ -68,11 +79,38 @@ class Readers:
             found += taken.classes.get(edit.scope, ())
         return found
 
+    @property
+    def _functions(self) -> Iterator[Edit]:
+        here = (e for e in self.edits if e.module in self.inventories)
+        return (e for e in here if e.kind == "function" and e.facets & METADATA)
+
     @cached_property
     def _holders(self) -> _Holders:
-        told = [e for e in self.edits if e.kind == "function" and e.facets & METADATA]
-        told += [e for e in self.edits if e.kind == "fields" and e.old and e.new]
-        return _Holders.of(thing for edit in told for thing in self._told(edit))
+        fields = [e for e in self.edits if e.kind == "fields" and e.old and e.new]
+        told = [*self._functions, *(e for e in fields if e.module in self.inventories)]
+        told_of = {id(each): each for edit in told for each in self._told(edit)}
+        return _Holders.of(self._held_elsewhere(told_of))
+
+    def _held_elsewhere(self, things: dict[int, object]) -> list[object]:
+        """Those with more references than modules, classes and the plan itself account for: the
+        search compares each object of the heap with each of them.
+        """
+        spaces = [reach.namespace(module) for _, module in reach.modules()]
+        classes = _once(c for taken in self.inventories.values() for c in _classes(taken))
+        held = [*_once(spaces), *map(reach.class_dict, classes)]
+        values = [value for space in held for _, value in reach.items(space)]
+        live = [
+            f
+            for taken in self.inventories.values()
+            for group in taken.functions.values()
+            for f in group
+        ]
+        known = Counter(map(id, values))
+        known.update(id(each) for value in _once(values) for each in reach.all_inner(value))
+        known.update(id(each.function) for each in _once(live))
+        # also `things`, and the argument of `getrefcount`
+        rest = [key for key in things if sys.getrefcount(things[key]) > known[key] + 2]
+        return [things[key] for key in rest]
 
     def _sources(self, cls: type) -> Iterator[bytes]:
         """The texts that may read: nothing known of them counts as reading everything."""
@@ -140,6 +178,16 @@ class _Holders:
             yield holder
         else:
             self._origins[id(holder)] |= origins
+
+
+def _once(things: Iterable[_T]) -> Iterable[_T]:
+    """Each object once: what is counted twice would hide a holder."""
+    return {id(each): each for each in things}.values()
+
+
+def _classes(taken: Inventory) -> Iterator[type]:
+    for group in taken.classes.values():
+        yield from group
 
 
 def _module(cls: type) -> str:
