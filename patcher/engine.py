@@ -21,7 +21,7 @@ from zdpatch.patcher.departures import Departure, parted
 from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.importers import imported
-from zdpatch.patcher.plan import Plan, make_plan
+from zdpatch.patcher.planner import make_plan
 from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.source import Patch
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.left import Left
+    from zdpatch.patcher.plan import Plan
 
 
 _PLAN_LIVES_S = 60.0

@@ -1,0 +1,210 @@
+"""Edits are decided as they are found; what those that are allowed give to names is evaluated once,
+on the stage.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, cast
+
+from zdpatch.patcher import reach
+from zdpatch.patcher.binders import reader_between, stays
+from zdpatch.patcher.calls import Changed
+from zdpatch.patcher.conditions import resolver
+from zdpatch.patcher.consumers import registers
+from zdpatch.patcher.edits import DOCSTRING
+from zdpatch.patcher.errors import Refused
+from zdpatch.patcher.evaluate import Unevaluable
+from zdpatch.patcher.names import dotted
+from zdpatch.patcher.placement import ill_placed
+from zdpatch.patcher.safety import Decision, decide
+from zdpatch.patcher.stage import Stage, Value
+from zdpatch.patcher.swap import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from zdpatch.patcher.conditions import Conditions
+    from zdpatch.patcher.edits import Edit, ModuleVersions
+    from zdpatch.patcher.errors import Verdict
+    from zdpatch.patcher.inventory import Inventory
+    from zdpatch.patcher.situation import Situation
+    from zdpatch.patcher.spread import Name
+
+
+class Decisions:
+    """The decisions of one plan so far. `edits`: all that were found; `changed`: names with another
+    value, each with the path to blame; `arrived`: those which had none; `extra`: verdicts on
+    what no edit says.
+
+    `versions`, `inventories` and `stage` are those of the plan, which grow.
+    """
+
+    def __init__(
+        self,
+        situation: Situation,
+        versions: Mapping[str, ModuleVersions],
+        inventories: Mapping[str, Inventory],
+        stage: Stage,
+    ) -> None:
+        self.situation = situation
+        self.versions = versions
+        self.inventories = inventories
+        self.stage = stage
+        self.all: list[Decision] = []
+        self.extra: list[Verdict] = []
+        self.edits: list[Edit] = []
+        self.changed: dict[Name, str] = {}
+        self.arrived: set[Name] = set()
+        self._unmet: set[int] = set()
+
+    @property
+    def refused(self) -> bool:
+        """Whether any edit cannot go in."""
+        return any(each.row != "A" for each in self.all)
+
+    def changes(self) -> Changed:
+        """What changes, for those who look for its users."""
+        return Changed.of(self.edits, self.changed, self.arrived)
+
+    def take(self, edits: list[Edit]) -> None:
+        """Decide new edits, then evaluate the values of those that are allowed."""
+        decided = [decide(edit, self.versions) for edit in edits]
+        self.edits += edits
+        self.all += decided
+        allowed = [each.edit for each in decided if each.row == "A"]
+        self.stage.expect(allowed)
+        if self.refused:
+            return  # it will be refused: nothing of the new source is run
+        for edit in allowed:
+            if edit.kind in {"value", "added", "removed"}:
+                self._evaluate(edit)
+            elif edit.kind == "function" and DOCSTRING in edit.facets:
+                self._document(edit)
+
+    def _document(self, edit: Edit) -> None:
+        """A docstring is a value that import-time code may have read by `f.__doc__`."""
+        try:
+            old, new = (self.stage.remade(edit, new=side).__doc__ for side in (False, True))
+        except Exception:  # noqa: BLE001 - making its defaults may raise anything; steps tell
+            return
+        name = (edit.module, f"{edit.qualname}.__doc__")
+        self.stage.values[name] = Value(old, new)
+        self.changed[name] = edit.path
+
+    def _evaluate(self, edit: Edit) -> None:
+        name = (edit.module, edit.qualname)
+        if misplaced := ill_placed(edit, self.versions[edit.module]):
+            self.against(edit, *misplaced)
+            return
+        if watched := self._watched_bases(edit):
+            self.against(edit, "R", watched)
+            return
+        if self._bound_elsewhere(edit):
+            return
+        try:
+            value = self.stage.value(name)
+        except Unevaluable as error:
+            self.against(edit, "M", f"{edit.kind} cannot be evaluated again: {error}")
+            return
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - statements of the patch may raise anything
+            code = "ZDP-207" if edit.new[-1].kind == "import" else "ZDP-208"
+            self.against(edit, "X", f"evaluating it raises {type(error).__name__}: {error}", code)
+            return
+        if value is None or not value.changed:
+            return
+        if value.old is MISSING:
+            self.arrived.add(name)
+        if value.new is not MISSING:
+            self._spread(edit, name)
+        if why := self.situation.conflict(edit, value, self.stage):
+            remedy = "replace the worker, or put the live value back first"
+            self.against(edit, "X", why, remedy=remedy)
+
+    def _bound_elsewhere(self, edit: Edit) -> bool:
+        """True when another statement decides what the name is, or makes the edit impossible."""
+        each = self.versions[edit.module]
+        if edit.kind == "removed" and edit.old[-1].kind == "star":
+            return False
+        if edit.kind == "removed":
+            answer = stays(edit, each, self.stage)
+            if isinstance(answer, str):
+                self.against(edit, "R", answer)
+            elif answer:
+                self.stage.keep(edit)
+            return answer is not False
+        if reader := reader_between(edit, each):
+            self.against(edit, "M", f"line {reader.line} read what an earlier statement gave it")
+            return True
+        return False
+
+    def _spread(self, edit: Edit, name: Name) -> None:
+        """Note a changed name, and the same attribute as classes that inherit it have it."""
+        cause = edit.cause or edit.path
+        self.changed[name] = cause
+        cls = self.stage.classes.get((edit.module, edit.scope)) if edit.scope else None
+        pending: list[type] = [] if cls is None else list(type.__subclasses__(cls))
+        attribute = edit.qualname.rpartition(".")[2]
+        while pending:
+            derived = pending.pop()
+            if attribute not in reach.class_dict(derived):
+                owner = str(reach.class_dict(derived).get("__module__"))
+                alias = (owner, f"{reach.qualname(derived)}.{attribute}")
+                self.changed[alias], self.stage.aliases[alias] = cause, name
+                pending += type.__subclasses__(derived)
+
+    def _watched_bases(self, edit: Edit) -> str:
+        """Why making a new class would be noticed by its bases; a plan must have no effect."""
+        node = edit.new[-1].node if edit.new else None
+        if edit.kind != "added" or not isinstance(node, ast.ClassDef):
+            return ""
+        resolve = resolver(self.inventories[edit.module].module)
+        for base in [
+            *node.bases,
+            *(word.value for word in node.keywords if word.arg == "metaclass"),
+        ]:
+            origin = base.value if isinstance(base, ast.Subscript) else base
+            value = resolve(dotted(origin) or "")
+            if reach.is_a(value, type) and (why := registers(cast("type", value))):
+                return f"the new class would be seen by {why}"
+        return ""
+
+    def against(
+        self, edit: Edit, row: str, reason: str, code: str = "ZDP-202", remedy: str = ""
+    ) -> None:
+        source = "mend the source: it cannot be imported" if code != "ZDP-202" else ""
+        remedy = remedy or source or "replace the worker"
+        self.all.append(Decision(edit, row, reason, remedy, (), code))
+
+    def check_needs(self, conditions: Conditions) -> None:
+        """Decide against what is allowed only under conditions that do not hold here."""
+        for each in [each for each in self.all if each.row == "A" and each.needs]:
+            for why in conditions.unmet(each):
+                self._unmet.add(id(each.edit))
+                remedy = each.remedy or "replace the worker"
+                self.against(each.edit, each.otherwise, f"{each.reason}; {why}", remedy=remedy)
+
+    def refuse(self) -> None:
+        """Raise Refused with every verdict when anything stands against the patch."""
+        bad = self._standing()
+        if not bad and not self.extra:
+            return
+        bad_edits = {id(each.edit) for each in bad}
+        kept = [each for each in self.all if each.row == "A" and id(each.edit) not in bad_edits]
+        verdicts = (*self.extra, *(each.verdict for each in [*bad, *kept]))
+        first = verdicts[0]
+        cause = f"{first.path} (line {first.line}): {first.reason}"
+        others = len(bad) + len(self.extra) - 1
+        if others:
+            cause += f"; and {others} more"
+        code = bad[0].code if bad and not self.extra else "ZDP-202"
+        raise Refused(code, cause, verdicts)
+
+    def _standing(self) -> list[Decision]:
+        """One refusal an edit: where a need is not met, that, and not what follows from it."""
+        found: dict[int, Decision] = {}
+        for each in self.all:
+            key = id(each.edit)
+            if each.row != "A" and (key not in found or key in self._unmet):
+                found[key] = each
+        return list(found.values())
