@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher import codes
 from zdpatch.patcher.generics import nest
-from zdpatch.patcher.stage import future_flags
+from zdpatch.patcher.newcomers import future_flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,6 +17,7 @@ from zdpatch.patcher.errors import Refused
 from zdpatch.patcher.evaluate import Unevaluable
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.placement import ill_placed
+from zdpatch.patcher.remade import remade
 from zdpatch.patcher.safety import Decision, decide
 from zdpatch.patcher.stage import Stage, Value
 from zdpatch.patcher.swap import MISSING
@@ -85,7 +86,7 @@ class Decisions:
     def _document(self, edit: Edit) -> None:
         """A docstring is a value that import-time code may have read by `f.__doc__`."""
         try:
-            old, new = (self.stage.remade(edit, new=side).__doc__ for side in (False, True))
+            old, new = (remade(self.stage, edit, new=side).__doc__ for side in (False, True))
         except Exception:  # noqa: BLE001 - making its defaults may raise anything; steps tell
             return
         name = (edit.module, f"{edit.qualname}.__doc__")

@@ -17,6 +17,7 @@ from zdpatch.patcher.edits import (
     Edit,
 )
 from zdpatch.patcher.facets import changed_defaults, defaults
+from zdpatch.patcher.remade import remade
 from zdpatch.patcher.swap import Step
 from zdpatch.patcher.values import same
 from zdpatch.patcher.wrappers import Wrappers, slot
@@ -61,7 +62,7 @@ class Metadata:
             return
         try:
             params = getattr(live[0].function, "__type_params__", ())
-            made = self.stage.remade(edit, params, new=True)
+            made = remade(self.stage, edit, params, new=True)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the patch may raise anything
             self.refuse(edit, "X", f"making it raises {type(error).__name__}: {error}")
             return
@@ -135,7 +136,7 @@ class Metadata:
         if not compared:
             return ""
         try:
-            old = self.stage.remade(edit, new=False)
+            old = remade(self.stage, edit, new=False)
         except Exception:  # noqa: BLE001 - code of the patch may raise anything
             return ""
         before = default_values(cast("FunctionNode", edit.old[-1].node), old) or {}

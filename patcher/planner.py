@@ -22,6 +22,7 @@ from zdpatch.patcher.leftovers import leftovers
 from zdpatch.patcher.looks import stale_metadata
 from zdpatch.patcher.names import uses
 from zdpatch.patcher.neighbours import Known, neighbours
+from zdpatch.patcher.newcomers import Newcomers
 from zdpatch.patcher.plan import Plan
 from zdpatch.patcher.reaching import Reaching
 from zdpatch.patcher.refilled import made_before, refilled
@@ -129,13 +130,13 @@ class _Planner:
         return {name: each for name, each in self.versions.items() if name in self.inventories}
 
     def _stage(self) -> Stage:
+        situation = self.situation
         return Stage(
             self.versions,
             {name: each.module for name, each in self.inventories.items()},
-            self.situation.classes(self.inventories),
-            self.situation.specs,
-            self.situation.filenames,
-            made=self.executed,
+            situation.classes(self.inventories),
+            situation.filenames,
+            Newcomers(self.versions, situation.specs, situation.filenames, self.executed),
         )
 
     def _widen(self) -> None:
@@ -321,12 +322,14 @@ class _Planner:
             tuple(builder.renewed),
             tuple(builder.explained),
             self.situation.linecache(),
-            self.stage.modules,
+            self.stage.newcomers.modules,
             self.situation.adoption,
         )
 
     def _deferred(self) -> list[str]:
-        waiting = [name for name in self.situation.added if name not in self.stage.modules]
+        waiting = [
+            name for name in self.situation.added if name not in self.stage.newcomers.modules
+        ]
         return [*self.situation.deferred, *waiting]
 
     def _notices(self, builder: Builder, *, heap: bool) -> Iterator[str]:

@@ -3,26 +3,24 @@ each other; nothing live is written.
 """
 
 from __future__ import annotations
-import __future__
 
 import ast
 import copy
 import sys
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.util import module_from_spec
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from zdpatch.patcher import generics, reach
 from zdpatch.patcher.assigned import assigned, attributes
-from zdpatch.patcher.edits import ANNOTATIONS, POSTPONED, TYPE_PARAMS, Edit, ModuleVersions
+from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.effects import only_imports
-from zdpatch.patcher.evaluate import Find, Place, Unevaluable, guard, live_import, run
-from zdpatch.patcher.facets import changed_defaults
+from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run
 from zdpatch.patcher.generics import is_alias
-from zdpatch.patcher.names import FunctionNode, mangled
-from zdpatch.patcher.outline import Item, Outline, absolute
+from zdpatch.patcher.names import mangled
+from zdpatch.patcher.newcomers import Newcomers, future_flags
+from zdpatch.patcher.outline import Item, absolute
 from zdpatch.patcher.purity import is_typing
 from zdpatch.patcher.reach import is_a
 from zdpatch.patcher.spread import Name, meanings, split
@@ -31,10 +29,6 @@ from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from importlib.machinery import ModuleSpec
-
-_LAZY: Final = __future__.annotations.compiler_flag
-_HOLDER: Final = "zdpatch_default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +48,14 @@ class Stage:
     """The workspace of one plan.
 
     `live`: the loaded modules the patch changes. `classes`: live classes by (module, qualname).
-    `specs`: how to make the modules that are not loaded yet; each is executed when first needed.
     """
 
     versions: Mapping[str, ModuleVersions]
     live: Mapping[str, ModuleType]
     classes: Mapping[Name, type]
-    specs: Mapping[str, ModuleSpec]
     filenames: Mapping[str, str]
+    newcomers: Newcomers
     values: dict[Name, Value] = field(default_factory=dict[Name, Value])
-    modules: dict[str, ModuleType] = field(default_factory=dict[str, ModuleType])
-    made: Mapping[str, ModuleType] = field(default_factory=dict[str, ModuleType])
     aliases: dict[Name, Name] = field(default_factory=dict[Name, Name])
     _pending: dict[Name, Edit] = field(default_factory=dict[Name, Edit])
 
@@ -107,60 +98,16 @@ class Stage:
         return MISSING if value is None else value.new
 
     def _imported(self, full: str) -> object:
-        if full in self.specs:
-            return self.load(full)
+        specs = self.newcomers.specs
+        if full in specs:
+            return self.newcomers.load(full, self.find)
         for candidate in split(full, self.versions):
             module, name = candidate
-            if module in self.specs:
-                return vars(self.load(module)).get(name, MISSING)
+            if module in specs:
+                return vars(self.newcomers.load(module, self.find)).get(name, MISSING)
             if (value := self.value(candidate)) is not None:
                 return value.new
         return MISSING
-
-    # ------------------------------------------------------------ modules
-
-    def load(self, name: str) -> ModuleType:
-        """A module of the patch which is not loaded yet, executed from its new source. Raises what
-        it raises.
-        """
-        if name in self.made and name not in self.modules:
-            # an earlier plan of this patch executed it, and what it imports
-            self.modules.update(self.made)
-        if name in self.modules:
-            return self.modules[name]
-        parent, _, last = name.rpartition(".")
-        if parent in self.specs:
-            self.load(parent)
-            if name in self.modules:
-                return self.modules[name]  # the package imports it itself
-        each = self.versions[name]
-        assert each.new is not None
-        module = self.modules[name] = module_from_spec(self.specs[name])
-        outline = each.new.outline
-        flags = future_flags(outline)
-        for index, node in enumerate(outline.tree.body):
-            if index and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                continue  # alone it would be taken for the docstring
-            self._statement(module, outline, node, flags)
-        if parent in self.modules:
-            vars(self.modules[parent]).setdefault(last, module)
-        return module
-
-    def _statement(self, module: ModuleType, outline: Outline, node: ast.stmt, flags: int) -> None:
-        names = vars(module)
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            items = [i for i in outline.items if i.kind == "import" and i.line == node.lineno]
-            if items and any(self._imported(_loaded_by(item)) is not MISSING for item in items):
-                names.update(run(items, Place(module, self.filenames[outline.name]), self.find))
-                return
-        code = compile(
-            ast.Module([node], []),
-            self.filenames[outline.name],
-            "exec",
-            flags=flags,
-            dont_inherit=True,
-        )
-        exec(code, names)  # noqa: S102 - verified source of the patch
 
     # ------------------------------------------------------------ names
 
@@ -194,7 +141,7 @@ class Stage:
         if any(item.kind != "value" for item in edit.old):
             return MISSING
         self.guard(edit, edit.old)
-        return run(edit.old, self.place(edit, new=False), _nothing_new).get(_last(edit), MISSING)
+        return run(edit.old, self.place(edit, new=False), nothing_new).get(_last(edit), MISSING)
 
     def _new(self, edit: Edit) -> object:
         if not edit.new:
@@ -269,7 +216,7 @@ class Stage:
         if _is_typing(edit, self.versions[edit.module]):
             return live
         self.guard(edit, edit.old)
-        return run(edit.old, self.place(edit, new=False), _nothing_new).get(_last(edit), MISSING)
+        return run(edit.old, self.place(edit, new=False), nothing_new).get(_last(edit), MISSING)
 
     def present(self, edit: Edit) -> object:
         """What the name is bound to right now; MISSING when it is not."""
@@ -357,72 +304,6 @@ class Stage:
             if not here and self.find("", f"{owner}.{name}") is MISSING:
                 raise Unevaluable(f"{owner}.{name} is not loaded here")
 
-    # ------------------------------------------------------------ functions
-
-    def remade(self, edit: Edit, params: Iterable[Any] = (), *, new: bool) -> FunctionType:
-        """The function of an edit made again without its decorators, to read defaults,
-        annotations and type parameters from.
-
-        Only default expressions which the edit changes are evaluated; the others are None in it.
-        `params` are the live type parameters: annotations name these where they are unchanged.
-        """
-        item = (edit.new if new else edit.old)[-1]
-        node = copy.deepcopy(cast("FunctionNode", item.node))
-        node.decorator_list = []
-        changed = changed_defaults(edit)
-        _blank(node.args, changed)
-        if not edit.facets & {ANNOTATIONS, POSTPONED} or not new:
-            _strip_annotations(node)
-        twin = Item("function", item.scope, item.names, node)
-        finder: Find = self.find if new else _nothing_new
-        if TYPE_PARAMS not in edit.facets or not new:
-            finder = _knowing({param.__name__: param for param in params}, finder)
-            if sys.version_info >= (3, 12):
-                node.type_params = []
-        made = run([twin], self.place(edit, new=new), finder)[item.name]
-        assert isinstance(made, FunctionType)
-        return made
-
-
-def _loaded_by(item: Item) -> str:
-    """What an import statement loads: `import a.b` binds `a`, and loads `a.b`."""
-    return item.node.names[0].name if isinstance(item.node, ast.Import) else item.source
-
-
-def future_flags(outline: Outline) -> int:
-    """Flags for `compile` that the module's own `from __future__` imports would give."""
-    return _LAZY if outline.lazy_annotations else 0
-
-
-def _blank(arguments: ast.arguments, keep: frozenset[str]) -> None:
-    positional = [each.arg for each in [*arguments.posonlyargs, *arguments.args]]
-    named = positional[len(positional) - len(arguments.defaults) :]
-    blank = ast.Constant(None)
-    arguments.defaults = [
-        value if name in keep else ast.copy_location(copy.copy(blank), value)
-        for name, value in zip(named, arguments.defaults, strict=True)
-    ]
-    arguments.kw_defaults = [
-        value if value is None or each.arg in keep else ast.copy_location(copy.copy(blank), value)
-        for each, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    ]
-
-
-def _strip_annotations(node: FunctionNode) -> None:
-    for part in ast.walk(node.args):
-        if isinstance(part, ast.arg):
-            part.annotation = None
-    node.returns = None
-
-
-def _knowing(params: Mapping[str, object], find: Find) -> Find:
-    """Looks up names with type parameters in front."""
-
-    def finder(module: str, name: str) -> object:
-        return params[name] if name in params else find(module, name)
-
-    return finder
-
 
 def _without_line(value: object) -> None:
     """Take `__firstlineno__` (3.13) from a class that was made in a live module, and from those
@@ -440,7 +321,8 @@ def _without_line(value: object) -> None:
                     _without_line(inner)
 
 
-def _nothing_new(module: str, name: str) -> object:
+def nothing_new(module: str, name: str) -> object:
+    """The look-up of the base: no name has a new value."""
     del module, name
     return MISSING
 

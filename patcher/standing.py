@@ -11,6 +11,7 @@ from zdpatch.patcher import codes, inventory, overlay
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import ModuleVersions, Version, read
+from zdpatch.patcher.newcomers import Newcomers
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.stage import Stage
 from zdpatch.patcher.values import same
@@ -70,8 +71,8 @@ def _values_are_new(each: ModuleVersions) -> bool:
         {each.name: each},
         {each.name: module},
         Situation.classes({each.name: taken}),
-        {},
         {each.name: each.change.path},
+        Newcomers({}, {}, {}, {}),
     )
     stage.expect(edits)
     for edit in edits:

@@ -259,7 +259,7 @@ class Builder:
         for entry in self.situation.entries():
             self.steps += self._back(entry.name)
             self._overlay(entry.name, entry)
-        for name, module in self.stage.modules.items():
+        for name, module in self.stage.newcomers.modules.items():
             self._arrive(name, module)
         for name in self.situation.removed:
             self._overlay(name, overlay.REMOVED)
@@ -272,7 +272,7 @@ class Builder:
 
     def _back(self, name: str) -> Iterator[Step]:
         """A module that an earlier patch removed can be found again."""
-        if name not in self.stage.modules and overlay.forbidden(name):
+        if name not in self.stage.newcomers.modules and overlay.forbidden(name):
             yield Step("item", sys.modules, name, MISSING, None, f"sys.modules[{name!r}]")
 
     def _arrive(self, name: str, module: ModuleType) -> None:

@@ -1,0 +1,75 @@
+"""The function of an edit is made again beside the live one, to read what the edit changes."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import sys
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, cast
+
+from zdpatch.patcher.edits import ANNOTATIONS, POSTPONED, TYPE_PARAMS, Edit
+from zdpatch.patcher.evaluate import Find, run
+from zdpatch.patcher.facets import changed_defaults
+from zdpatch.patcher.outline import Item
+from zdpatch.patcher.stage import Stage, nothing_new
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from zdpatch.patcher.names import FunctionNode
+
+
+def remade(stage: Stage, edit: Edit, params: Iterable[Any] = (), *, new: bool) -> FunctionType:
+    """The function of an edit made again without its decorators, to read defaults,
+    annotations and type parameters from.
+
+    Only default expressions which the edit changes are evaluated; the others are None in it.
+    `params` are the live type parameters: annotations name these where they are unchanged.
+    """
+    item = (edit.new if new else edit.old)[-1]
+    node = copy.deepcopy(cast("FunctionNode", item.node))
+    node.decorator_list = []
+    changed = changed_defaults(edit)
+    _blank(node.args, changed)
+    if not edit.facets & {ANNOTATIONS, POSTPONED} or not new:
+        _strip_annotations(node)
+    twin = Item("function", item.scope, item.names, node)
+    finder: Find = stage.find if new else nothing_new
+    if TYPE_PARAMS not in edit.facets or not new:
+        finder = _knowing({param.__name__: param for param in params}, finder)
+        if sys.version_info >= (3, 12):
+            node.type_params = []
+    made = run([twin], stage.place(edit, new=new), finder)[item.name]
+    assert isinstance(made, FunctionType)
+    return made
+
+
+def _blank(arguments: ast.arguments, keep: frozenset[str]) -> None:
+    positional = [each.arg for each in [*arguments.posonlyargs, *arguments.args]]
+    named = positional[len(positional) - len(arguments.defaults) :]
+    blank = ast.Constant(None)
+    arguments.defaults = [
+        value if name in keep else ast.copy_location(copy.copy(blank), value)
+        for name, value in zip(named, arguments.defaults, strict=True)
+    ]
+    arguments.kw_defaults = [
+        value if value is None or each.arg in keep else ast.copy_location(copy.copy(blank), value)
+        for each, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    ]
+
+
+def _strip_annotations(node: FunctionNode) -> None:
+    for part in ast.walk(node.args):
+        if isinstance(part, ast.arg):
+            part.annotation = None
+    node.returns = None
+
+
+def _knowing(params: Mapping[str, object], find: Find) -> Find:
+    """Looks up names with type parameters in front."""
+
+    def finder(module: str, name: str) -> object:
+        return params[name] if name in params else find(module, name)
+
+    return finder
