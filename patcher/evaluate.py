@@ -24,9 +24,10 @@ from typing import Final, cast
 
 from zdpatch.patcher import codes, generics
 from zdpatch.patcher.names import FunctionNode, dotted, mangled
-from zdpatch.patcher.outline import Item, Outline, absolute, bound_names
+from zdpatch.patcher.outline import Item, Outline, absolute
 from zdpatch.patcher.purity import CALLERS, is_pure_callable
 from zdpatch.patcher.reach import is_a, namespace
+from zdpatch.patcher.statements import bound_names
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.values import (
     is_known_function,

@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from zdpatch.patcher.assigned import with_assigned
 from zdpatch.patcher.branches import Branches, branch_key, decided, taken_blocks, without_blocks
-from zdpatch.patcher.generics import is_alias, params_of
-from zdpatch.patcher.names import FunctionNode, Uses, dotted, uses
+from zdpatch.patcher.generics import params_of
+from zdpatch.patcher.names import Uses, dotted, uses
 from zdpatch.patcher.operations import Ran, ran_by_statement
-from zdpatch.patcher.purity import NAMED_TUPLE, is_pure, origin
+from zdpatch.patcher.purity import NAMED_TUPLE, origin
+from zdpatch.patcher.statements import (
+    bound_names,
+    grows_all,
+    is_text,
+    is_value,
+    role_of,
+    without_bodies,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,9 +68,7 @@ class Item:
     @cached_property
     def shape(self) -> str:
         """What the statement says, without positions: equal shapes are the same statement."""
-        return (
-            ast.dump(_without_bodies(self.node)) if self.kind == "effect" else ast.dump(self.node)
-        )
+        return ast.dump(without_bodies(self.node)) if self.kind == "effect" else ast.dump(self.node)
 
     @cached_property
     def reads(self) -> frozenset[str]:
@@ -259,7 +265,7 @@ class _Reader:
 
     def scope(self, body: list[ast.stmt], scope: str) -> Iterator[Item]:
         first = body[0] if body else None
-        if isinstance(first, ast.Expr) and _is_text(first.value):
+        if isinstance(first, ast.Expr) and is_text(first.value):
             yield Item("value", scope, ("__doc__",), first)
         for node in body:
             yield from self._statement(node, scope)
@@ -268,7 +274,7 @@ class _Reader:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 yield Item(
-                    "function", scope, (node.name,), node, _role(node), lazy_annotations=self.lazy
+                    "function", scope, (node.name,), node, role_of(node), lazy_annotations=self.lazy
                 )
             case ast.ClassDef():
                 inner = f"{scope}.{node.name}" if scope else node.name
@@ -283,7 +289,7 @@ class _Reader:
                 yield Item("field", scope, (name,), node, lazy_annotations=self.lazy)
             case ast.Pass() | ast.Expr(value=ast.Constant()):
                 return
-            case ast.Expr(value=ast.Call() as call) if (grown := _grows_all(call)) is not None:
+            case ast.Expr(value=ast.Call() as call) if (grown := grows_all(call)) is not None:
                 yield from self._other(ast.copy_location(grown, node), scope)
             case _:
                 yield from self._other(node, scope)
@@ -362,122 +368,3 @@ def absolute(node: ast.ImportFrom, module: str, *, package: bool) -> str:
     parts = module.split(".")
     parts = parts[: len(parts) - node.level + (1 if package else 0)]
     return ".".join([*parts, node.module] if node.module else parts)
-
-
-def _role(node: FunctionNode) -> str:
-    """Tells `@x.setter def x` from `@property def x`, and `@overload` from the real one."""
-    for decorator in node.decorator_list:
-        name = dotted(decorator) or ""
-        last = name.rpartition(".")[2]
-        if last == "overload":
-            return "overload"
-        if "." in name and last in {"setter", "getter", "deleter", "register"}:
-            return name
-    return ""
-
-
-def _is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
-def bound_names(node: ast.AST) -> tuple[str, ...]:
-    """Names a statement binds in its own scope, in order of appearance, branches included."""
-    found: dict[str, None] = {}
-    pending: list[ast.AST] = [node]
-    while pending:
-        part = pending.pop(0)
-        match part:
-            case (
-                ast.FunctionDef(name=name)
-                | ast.AsyncFunctionDef(name=name)
-                | ast.ClassDef(name=name)
-            ):
-                found[name] = None
-                continue
-            case ast.Name(id=name, ctx=ast.Store()):
-                found[name] = None
-            case ast.alias(name=name, asname=asname):
-                found[asname or name.partition(".")[0]] = None
-            case (
-                ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp()
-            ):
-                continue
-            case _:
-                pass
-        pending.extend(ast.iter_child_nodes(part))
-    return tuple(found)
-
-
-def is_value(node: ast.stmt, imports: dict[str, str]) -> bool:  # noqa: PLR0911 - one clause a kind of statement
-    """True for statements that do nothing but bind names to values (branches of such statements
-    included).
-    """
-
-    def every(body: list[ast.stmt]) -> bool:
-        return all(is_value(part, imports) for part in body)
-
-    match node:
-        case ast.Pass() | ast.Import():
-            return True
-        case ast.Expr(value=ast.Constant()):
-            return True
-        case ast.ImportFrom():
-            return all(alias.name != "*" for alias in node.names)
-        case ast.Assign(targets=targets):
-            return all(_plain_target(target) for target in targets)
-        case ast.AnnAssign(target=target):
-            return isinstance(target, ast.Name)
-        case ast.AugAssign(target=target):
-            return isinstance(target, ast.Name)
-        case ast.If():
-            return is_pure(node.test, imports) and every(node.body) and every(node.orelse)
-        case ast.Try():
-            handlers = all(every(handler.body) for handler in node.handlers)
-            return every(node.body) and handlers and every(node.orelse) and every(node.finalbody)
-        case _:
-            return is_alias(node)
-
-
-def _grows_all(call: ast.Call) -> ast.stmt | None:
-    """`__all__.append(x)` and `.extend(xs)` as the augmented assignments that they are."""
-    method = dotted(call.func)
-    if method not in {"__all__.append", "__all__.extend"} or len(call.args) != 1 or call.keywords:
-        return None
-    given = call.args[0]
-    added = ast.List([given], ast.Load()) if method == "__all__.append" else given
-    name = ast.Name("__all__", ast.Store())
-    grown = ast.AugAssign(name, ast.Add(), ast.copy_location(added, given))
-    return ast.fix_missing_locations(ast.copy_location(grown, call))
-
-
-def _plain_target(node: ast.expr) -> bool:
-    if isinstance(node, ast.Starred):
-        return _plain_target(node.value)
-    if isinstance(node, ast.Tuple | ast.List):
-        return all(_plain_target(element) for element in node.elts)
-    return isinstance(node, ast.Name)
-
-
-class _Bodies(ast.NodeTransformer):
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        blank = ast.FunctionDef(**{**dict(ast.iter_fields(node)), "body": []})
-        return ast.copy_location(blank, node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        blank = ast.AsyncFunctionDef(**{**dict(ast.iter_fields(node)), "body": []})
-        return ast.copy_location(blank, node)
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        fields: dict[str, object] = {}
-        for name, value in ast.iter_fields(node):
-            if isinstance(value, list):
-                parts = cast("list[object]", value)
-                fields[name] = [self.visit(v) if isinstance(v, ast.AST) else v for v in parts]
-            else:
-                fields[name] = self.visit(value) if isinstance(value, ast.AST) else value
-        return type(node)(**fields)
-
-
-def _without_bodies(node: ast.stmt) -> ast.AST:
-    """A copy in which function bodies are blank: they are compared by their code, not here."""
-    return cast("ast.AST", _Bodies().visit(node))
