@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _HAVE_GC: Final = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
 # By id: the class, and its methods by name that matter.
 Suspects: TypeAlias = "dict[int, tuple[type, list[tuple[str, FunctionType]]]]"
+# By id: the class, and by name the functions behind what its own body has.
+_Own: TypeAlias = "dict[int, tuple[type, list[tuple[str, list[FunctionType]]]]]"
 _HELD: Final = (dict, list, tuple, set, frozenset)
 
 
@@ -33,8 +35,9 @@ def suspects(reaching: Reaching, owners: Collection[type]) -> Suspects:
     hold. `owners`: the classes of which something changes.
     """
     found: Suspects = {}
+    own: _Own = {}
     for cls in inventory.every_class():
-        for name, function in _methods(cls):
+        for name, function in _methods(cls, own):
             if reaching.is_changed(function):
                 continue  # an edit of its own
             if reaching.cause(function, (cls, *owners)):
@@ -60,14 +63,20 @@ def disturbed(reaching: Reaching, suspected: Suspects) -> Iterator[tuple[str, st
                 break
 
 
-def _methods(cls: type) -> Iterator[tuple[str, FunctionType]]:
-    """The methods of its identity that are written in Python, its own and inherited ones."""
+def _methods(cls: type, own: _Own) -> Iterator[tuple[str, FunctionType]]:
+    """The methods of its identity that are written in Python, its own and inherited ones. `own`:
+    what the bodies of classes looked at before have; `object` is looked at once for all.
+    """
     known: set[str] = set()
     for owner in mro(cls):
-        space = reach.class_dict(owner)
-        for name in (IDENTITY - known) & space.keys():
-            known.add(name)
-            yield from ((name, function) for function in behind(space[name]))
+        if id(owner) not in own:
+            space = reach.class_dict(owner)
+            names = [*(IDENTITY & space.keys())]
+            own[id(owner)] = owner, [(name, behind(space[name])) for name in names]
+        for name, functions in own[id(owner)][1]:
+            if name not in known:
+                known.add(name)
+                yield from ((name, function) for function in functions)
 
 
 def _living(suspected: Suspects) -> tuple[dict[int, int], dict[int, list[type]]]:

@@ -125,6 +125,7 @@ class _Search:
     reaching: Reaching
     read: Callable[[CodeType], Loads]
     _loads: dict[int, Loads] = field(default_factory=dict[int, Loads])
+    _anyway: dict[int, _Found] = field(default_factory=dict[int, Any])
     _clean: set[tuple[int, ...]] = field(default_factory=set[Any])
     _kept: list[object] = field(default_factory=list[object])
     _known: dict[int, set[str]] = field(default_factory=dict[int, set[str]])
@@ -151,11 +152,20 @@ class _Search:
         return ""
 
     def _from(self, function: FunctionType, receiver: tuple[type, ...]) -> Iterator[_Found]:
-        code, space = function.__code__, function.__globals__
+        code = function.__code__
         if id(code) not in self._loads:
             self._loads[id(code)] = self.read(code)
             self._kept.append(code)
         loads = self._loads[id(code)]
+        if id(function) not in self._anyway:
+            self._anyway[id(function)] = _all_of(self._without(function, loads))
+        yield self._anyway[id(function)]
+        for cls in receiver:
+            yield from self._of_class(cls, loads.attributes, above="super" in loads.names)
+
+    def _without(self, function: FunctionType, loads: Loads) -> Iterator[_Found]:
+        """Where a function comes to whatever it is a method of."""
+        space = function.__globals__
         for cell in function.__closure__ or ():
             yield "", behind(contents(cell))
         for name in loads.names:
@@ -167,8 +177,6 @@ class _Search:
                 yield from self._of(module, loads, made=True)
         for name in loads.attributes & self.reaching.anywhere.keys():
             yield self.reaching.anywhere[name], []
-        for cls in receiver:
-            yield from self._of_class(cls, loads.attributes, above="super" in loads.names)
 
     def _of(self, value: object, loads: Loads, *, made: bool) -> Iterator[_Found]:
         if reach.is_a(value, ModuleType):
@@ -210,6 +218,16 @@ class _Search:
             self._known[id(cls)] = found
             self._kept.append(cls)
         return self._known[id(cls)]
+
+
+def _all_of(steps: Iterable[_Found]) -> _Found:
+    """The first path to blame, or else every place to look next."""
+    every: list[FunctionType] = []
+    for why, found in steps:
+        if why:
+            return why, []
+        every += found
+    return "", every
 
 
 def behind(value: object) -> list[FunctionType]:

@@ -52,12 +52,9 @@ def _module_of(space: Mapping[str, object], names: Mapping[str, str], bases: set
 
 def _unlisted(known: set[int]) -> list[dict[str, object]]:
     """Globals of live functions that no module of `sys.modules` has."""
-    found: dict[int, dict[str, object]] = {}
     tracked: list[object] = gc.get_objects()
-    for thing in tracked:
-        if type(thing) is FunctionType and id(thing.__globals__) not in known:
-            found.setdefault(id(thing.__globals__), thing.__globals__)
-    return list(found.values())
+    every = [thing.__globals__ for thing in tracked if type(thing) is FunctionType]
+    return list({id(space): space for space in every if id(space) not in known}.values())
 
 
 def _derived(space: Mapping[str, object], own: Mapping[str, object] | None) -> bool:
