@@ -9,11 +9,12 @@ what object it is, an attribute that nothing in the base provides is refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher.accesses import accesses
+from zdpatch.patcher.altered import Altered, altered
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.holders import UNKNOWN, Function, Holder, Side, bound_on
 from zdpatch.patcher.makers import INITIALISERS, makers
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Unfit(Edit):
-    """Live objects that `holder` names may lack the attributes `lacking`."""
+    """Live objects that `holder` names may lack the attributes `lacking`, or hold under those of
+    `altered` something else than new code expects (unless it is one of `kept`, in text).
+    """
 
     holder: Holder = UNKNOWN
     lacking: frozenset[str] = field(default_factory=frozenset[str])
+    altered: frozenset[str] = field(default_factory=frozenset[str])
+    kept: frozenset[str] = field(default_factory=frozenset[str])
 
 
 def unfit(versions: Mapping[str, ModuleVersions]) -> list[Unfit]:
@@ -61,6 +66,8 @@ class _Comparison:
                         found.setdefault(holder, []).append(access)
             for holder, group in found.items():
                 yield _edit(function, holder, group, self._before(function))
+        for each in altered(self.old.side, self.new.side, changed):
+            yield _other_meaning(each, self._before(each.function))
 
     def _missing(self, function: Function, access: Access, holder: Holder) -> bool:
         """Whether an object that the text has in mind may be without what `access` stores."""
@@ -168,6 +175,23 @@ def _edit(function: Function, holder: Holder, group: list[Access], before: list[
     names = sorted({function.name(access.name) for access in group})
     text = f"only the new {function.qualname} sets {', '.join(names)}, which is read elsewhere"
     whose = "the text does not tell on which objects" if holder.kind == "unknown" else ""
+    detail = f"{text}; {whose or 'objects made before lack it'}"
+    edit = _unfit(function, holder, detail, before)
+    return replace(edit, lacking=frozenset(names))
+
+
+def _other_meaning(found: Altered, before: list[Function]) -> Unfit:
+    where, name = found.user, found.name
+    detail = (
+        f"the new {found.function.qualname} stores something else in {name}, and "
+        f"{where.qualname} (line {where.node.lineno}) uses it otherwise; "
+        "objects made before hold what the old code stored"
+    )
+    edit = _unfit(found.function, found.holder, detail, before)
+    return replace(edit, altered=frozenset({name}), kept=found.kept)
+
+
+def _unfit(function: Function, holder: Holder, detail: str, before: list[Function]) -> Unfit:
     scope, _, last = function.qualname.rpartition(".")
     return Unfit(
         function.outline.name,
@@ -175,7 +199,6 @@ def _edit(function: Function, holder: Holder, group: list[Access], before: list[
         "unfit",
         tuple(Item("function", scope, (last,), each.node) for each in before),
         (Item("function", scope, (last,), function.node),),
-        detail=f"{text}; {whose or 'objects made before lack it'}",
+        detail=detail,
         holder=holder,
-        lacking=frozenset(names),
     )

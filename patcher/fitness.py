@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zdpatch.patcher.inventory import Inventory
 
 _HAVE_GC: Final = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
+_PLAIN: Final = (int, str, bytes, float, bool, type(None))
 _MISSING: Final = object()
 _mro = cast("Any", type.__dict__["__mro__"]).__get__
 
@@ -36,6 +37,8 @@ def misfit(
     if holder.kind == "object":
         value = _resolved(holder.module, holder.path)
         lacking = () if value is _MISSING else sorted(look.lacking(value, edit.lacking))
+        if any(_holds(value, name, edit.kept) for name in edit.altered):
+            return f"{holder.path} holds the old one"
         return f"{holder.path} has no {', '.join(lacking)}" if lacking else ""
     taken = inventories.get(holder.module)
     found: list[object] = list(taken.classes.get(holder.path, ())) if taken is not None else []
@@ -53,12 +56,26 @@ def _instances(cls: type, edit: Unfit, look: _Look) -> str:
     if reach.frozen() or not cls.__flags__ & _HAVE_GC:
         return "live instances cannot be counted here"
     kinds = {id(each) for each in reach.family(cls)}
-    count = sum(
-        1
-        for each in gc.get_objects()
-        if id(type(each)) in kinds and any(look.lacking(each, edit.lacking))
-    )
-    return f"there are {count} live instances without it" if count else ""
+    live = [each for each in gc.get_objects() if id(type(each)) in kinds]
+    count = sum(1 for each in live if any(look.lacking(each, edit.lacking)))
+    if count:
+        return f"there are {count} live instances without it"
+    count = sum(1 for each in live if any(_holds(each, n, edit.kept) for n in edit.altered))
+    return f"there are {count} live instances which hold the old one" if count else ""
+
+
+def _holds(value: object, name: str, kept: frozenset[str]) -> bool:
+    """Whether an object has an attribute of its own that is none of the constants `kept`."""
+    if reach.is_a(value, ModuleType):
+        own: Mapping[str, object] = reach.namespace(cast("ModuleType", value))
+    else:
+        own = (
+            reach.class_dict(cast("type", value)) if reach.is_a(value, type) else _own(value) or {}
+        )
+    held = own.get(name, _MISSING)
+    if held is _MISSING and (slot := reach.member(value, name)) is not None:
+        return _filled(slot, value)
+    return held is not _MISSING and not (type(held) in _PLAIN and repr(held) in kept)
 
 
 def _resolved(module: str, path: str) -> object:
