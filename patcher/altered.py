@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zdpatch.patcher.holders import bound_on
+from zdpatch.patcher.makers import INITIALISERS
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.uses import ANY, gives, uses
 
@@ -38,19 +40,46 @@ def altered(old: Side, new: Side, changed: Collection[Function]) -> Iterator[Alt
     done: set[tuple[Holder, str]] = set()
     called = new.mentioning({each.node.name for each in changed if not each.cls})
     for function in dict.fromkeys([*changed, *called]):
-        for access in function.accesses.stores:
-            holder, name = new.holder(function, access.root), function.name(access.name)
-            plain = holder.kind != "unknown" and not (name.startswith("__") and name.endswith("__"))
-            if not plain or access.value is None or (holder, name) in done:
-                continue
-            done.add((holder, name))
-            before, after = _stores(old, name), _stores(new, name)
-            mine, now = before.get(holder, set()), after.get(holder, set())
-            if not mine - now or not now - mine:
-                continue
-            if user := _otherwise(old, new, holder, name):
-                kept = frozenset(filter(None, map(_literal, mine & now)))
-                yield Altered(function, holder, name, user, kept)
+        for name in _filled_otherwise(old, new, function):
+            for holder in _holders(new, function, name):
+                if (holder, name) not in done:
+                    done.add((holder, name))
+                    yield from _altered(old, new, function, holder, name)
+
+
+def _altered(
+    old: Side, new: Side, function: Function, holder: Holder, name: str
+) -> Iterator[Altered]:
+    before, after = _stores(old, name).get(holder, set()), _stores(new, name).get(holder, set())
+    if before - after and after - before and (user := _otherwise(old, new, holder, name)):
+        kept = frozenset(filter(None, map(_literal, before & after)))
+        yield Altered(function, holder, name, user, kept)
+
+
+def _filled_otherwise(old: Side, new: Side, function: Function) -> set[str]:
+    """Attributes in which the function stores something else than before."""
+    now, before = _given(new, function), dict[str, set[str]]()
+    for each in old.by_path.get(function.where, ()):
+        before |= _given(old, each)
+    special = {name for name in now if name.startswith("__") and name.endswith("__")}
+    return {name for name, texts in now.items() if texts - before.get(name, set())} - special
+
+
+def _given(side: Side, function: Function) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for access in function.accesses.stores:
+        if access.value is not None:
+            texts = gives(side, function, access.value)
+            found.setdefault(function.name(access.name), set()).update(texts)
+    return found
+
+
+def _holders(side: Side, function: Function, name: str) -> Iterator[Holder]:
+    for access in function.accesses.stores:
+        if function.name(access.name) == name:
+            holder = side.holder(function, access.root)
+            if holder.kind != "unknown":
+                yield holder
 
 
 def _stores(side: Side, name: str) -> _Stores:
@@ -65,33 +94,49 @@ def _stores(side: Side, name: str) -> _Stores:
 
 
 def _otherwise(old: Side, new: Side, holder: Holder, name: str) -> Function | None:
-    """A function that uses the attribute as none did before; None when there is none."""
-    before, after = _users(old, holder, name), _users(new, holder, name)
+    """A function that uses the attribute as none did before; None when there is none.
+
+    To use what the patch itself adds to a class is no other use: live objects get it too.
+    """
+    before, after = _users(old, holder, name), _users(new, holder, name, unsure=True)
     known = {use for group in before.values() for use in group}
-    now = {use for group in after.values() for use in group}
-    lost = any(not use.startswith(ANY) for use in known - now)
+    known |= {f".{each}{call}" for each in _members(new) - _members(old) for call in ("", "()")}
+    now = {use for group in _users(new, holder, name).values() for use in group}
+    lost = any(not use.startswith(ANY) for use in known - now if not use.startswith("."))
     for function, group in after.items():
+        if function.node.name in INITIALISERS:
+            continue  # it runs for new objects alone
         for use in group - known:
             if lost or not use.startswith(ANY):
                 return function
     return None
 
 
-def _users(side: Side, holder: Holder, name: str) -> dict[Function, set[str]]:
-    """How functions use the attribute of such an object, or of one that may be such."""
+def _members(side: Side) -> set[str]:
+    return {each for node in side.classes.values() for each in bound_on(node)}
+
+
+def _users(
+    side: Side, holder: Holder, name: str, *, unsure: bool = False
+) -> dict[Function, set[str]]:
+    """How functions use the attribute of such an object, or of one that may be such; `unsure`: only
+    where they have not stored it themselves before.
+    """
     owners = {whose for whose in _stores(side, name) if whose.kind != "unknown"}
     found: dict[Function, set[str]] = {}
     for each in side.mentioning([name]):
+        accesses = each.accesses.loads if unsure else each.accesses.used
+        lines = {access.line for access in accesses if each.name(access.name) == name}
 
-        def wanted(node: ast.Attribute, each: Function = each) -> bool:
-            if each.name(node.attr) != name:
+        def wanted(node: ast.Attribute, each: Function = each, lines: set[int] = lines) -> bool:
+            if each.name(node.attr) != name or node.lineno not in lines:
                 return False
             whose = side.holder(each, dotted(node.value) or "")
             if whose.kind == "unknown":
                 return len(owners) == 1
             return whose == holder or (whose.kind == "instances" and whose not in owners)
 
-        if group := uses(side, each, wanted):
+        if lines and (group := uses(side, each, wanted)):
             found[each] = group
     return found
 

@@ -88,7 +88,7 @@ def neighbours(changed: Changed, known: Known, stars: Mapping[str, Moved]) -> Ne
         hinted = bool(values) or (bool(stars) and b"*" in source)
         if not hinted and not any(word in source for word in words):
             continue
-        each = _read(name, module, source)
+        each = as_it_is(name, module, source)
         why = None if each is None else _affected(each, reaching, known, module, stars)
         if each is None or why is None:
             continue
@@ -107,7 +107,8 @@ def _name(module: ModuleType) -> str:
     return name if type(name) is str else "?"
 
 
-def _read(name: str, module: ModuleType, source: bytes) -> ModuleVersions | None:
+def as_it_is(name: str, module: ModuleType, source: bytes) -> ModuleVersions | None:
+    """A module that is as its source says on both sides; None when that does not parse."""
     package = "__path__" in reach.namespace(module)
     path = name.replace(".", "/") + ("/__init__.py" if package else ".py")
     try:

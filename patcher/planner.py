@@ -4,13 +4,12 @@ found and checked.
 
 from __future__ import annotations
 
-import ast
-import builtins
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, reach
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.attributes import unfit
+from zdpatch.patcher.broken import failing, failing_outside
 from zdpatch.patcher.calls import stale_calls
 from zdpatch.patcher.computed import proven, stale_computed
 from zdpatch.patcher.conditions import Conditions
@@ -20,7 +19,6 @@ from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.identity import disturbed, suspects
 from zdpatch.patcher.leftovers import leftovers
 from zdpatch.patcher.looks import stale_metadata
-from zdpatch.patcher.names import uses
 from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.newcomers import Newcomers
 from zdpatch.patcher.plan import Plan
@@ -29,7 +27,7 @@ from zdpatch.patcher.refilled import made_before, refilled
 from zdpatch.patcher.replaced import restored, touches, wrapped
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.snapshots import stale_snapshots
-from zdpatch.patcher.spread import Name, learn, stale_reads
+from zdpatch.patcher.spread import Name, going, learn, stale_reads
 from zdpatch.patcher.stage import Stage
 from zdpatch.patcher.stars import follow, moved
 from zdpatch.patcher.steps import Builder
@@ -242,22 +240,19 @@ class _Planner:
         ]
 
     def _check_gone(self) -> None:
-        """A statement that still reads a removed name cannot run: the new source is broken."""
-        gone = {
-            (edit.module, edit.qualname): edit.path
-            for edit in self.edits
-            if edit.kind == "removed" and not edit.scope and not self._kept(edit)
-        }
-        for edit in stale_reads(self._live(), gone, ()) if gone else ():
-            node = edit.new[-1].node
-            if edit.new[-1].kind == "star":
-                continue  # it takes what there is
-            gone_name = edit.cause.rpartition(":")[2]
-            branch = isinstance(node, ast.If) and gone_name not in uses(node.test).reads
-            guarded = branch or isinstance(node, ast.Try)
-            if not guarded and gone_name not in vars(builtins):
-                why = f"it reads {edit.cause}, which is removed: the new source cannot be imported"
-                self.decisions.against(edit, "X", why, "ZDP-208")
+        """A statement that still reads a name which goes cannot run: the new source is broken."""
+        removed = [e for e in self.edits if e.kind == "removed" and not self._kept(e)]
+        names = going(removed, self.situation.removed, self.versions)
+        for edit in failing(names, self.versions):
+            why = f"it reads {edit.cause}, which is removed: the new source cannot be imported"
+            self.decisions.against(edit, "X", why, "ZDP-208")
+        for edit, own in failing_outside(names, self.versions):
+            why = f"it reads {edit.cause}, which is removed: it cannot be imported any more"
+            if own:
+                remedy = "keep the name, or put this module into the patch"
+                self.decisions.against(edit, "X", why, remedy=remedy)
+            else:
+                self.told.append(f"{edit.shown} (line {edit.line}): {why}")
 
     def _kept(self, edit: Edit) -> bool:
         value = self.stage.values.get((edit.module, edit.qualname))

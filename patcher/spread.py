@@ -77,6 +77,18 @@ def absolute_source(source: tuple[ast.ImportFrom, str], outline: Outline) -> str
     return f"{absolute(node, outline.name, package=outline.package)}.{name}"
 
 
+def going(
+    removed: Iterable[Edit], gone: Iterable[str], versions: Mapping[str, ModuleVersions]
+) -> dict[Name, str]:
+    """Names of modules that go, by their edits, or with their modules (`gone`)."""
+    found = {(edit.module, edit.qualname): edit.path for edit in removed if not edit.scope}
+    for name in gone:
+        base = versions[name].base
+        for item in base.outline.items if base is not None else ():
+            found |= {(name, each): f"{name}:{each}" for each in item.names}
+    return found
+
+
 def stale_reads(
     versions: Mapping[str, ModuleVersions], changed: Mapping[Name, str], done: Iterable[Edit]
 ) -> list[Edit]:

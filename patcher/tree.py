@@ -12,7 +12,7 @@ from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import read
 from zdpatch.patcher.errors import AuthorError
 from zdpatch.patcher.source import ModuleChange, Patch
-from zdpatch.patcher.spread import Name, stale_reads
+from zdpatch.patcher.spread import Name, going, stale_reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,7 +69,8 @@ def _module_name(path: str) -> str | None:
 
 def make_patch(id: str, base: SourceTree, new: SourceTree) -> Patch:
     """The patch that brings `base` to `new`: every module whose source differs, and every module of
-    the tree which took a changed value from one of these when it was imported (base equal to new).
+    the tree which took a changed value, or a name that goes, from one of these when it was imported
+    (base equal to new).
 
     Raises AuthorError ZDP-211 for changed data files, Refused ZDP-206 for a source that does not
     parse, AuthorError ZDP-001 when nothing differs.
@@ -126,6 +127,8 @@ def _dependents(
     changed: dict[Name, str] = {
         (edit.module, edit.qualname): edit.path for edit in edits if edit.kind == "value"
     }
+    removed = [edit for edit in edits if edit.kind == "removed"]
+    changed |= going(removed, [n for n, each in versions.items() if each.new is None], versions)
     unread = {
         name: _Text.of(module.source)
         for name, module in base.modules.items()

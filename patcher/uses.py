@@ -88,6 +88,8 @@ class _Uses:
 
     def _plain(self, node: ast.expr, parent: ast.AST | None) -> str:  # noqa: PLR0911 - one clause a use
         match parent:
+            case ast.Attribute(ctx=ast.Store()):
+                return f"{ANY}filled"
             case ast.Attribute(attr=attr):
                 above = self.parents.get(id(parent))
                 called = isinstance(above, ast.Call) and above.func is parent
