@@ -23,6 +23,7 @@ from zdpatch.patcher.reaching import Reaching, behind, bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import ModuleType
 
     from zdpatch.patcher.edits import Edit
     from zdpatch.patcher.inventory import Inventory
@@ -40,7 +41,7 @@ class Answers:
     """
 
     changed: Mapping[Name, str]
-    spaces: Mapping[str, Mapping[str, object]]
+    modules: Mapping[str, ModuleType]
     classes: Mapping[Name, type]
 
     @classmethod
@@ -50,12 +51,12 @@ class Answers:
         inventories: Mapping[str, Inventory],
         classes: Mapping[Name, type],
     ) -> Answers:
-        """A plan keeps it: so it holds no more than it needs."""
+        """A plan keeps it: so it holds no more than it needs, and no namespace: references to these
+        are counted.
+        """
         owners = {(module, path.rpartition(".")[0]) for module, path in changed}
-        spaces = {
-            module: inventories[module].namespace for module, _ in changed if module in inventories
-        }
-        return cls(changed, spaces, {name: classes[name] for name in owners & classes.keys()})
+        modules = {name: inventories[name].module for name, _ in changed if name in inventories}
+        return cls(changed, modules, {name: classes[name] for name in owners & classes.keys()})
 
     def forget(self) -> None:
         """Empty these caches."""
@@ -67,7 +68,8 @@ class Answers:
         return sorted({path for _, path in self._stale()})
 
     def _stale(self) -> Iterator[tuple[object, str]]:
-        reaching = Reaching(self.changed, self.spaces, self.classes, by_name=True)
+        spaces = {name: reach.namespace(module) for name, module in self.modules.items()}
+        reaching = Reaching(self.changed, spaces, self.classes, by_name=True)
         for wrapper in _wrappers() if self.changed else ():
             inner = vars(wrapper).get("__wrapped__")
             for function in behind(wrapper):

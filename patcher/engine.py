@@ -27,7 +27,7 @@ from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.source import Patch
 from zdpatch.patcher.standing import standing
 from zdpatch.patcher.steps import as_imported, leaving
-from zdpatch.patcher.swap import Undo, commit, distinct, inverse
+from zdpatch.patcher.swap import MISSING, Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -226,8 +226,12 @@ class Engine:
             return Reverted(patch_id, undo.flip_us, _born(active.plan, taken))
 
     def _remember(self, patch_id: str, steps: Sequence[Step]) -> None:
-        """Keep what an undo took away, of the last few, so that what is left of it can be told."""
-        self._past[patch_id] = (taken_away(steps), tuple(steps))
+        """Keep what an undo took away, of the last few, so that what is left of it can be told.
+
+        What it put back is not kept: code that runs again would have a holder nobody can explain.
+        """
+        away = (s if s.value is MISSING else replace(s, value=None) for s in steps)
+        self._past[patch_id] = (taken_away(steps), tuple(away))
         while len(self._past) > _REMEMBERED:
             del self._past[next(iter(self._past))]
 

@@ -76,7 +76,8 @@ def _methods(cls: type, own: _Own) -> Iterator[tuple[str, FunctionType]]:
         for name, functions in own[id(owner)][1]:
             if name not in known:
                 known.add(name)
-                yield from ((name, function) for function in functions)
+                for function in functions:
+                    yield name, function
 
 
 def _living(suspected: Suspects) -> tuple[dict[int, int], dict[int, list[type]]]:

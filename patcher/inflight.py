@@ -44,8 +44,11 @@ def in_flight(codes: Collection[CodeType], *, heap: bool = False) -> list[InFlig
     wanted = {id(code) for code in codes}
     found: dict[int, InFlight] = {}
     names = _thread_names()
-    for ident, top in current_frames().items():
-        frame: FrameType | None = top
+    tops = current_frames()
+    for ident in list(tops):
+        # Held to the end, the frame of this very call would hold itself, and `codes`, until garbage
+        # is collected; references to code are counted.
+        frame: FrameType | None = tops.pop(ident)
         while frame is not None:
             if id(frame.f_code) in wanted:
                 name = names.get(ident, f"thread {ident}")

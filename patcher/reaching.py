@@ -48,13 +48,8 @@ class Loads:
     tested: frozenset[str] = frozenset()
 
 
-class Reaching:
-    """Finds the way from a function to a name that changes.
-
-    `changed`: paths to blame by name, of functions with new code, and of names with another value
-    or none; of classes too. `spaces` and `classes` are what these names are in. `by_name`:
-    whoever uses a method of the same name, on whatever object, comes to it too.
-    """
+class Changing:
+    """What changes, by the live objects it is in."""
 
     def __init__(
         self,
@@ -62,7 +57,7 @@ class Reaching:
         spaces: Mapping[str, Mapping[str, object]],
         classes: Mapping[Name, type],
         *,
-        by_name: bool = False,
+        by_name: bool,
     ) -> None:
         self._functions: dict[tuple[int, str], str] = {}
         self._values: dict[tuple[int, str], str] = {}
@@ -84,16 +79,6 @@ class Reaching:
                 self._values[id(cls), name] = why
                 self._names.setdefault(id(cls), set()).add(name)
                 self._owners.append(cls)
-        self._coarse = _Search(self, _coarse)
-        self._exact = _Search(self, _exact)
-
-    def cause(self, function: FunctionType, receiver: tuple[type, ...] = ()) -> str:
-        """What `function` comes to, as a method of an object of the first of `receiver`, or without
-        one; "" when it comes to nothing. The others are classes of what such objects hold.
-        """
-        if not self._coarse.cause(function, receiver):
-            return ""
-        return self._exact.cause(function, receiver)
 
     def is_changed(self, function: FunctionType) -> str:
         """The path of a function that changes itself."""
@@ -116,13 +101,46 @@ class Reaching:
         return self._names.get(id(cls), frozenset[str]())
 
 
+class Reaching:
+    """Finds the way from a function to a name that changes.
+
+    `changed`: paths to blame by name, of functions with new code, and of names with another value
+    or none; of classes too. `spaces` and `classes` are what these names are in. `by_name`:
+    whoever uses a method of the same name, on whatever object, comes to it too.
+    """
+
+    def __init__(
+        self,
+        changed: Mapping[Name, str],
+        spaces: Mapping[str, Mapping[str, object]],
+        classes: Mapping[Name, type],
+        *,
+        by_name: bool = False,
+    ) -> None:
+        self._changing = Changing(changed, spaces, classes, by_name=by_name)
+        self._coarse = _Search(self._changing, _coarse)
+        self._exact = _Search(self._changing, _exact)
+
+    def cause(self, function: FunctionType, receiver: tuple[type, ...] = ()) -> str:
+        """What `function` comes to, as a method of an object of the first of `receiver`, or without
+        one; "" when it comes to nothing. The others are classes of what such objects hold.
+        """
+        if not self._coarse.cause(function, receiver):
+            return ""
+        return self._exact.cause(function, receiver)
+
+    def is_changed(self, function: FunctionType) -> str:
+        """The path of a function that changes itself."""
+        return self._changing.is_changed(function)
+
+
 @dataclass(eq=False)
 class _Search:
     """Depth first. Code of the standard library is not entered: it leads back to an application
     only through objects, not by names.
     """
 
-    reaching: Reaching
+    changing: Changing
     read: Callable[[CodeType], Loads]
     _loads: dict[int, Loads] = field(default_factory=dict[int, Loads])
     _anyway: dict[int, _Found] = field(default_factory=dict[int, Any])
@@ -140,9 +158,9 @@ class _Search:
                 continue
             seen.add(id(each))
             self._kept += (each, receiver)
-            if why := self.reaching.is_changed(each):
+            if why := self.changing.is_changed(each):
                 return why
-            if self.reaching.is_foreign(each):
+            if self.changing.is_foreign(each):
                 continue
             for why, found in self._from(each, receiver):
                 if why:
@@ -169,20 +187,20 @@ class _Search:
         for cell in function.__closure__ or ():
             yield "", behind(contents(cell))
         for name in loads.names:
-            yield self.reaching.value(space, name), []
+            yield self.changing.value(space, name), []
             value = space.get(name, vars(builtins).get(name))
             yield from self._of(value, loads, made=name not in loads.tested)
         for name in loads.modules:
             for module in _imported(space, name):
                 yield from self._of(module, loads, made=True)
-        for name in loads.attributes & self.reaching.anywhere.keys():
-            yield self.reaching.anywhere[name], []
+        for name in loads.attributes & self.changing.anywhere.keys():
+            yield self.changing.anywhere[name], []
 
     def _of(self, value: object, loads: Loads, *, made: bool) -> Iterator[_Found]:
         if reach.is_a(value, ModuleType):
             space = reach.namespace(cast("ModuleType", value))
             for name in loads.attributes & space.keys():
-                yield self.reaching.value(space, name), []
+                yield self.changing.value(space, name), []
                 held = space[name]
                 if reach.is_a(held, type):
                     yield from self._of(held, loads, made=made)
@@ -203,7 +221,7 @@ class _Search:
     ) -> Iterator[_Found]:
         for name in self._names(cls).intersection(names):
             for owner in mro(cls):
-                yield self.reaching.value(owner, name), []
+                yield self.changing.value(owner, name), []
                 if name in reach.class_dict(owner):
                     yield "", behind(reach.class_dict(owner)[name])
                     if not above:
@@ -214,7 +232,7 @@ class _Search:
         if id(cls) not in self._known:
             found: set[str] = set()
             for owner in mro(cls):
-                found |= reach.class_dict(owner).keys() | self.reaching.names(owner)
+                found |= reach.class_dict(owner).keys() | self.changing.names(owner)
             self._known[id(cls)] = found
             self._kept.append(cls)
         return self._known[id(cls)]

@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from zdpatch.patcher.stage import Stage
 
 
+class Refusals(list[Verdict]):
+    """What turned out impossible. Those who find it get no more than this: they would keep the
+    builder alive, and all that it looked at, until garbage is collected.
+    """
+
+    def add(self, edit: Edit, row: str, reason: str) -> None:
+        """Say why an edit cannot go in."""
+        verdict = Verdict(edit.path, edit.line, edit.kind, row, reason, "replace the worker")
+        self.append(verdict)
+
+
 class Builder:
     """Collects the steps of one plan. What turns out impossible is added to `refusals`."""
 
@@ -47,10 +58,10 @@ class Builder:
         self.inventories = inventories
         self.stage = stage
         self.steps: list[Step] = []
-        self.refusals: list[Verdict] = []
+        self.refusals = Refusals()
         self.notices: list[str] = []
-        self.metadata = Metadata(stage, inventories.values(), self._refuse)
-        self.fields = Fields(stage, self._refuse)
+        self.metadata = Metadata(stage, inventories.values(), self.refusals.add)
+        self.fields = Fields(stage, self.refusals.add)
         self.functions = 0
         self.caches: list[Callable[[], object]] = []
         self.watched: dict[str, tuple[CodeType, ...]] = {}
@@ -103,10 +114,6 @@ class Builder:
         if edit.kind in {"value", "added", "removed", "fields"} and annotated(edit):
             self.fields.add(edit, self.inventories[edit.module])
 
-    def _refuse(self, edit: Edit, row: str, reason: str) -> None:
-        verdict = Verdict(edit.path, edit.line, edit.kind, row, reason, "replace the worker")
-        self.refusals.append(verdict)
-
     # ------------------------------------------------------------ functions
 
     def _live(self, edit: Edit) -> list[LiveFunction]:
@@ -120,7 +127,7 @@ class Builder:
             self._matches[edit.module] = inventory.match(taken, base.code)
             self._unclear[edit.module] = frozenset(inventory.ambiguous(taken, base.code))
         if edit.qualname in self._unclear[edit.module]:
-            self._refuse(edit, "R", "several definitions of this path run equal code here")
+            self.refusals.add(edit, "R", "several definitions of this path run equal code here")
             return []
         group = base.flat.get(edit.qualname, [])
         ordinal = next((i for i, code in enumerate(group) if code is old), None)
@@ -142,12 +149,16 @@ class Builder:
         changed = {n for m, n in self.stage.values if m == edit.module}
         for code in {id(f.code): f.code for f in live}.values():
             for other in self.copies.derived.get(id(code), ()):
-                self._refuse(edit, "R", f"{copies.told(other)} runs code made from its old code")
+                self.refusals.add(
+                    edit, "R", f"{copies.told(other)} runs code made from its old code"
+                )
             for other in self.copies.same.get(id(code), ()):
                 missing = copies.lacking(other, code, edit.codes[1] or code, changed)
                 if missing:
                     why = f"{copies.told(other)} is a copy of it with globals of its own"
-                    self._refuse(edit, "R", f"{why}, where {', '.join(missing)} is not the new one")
+                    self.refusals.add(
+                        edit, "R", f"{why}, where {', '.join(missing)} is not the new one"
+                    )
                 found.append(LiveFunction(other, code.co_qualname, "<copy>"))
             if held := self.copies.held.get(id(code)):
                 self.notices.append(
@@ -181,7 +192,7 @@ class Builder:
                 adapted = fitted(self.versions[edit.module], edit, each.code.co_freevars, known)
                 if adapted is None:
                     held, wanted = each.code.co_freevars, code.co_freevars
-                    self._refuse(
+                    self.refusals.add(
                         edit,
                         "R",
                         f"the live function closes over {held}, the new code over {wanted}",
