@@ -55,7 +55,9 @@ _MIGRATE: Final = "needs a migration of live state; until then replace the worke
 IDENTITY: Final = frozenset(
     {"__hash__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"}
 )
-_CREATION: Final = frozenset({"__init_subclass__", "__prepare__", "__set_name__"})
+_CREATION: Final = frozenset(
+    {"__init_subclass__", "__prepare__", "__set_name__", "_generate_next_value_"}
+)
 _GENERATORS: Final = frozenset({"generator", "async generator"})
 _MAKING: Final = frozenset({"__init__", "__new__", "__call__"})
 
