@@ -75,6 +75,12 @@ def load(here: Here, digest: str) -> tuple[Wanted, VerifiedBundle]:
     return patch, bundle
 
 
+def still_trusted(here: Here, patch: Wanted) -> VerifiedBundle:
+    """A bundle that came in before, verified again. Raises ZdpatchError ZDP-101 to ZDP-116."""
+    raw = here.journal.blob(patch.blob)
+    return here.verifier.reverify(raw, accepted_at=patch.accepted_at, now=here.clock.wall())
+
+
 def check_allowed(here: Here, patch: Wanted) -> None:
     """Whether anything may come in, and this patch. Raises ProcessError.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.agent import census, transaction
+from zdpatch.agent import census, intake, transaction
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
@@ -91,8 +91,7 @@ def _bring_up(here: Here, patch: Wanted) -> None:
 
 def _trusted(here: Here, patch: Wanted) -> VerifiedBundle | None:
     try:
-        raw = here.journal.blob(patch.blob)
-        bundle = here.verifier.reverify(raw, accepted_at=patch.accepted_at, now=here.clock.wall())
+        bundle = intake.still_trusted(here, patch)
     except ZdpatchError as error:
         if error.code == _REVOKED:
             _drop(here, patch, error.code, error.cause)

@@ -40,7 +40,11 @@ def apply(here: Here, header: Apply, by: Actor) -> ApplyResult:
 
 
 def confirm(here: Here, header: Confirm, by: Actor) -> ConfirmResult:
-    """End the trial of a patch that runs here. Raises ProcessError ZDP-212, ZDP-213, ZDP-303."""
+    """End the trial of a patch that runs here.
+
+    Raises ProcessError ZDP-212, ZDP-213, ZDP-303, and what `Verifier.reverify` raises: a bundle
+    revoked since is not kept.
+    """
     owed.settle(here)
     with here.journal.read() as ledger:
         patch = intake.find(ledger, header.patch)
@@ -48,6 +52,7 @@ def confirm(here: Here, header: Confirm, by: Actor) -> ConfirmResult:
     if mine is None:
         raise ProcessError("ZDP-213", f"{patch.id} does not run here: it is {patch.state}")
     if mine.state == "trial":
+        intake.still_trusted(here, patch)
         _confirm(here, mine, by)
     return ConfirmResult(patch.digest, patch.id, mine.state)
 

@@ -212,6 +212,18 @@ def test_revoked_between_stage_and_apply(desk: Desk) -> None:
     refused("ZDP-112", desk.apply, digest)
 
 
+def test_revoked_while_on_trial(desk: Desk) -> None:
+    """A bundle revoked while it is tried is not confirmed: silence takes it out."""
+    digest = desk.push(desk.fix())
+    trust = desk.home / "trust.json"
+    trust.write_bytes(msgspec.json.encode(desk.mint.policy(revoked=[digest])))
+    refused("ZDP-112", desk.confirm, digest)
+    assert (desk.vat, desk.wanted(digest)) == (b"VAT = 2\n", "trial")
+    desk.clock.tick(10_000)
+    transaction.expire(desk.here)
+    assert (desk.vat, desk.wanted(digest)) == (b"VAT = 1\n", "reverted")
+
+
 def test_same_id_other_digest(desk: Desk) -> None:
     """A rebuilt bundle with the id of one that is in waits until that is out."""
     desk.push(desk.fix())
