@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from zdpatch.patcher import reach
 from zdpatch.patcher.holders import Side, bound_on
+from zdpatch.patcher.instances import HAVE_GC
 from zdpatch.patcher.names import mangled
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from zdpatch.patcher.edits import ModuleVersions
     from zdpatch.patcher.inventory import Inventory
 
-_HAVE_GC: Final = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
 _PLAIN: Final = (int, str, bytes, float, bool, type(None))
 _MISSING: Final = object()
 _mro = cast("Any", type.__dict__["__mro__"]).__get__
@@ -53,7 +53,7 @@ def misfit(
 
 
 def _instances(cls: type, edit: Unfit, look: _Look) -> str:
-    if reach.frozen() or not cls.__flags__ & _HAVE_GC:
+    if reach.frozen() or not cls.__flags__ & HAVE_GC:
         return "live instances cannot be counted here"
     kinds = {id(each) for each in reach.family(cls)}
     live = [each for each in gc.get_objects() if id(type(each)) in kinds]

@@ -12,6 +12,7 @@ from gc import get_referents
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from zdpatch.patcher import inventory, reach
+from zdpatch.patcher.instances import HAVE_GC
 from zdpatch.patcher.reaching import behind
 from zdpatch.patcher.safety import IDENTITY
 from zdpatch.patcher.tracing import mro
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.reaching import Reaching
 
-_HAVE_GC: Final = 1 << 14  # Py_TPFLAGS_HAVE_GC (Include/object.h)
 # By id: the class, and its methods by name that matter.
 Suspects: TypeAlias = "dict[int, tuple[type, list[tuple[str, FunctionType]]]]"
 # By id: the class, and by name the functions behind what its own body has.
@@ -52,7 +52,7 @@ def disturbed(reaching: Reaching, suspected: Suspects) -> Iterator[tuple[str, st
     counts, held = _living(suspected)
     for cls, methods in suspected.values():
         count = counts.get(id(cls), 0)
-        if not count and not reach.frozen() and cls.__flags__ & _HAVE_GC:
+        if not count and not reach.frozen() and cls.__flags__ & HAVE_GC:
             continue
         receiver = (cls, *held.get(id(cls), ()))
         many = f"{count} live instances" if count else "live instances cannot be counted here"
