@@ -68,4 +68,4 @@ def _blocked(stuck: list[InFlight], seconds: float) -> Refused:
     cause = (
         f"{first.path} runs in {first.kind} {first.name}, at line {first.line}, and does not return"
     )
-    return Refused("ZDP-205", cause, verdicts, next="replace the worker, or allow a longer drain")
+    return Refused("ZDP-205", cause, verdicts, next="replace the worker")
