@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zdpatch.agent import intake
 from zdpatch.agent.lifecycle import ACTIVE, WANTED_IN
 from zdpatch.agent.protocol import (
     PROTOCOL,
@@ -85,7 +86,18 @@ def _row(here: Here, patch: Wanted, *, detail: bool) -> PatchRow:
         outstanding=dict(here.outstanding(runs)) if detail and runs is not None else {},
         left=here.engine.left(patch.id) if detail and mine is not None else None,
         notices=list(runs.notices) if detail and runs is not None else [],
+        overdue=runs is not None and runs.overdue,
+        doubt="" if runs is None else _doubt(here, patch),
     )
+
+
+def _doubt(here: Here, patch: Wanted) -> str:
+    """A bundle, or its key, may have been revoked since it came in."""
+    try:
+        intake.still_trusted(here, patch)
+    except ZdpatchError as error:
+        return str(error)
+    return ""
 
 
 def _warnings(here: Here, wanted: list[Wanted]) -> Iterator[str]:

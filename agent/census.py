@@ -7,7 +7,7 @@ processes, quarantines what crashed too often, and takes over from the release t
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zdpatch.agent.identity import life
 from zdpatch.agent.ledger import SYSTEM
@@ -24,12 +24,19 @@ if TYPE_CHECKING:
 _CARRIED: Final = frozenset({*WANTED_IN, "reverted", "quarantined"})
 
 
-def enter(ledger: Ledger, me: Identity, settings: Settings, app_dir: Path) -> list[str]:
-    """Enter this process; plain sentences about what that brought to light.
+class Notice(NamedTuple):
+    """A plain sentence; `about` is a patch whose next way in or out makes it untrue."""
+
+    sentence: str
+    about: str = ""
+
+
+def enter(ledger: Ledger, me: Identity, settings: Settings, app_dir: Path) -> list[Notice]:
+    """Enter this process; what that brought to light.
 
     `app_dir` holds what the processes were told.
     """
-    notices: list[str] = []
+    notices: list[Notice] = []
     alone, crashed = True, set[str]()
     for process in ledger.processes():
         if _lives(process, ledger.now, me, settings):
@@ -65,25 +72,26 @@ def _on_trial(ledger: Ledger, process: Process, me: Identity) -> set[str]:
     return {digest for digest, state in states.items() if state in ("applying", "trial")}
 
 
-def _count(ledger: Ledger, digest: str, settings: Settings) -> list[str]:
+def _count(ledger: Ledger, digest: str, settings: Settings) -> list[Notice]:
     patch = ledger.find(digest)
     if patch is None or patch.state not in WANTED_IN:
         return []
     crashes = ledger.count_crash(patch)
     if crashes < settings.crash_limit:
-        return [f"{patch.id}: a process ended without a word while it had it on trial ({crashes})"]
+        told = f"{patch.id}: a process ended without a word while it had it on trial ({crashes})"
+        return [Notice(told)]
     reason = f"{crashes} processes ended without a word while they had it on trial"
     ledger.want(patch, "quarantined", until=None, reason=reason, by=SYSTEM)
     ledger.note(SYSTEM, "quarantine", "ZDP-303", patch=patch, detail=reason)
-    return [f"{patch.id} is quarantined: {reason}"]
+    return [Notice(f"{patch.id} is quarantined: {reason}", patch.id)]
 
 
-def _take_over(ledger: Ledger) -> list[str]:
+def _take_over(ledger: Ledger) -> list[Notice]:
     """Nobody runs this release, so what was decided since under another one is the truth."""
     before = ledger.release_before()
     if before is None:
         return []
-    notices: list[str] = []
+    notices: list[Notice] = []
     for theirs in ledger.wanted(before):
         mine = ledger.find(theirs.digest)
         if theirs.state in _CARRIED and (mine is None or mine.since < theirs.since):
@@ -91,10 +99,10 @@ def _take_over(ledger: Ledger) -> list[str]:
     return notices
 
 
-def _carry(ledger: Ledger, theirs: Wanted, mine: Wanted | None, before: str) -> str:
+def _carry(ledger: Ledger, theirs: Wanted, mine: Wanted | None, before: str) -> Notice:
     reason = f"taken over from release {before}"
     ledger.add(replace(theirs, place=0, crashes=0))
     ledger.take_place(theirs.digest)
     ledger.log_move(theirs, "staged" if mine is None else mine.state, theirs.state, reason, SYSTEM)
     ledger.note(SYSTEM, "carry", "ok", patch=theirs, detail=f"{theirs.state}, {reason}")
-    return f"{theirs.id} ({theirs.state}) {reason}"
+    return Notice(f"{theirs.id} ({theirs.state}) {reason}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.agent import owed, replay, transaction
+from zdpatch.agent import owed, replay, trials
 from zdpatch.patcher.errors import ZdpatchError
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ class Duties:
         if self._look_at is not None and self._look_at <= here.clock.steady():
             self.catch_up(None)
         try:
-            transaction.expire(here)
+            trials.expire(here)
         except Exception as error:  # noqa: BLE001 - the deadline was moved: it is tried again
             here.say(f"a trial could not be ended: {error}")
 
     def patience(self) -> float | None:
         """Seconds until something is due; None when nothing ever is."""
         here = self._here
-        due = [transaction.next_deadline(here), self._look_at]
+        due = [trials.next_deadline(here), self._look_at]
         if here.engine.waits or any(here.runs(digest) for digest in here.mine):
             due.append(here.clock.steady() + here.settings.follow_s)
         if here.owed and self._look_at is None:

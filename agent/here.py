@@ -33,13 +33,17 @@ LOG: Final = logging.getLogger("zdpatch")
 
 @dataclass(slots=True)
 class Mine:
-    """One patch in this process. `until`: unix seconds; `deadline`: it on the steady clock."""
+    """One patch in this process. `until`: unix seconds; `deadline`: it on the steady clock.
+
+    `overdue`: its trial is over, and it could not be taken out yet.
+    """
 
     patch: Wanted
     state: State
     since: float
     until: float | None = None
     deadline: float | None = None
+    overdue: bool = False
     reason: str = ""
     flip_us: float = 0.0
     functions: int = 0
@@ -123,4 +127,5 @@ def become(mine: Mine, state: State, since: float, reason: str = "") -> State:
     mine.since, mine.reason = since, reason
     if state != "trial":
         mine.until = mine.deadline = None
+        mine.overdue = False
     return before

@@ -31,8 +31,11 @@ def stage(here: Here, header: Stage, raw: bytes, by: Actor) -> StageResult:
         )
     name = here.journal.keep_blob(raw)
     with here.journal.write("stage") as ledger:
-        patch = _staged(ledger, bundle, name)
+        old = ledger.find(bundle.digest)
+        patch = _staged(ledger, bundle, name, old)
         ledger.add(patch)
+        if patch.state == "staged" and (old is None or old.state != "staged"):
+            ledger.log_move(patch, "" if old is None else old.state, "staged", "", by)
         ledger.note(by, "stage", "ok", patch=patch)
         dropped = _trim(ledger, here.settings.staged_patches)
     for blob in dropped:
@@ -95,7 +98,9 @@ def check_allowed(here: Here, patch: Wanted) -> None:
             "ZDP-213", f"applies are held by {held.by}: {held.reason}", next="zdpatch hold --off"
         )
     if patch.state == "quarantined":
-        raise ProcessError("ZDP-303", f"{patch.id}: {patch.reason}", next="zdpatch build")
+        raise ProcessError(
+            "ZDP-303", f"{patch.id}: {patch.reason}", next=f"zdpatch rollback {patch.id}"
+        )
     if patch.id in here.active():
         raise ProcessError(
             "ZDP-204",
@@ -130,8 +135,8 @@ def _verify(here: Here, raw: bytes) -> VerifiedBundle:
     )
 
 
-def _staged(ledger: Ledger, bundle: VerifiedBundle, blob: str) -> Wanted:
-    manifest, old = bundle.manifest, ledger.find(bundle.digest)
+def _staged(ledger: Ledger, bundle: VerifiedBundle, blob: str, old: Wanted | None) -> Wanted:
+    manifest = bundle.manifest
     fresh = old is None or old.state == "refused"
     return Wanted(
         digest=bundle.digest,

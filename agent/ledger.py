@@ -186,7 +186,7 @@ class Ledger:
             ),
         )
         if had != row.state:
-            self.log_move(patch, had or patch.state, row.state, row.reason, by)
+            self.log_move(patch, had or "staged", row.state, row.reason, by)
 
     def lose(self, digest: str) -> None:
         """This process has nothing of a patch any more."""

@@ -197,7 +197,8 @@ class PatchRow(msgspec.Struct, frozen=True):
     """One patch as this process has it.
 
     `since` and `until` are unix seconds, `wanted` is the state wanted of the whole application,
-    `notices` are what was said of it when it went in.
+    `notices` are what was said of it when it went in. `overdue`: its trial is over and it could
+    not be taken out. `doubt`: why its bundle, which runs, would not be trusted now.
     """
 
     id: str
@@ -215,6 +216,8 @@ class PatchRow(msgspec.Struct, frozen=True):
     outstanding: dict[str, int] = {}
     left: Left | None = None
     notices: list[str] = []
+    overdue: bool = False
+    doubt: str = ""
 
 
 class Held(msgspec.Struct, frozen=True):

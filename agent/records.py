@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from zdpatch.agent.audit import GENESIS, Entry, Row, broken_at
 from zdpatch.agent.protocol import HistoryResult
+
+_MOVE: Final = "at, release, agent, pid, id, digest, old, new, by, reason"
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,8 +27,14 @@ def answer(db: sqlite3.Connection, header: History) -> HistoryResult:
 
 
 def moves(db: sqlite3.Connection, limit: int) -> list[dict[str, Any]]:
-    """The newest transitions, newest first."""
-    rows = db.execute("SELECT * FROM moves ORDER BY n DESC LIMIT ?", (limit,))
+    """The newest transitions, newest first.
+
+    A move of a process and of the application in one transaction is one row.
+    """
+    rows = db.execute(
+        f"SELECT MAX(n) AS n, {_MOVE} FROM moves GROUP BY {_MOVE} ORDER BY n DESC LIMIT ?",  # noqa: S608 - a fixed text
+        (limit,),
+    )
     return [dict(row) for row in rows]
 
 

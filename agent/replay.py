@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.agent import census, intake, transaction
+from zdpatch.agent import census, intake, transaction, undo
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
@@ -30,7 +30,7 @@ def enter(here: Here) -> None:
         for mine in here.mine.values():
             here.write(ledger, mine, mine.state, SYSTEM)
     for notice in notices:
-        here.say(notice)
+        here.say(notice.sentence, notice.about)
 
 
 def agree(here: Here) -> bool:
@@ -43,7 +43,7 @@ def agree(here: Here) -> bool:
         if now is None or now.state in WANTED_IN:
             continue
         try:
-            if transaction.follow(here, mine, f"{now.state} for the application"):
+            if undo.follow(here, mine, f"{now.state} for the application"):
                 here.say(
                     f"{mine.patch.id} was taken out: it is {now.state} for the application",
                     now.id,

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.agent import owed
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
+from zdpatch.agent.lifecycle import WANTED_IN
 from zdpatch.patcher.errors import OperatorError, ZdpatchError
 
 if TYPE_CHECKING:
     from zdpatch.agent.audit import Actor
     from zdpatch.agent.here import Here
     from zdpatch.agent.ledger import Ledger
+    from zdpatch.agent.lifecycle import State
 
 COMING: Final = (
     "The journal says that it is coming in, until there is room to correct that:"
@@ -36,7 +38,8 @@ def give_up(here: Here, mine: Mine, by: Actor, verb: str, error: Exception) -> b
         goes_back = now is not None and now.state in ("applying", before.state)
         if goes_back and not ledger.others_have(before.digest):
             ledger.restore(before)
-        ledger.log_move(before, "applying", before.state, str(error), by)
+        without: State = "staged" if before.state in WANTED_IN else before.state
+        ledger.log_move(before, "applying", without, str(error), by)
         ledger.note(by, verb, code, patch=before, detail=str(error))
 
     try:

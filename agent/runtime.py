@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from zdpatch.agent import transaction
+from zdpatch.agent import trials
 from zdpatch.agent.duties import Backoff, Duties
 from zdpatch.agent.here import LOG, Here
 from zdpatch.agent.home import Home
@@ -191,7 +191,7 @@ class Runtime:
             if self._open():
                 self._serve()
             if self._retire:
-                transaction.end_trials(self.here)
+                trials.end_trials(self.here)
         except Exception as error:  # noqa: BLE001 - the thread has nobody to tell but the log
             reason = f"{type(error).__name__}: {error}"
             LOG.error("zdpatch is off in this process: %s", reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from zdpatch.agent import answers, intake, protocol, sources, transaction
+from zdpatch.agent import answers, intake, protocol, sources, transaction, trials, undo
 from zdpatch.agent.audit import Actor
 from zdpatch.agent.here import LOG
 from zdpatch.agent.identity import user_name
@@ -47,8 +47,8 @@ _TABLE: Final[dict[str, Verb]] = {
     "stage": _stage,
     "plan": lambda here, header, by, _blob: intake.plan(here, header, by),
     "apply": lambda here, header, by, _blob: transaction.apply(here, header, by),
-    "confirm": lambda here, header, by, _blob: transaction.confirm(here, header, by),
-    "revert": lambda here, header, by, _blob: transaction.revert(here, header, by),
+    "confirm": lambda here, header, by, _blob: trials.confirm(here, header, by),
+    "revert": lambda here, header, by, _blob: undo.revert(here, header, by),
     "hold": _hold,
     "history": lambda here, header, _by, _blob: answers.history(here, header),
     "source": sources.source,

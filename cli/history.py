@@ -41,8 +41,7 @@ def history(output: Output, /, *, selector: str, limit: int, timeout_s: float) -
     books = read_books(output, selector, History(limit=limit), timeout_s)
     lines: list[str] = []
     for book in books:
-        # A process's own move and the application's are two rows that say the same here.
-        shown = {
+        shown = [
             (
                 clock(float(row["at"])),
                 row["id"],
@@ -50,12 +49,12 @@ def history(output: Output, /, *, selector: str, limit: int, timeout_s: float) -
                 f"pid {row['pid']}",
                 row["by"],
                 row["reason"],
-            ): None
+            )
             for row in book.result.rows
-        }
+        ]
         lines += [
             _title(output, book),
-            *_indented(table(list(shown), head=("AT", "PATCH", "MOVE", "IN", "BY", "REASON"))),
+            *_indented(table(shown, head=("AT", "PATCH", "MOVE", "IN", "BY", "REASON"))),
         ]
     data: dict[str, object] = {
         "apps": {book.app: {"rows": book.result.rows, "source": _source(book)} for book in books}

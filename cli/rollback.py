@@ -36,7 +36,7 @@ SCHEMA: Final = "zdpatch.rollback/v1"
 @timeout_option
 @pass_output
 def rollback(output: Output, /, *, patch: str | None, selector: str, timeout_s: float) -> None:
-    """Take PATCH out wherever it is active, or wanted at the next start.
+    """Take PATCH out wherever it is active, or wanted at the next start, or quarantined.
 
     PATCH is its id, or 8 characters of its digest; without it, the newest active one is meant. It
     goes out at once, without a question.
@@ -44,7 +44,7 @@ def rollback(output: Output, /, *, patch: str | None, selector: str, timeout_s: 
     with Client(timeout_s=timeout_s) as client:
         survey = look(client, find_agents(output, selector))
         places = newest(survey.found) if patch is None else only(survey.found, patch)
-        concerned = [one for one in places if _runs(one) or _is_wanted(one)]
+        concerned = [one for one in places if _runs(one) or _is_wanted(one) or _is_out(one)]
         digest, name = places[0].patch.digest, places[0].patch.id
         answers = client.ask([one.ref for one in concerned], Revert(digest), RevertResult)
     tally = Tally("rollback", answers, survey.silent)
@@ -85,6 +85,11 @@ def _runs(one: Found) -> bool:
 def _is_wanted(one: Found) -> bool:
     """Whether a process that starts would bring it up, or try to."""
     return one.patch.wanted in WANTED_IN
+
+
+def _is_out(one: Found) -> bool:
+    """Whether it was quarantined: taking it out by hand says that somebody knows."""
+    return "quarantined" in (one.patch.state, one.patch.wanted)
 
 
 def _lines(

@@ -11,15 +11,15 @@ import msgspec
 from zdpatch.agent.lifecycle import WANTED_IN
 from zdpatch.agent.protocol import Status, StatusResult
 from zdpatch.cli import errors
+from zdpatch.cli.actions import no_agents
 from zdpatch.cli.client import Answer, Client, label
 from zdpatch.cli.fleet import IN_PLACE, facts
 from zdpatch.cli.options import show_duration, timeout_option, to_option
 from zdpatch.cli.output import Command, Output, clean, count, pass_output, table
 from zdpatch.cli.select import chosen, discover, parse_selector
-from zdpatch.patcher.errors import OperatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from zdpatch.agent.protocol import PatchRow
 
@@ -57,11 +57,10 @@ def status(
     Exit 9 while processes of an application differ, one does not answer, or lacks a fix that
     --require names.
     """
-    agents = chosen(discover(output.home), parse_selector(selector))
-    if require and not agents:
-        raise OperatorError(
-            "ZDP-401", f"no process to look for {', '.join(require)} in", next="zdpatch status"
-        )
+    everyone = discover(output.home)
+    agents = chosen(everyone, parse_selector(selector))
+    if not agents and (require or selector):
+        raise no_agents(output, selector, everyone)
     with Client(timeout_s=timeout_s) as client:
         rows = client.ask(agents, Status(detail=detail), StatusResult)
     lacking = {fix: [row for row in rows if not has_fix(row, fix)] for fix in require}
@@ -73,7 +72,7 @@ def status(
         "agents": [agent_json(row) for row in rows],
     }
     lines = _detail_lines(output, rows) if detail else _table(rows)
-    output.result(SCHEMA, data, [*lines, *_closing(output, rows, troubles, selector)])
+    output.result(SCHEMA, data, [*lines, *_closing(output, rows, troubles)])
     output.exit(errors.DEGRADED if troubles else errors.DONE)
 
 
@@ -104,20 +103,23 @@ def _troubles(rows: Sequence[Row], lacking: dict[str, list[Row]]) -> list[str]:
             found.append(f"processes of {app} run different patches")
     for row in rows:
         patches = [] if row.result is None else row.result.patches
-        found += [f"{label(row.ref)}: {words}" for words in filter(None, map(_unwanted, patches))]
+        found += [f"{label(row.ref)}: {words}" for patch in patches for words in _wrong(patch)]
     for fix, who in lacking.items():
         if who:
             found.append(f"ZDP-306: {fix} is missing in {', '.join(label(row.ref) for row in who)}")
     return found
 
 
-def _unwanted(patch: PatchRow) -> str:
-    """How a patch is in another state than is wanted of the application; "" when it is not."""
+def _wrong(patch: PatchRow) -> Iterator[str]:
+    """What is not as is wanted of the application, or should not run."""
     if patch.state == "quarantined":
-        return f"{patch.id} is quarantined"
-    if (patch.state in IN_PLACE) != (patch.wanted in IN_PLACE | WANTED_IN):
-        return f"{patch.id} is {patch.state} here, and {patch.wanted} for the application"
-    return ""
+        yield f"{patch.id} is quarantined (zdpatch rollback {patch.id} acknowledges it)"
+    elif (patch.state in IN_PLACE) != (patch.wanted in IN_PLACE | WANTED_IN):
+        yield f"{patch.id} is {patch.state} here, and {patch.wanted} for the application"
+    if patch.overdue:
+        yield f"{patch.id}: {patch.reason}"
+    if patch.doubt:
+        yield f"{patch.id} runs, and its bundle would be refused now: {patch.doubt}"
 
 
 def _running(row: Row) -> frozenset[str]:
@@ -210,12 +212,9 @@ def _left_facts(patch: PatchRow) -> list[tuple[str, str]]:
     ]
 
 
-def _closing(
-    output: Output, rows: Sequence[Row], troubles: Sequence[str], selector: str
-) -> list[str]:
+def _closing(output: Output, rows: Sequence[Row], troubles: Sequence[str]) -> list[str]:
     if not rows:
-        which = f" are {clean(selector)}" if selector else ""
-        return [f"No agents in {clean(output.home)}{which}."]
+        return [f"No agents in {clean(output.home)}."]
     lines = [output.paint(clean(trouble), "red") for trouble in troubles]
     word = "not all is well" if troubles else "all in step"
     return [*lines, f"{count(len(rows), 'process', 'processes')}, {word}."]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from zdpatch.agent import intake, replay, transaction
+from zdpatch.agent import intake, replay, transaction, trials, undo
 from zdpatch.agent.audit import Actor
 from zdpatch.agent.config import Config, Settings
 from zdpatch.agent.here import Here
@@ -207,11 +207,11 @@ class Desk:
 
     def confirm(self, ref: str) -> str:
         """Confirm; the state."""
-        return transaction.confirm(self.here, Confirm(ref), ALICE).state
+        return trials.confirm(self.here, Confirm(ref), ALICE).state
 
     def revert(self, ref: str) -> str:
         """Revert; the state."""
-        return transaction.revert(self.here, Revert(ref), ALICE).state
+        return undo.revert(self.here, Revert(ref), ALICE).state
 
     def wanted(self, digest: str) -> str:
         """The state wanted for the application."""

@@ -186,5 +186,24 @@ def test_history_tells_the_transitions(desk: Desk) -> None:
         moves = [
             (row["old"], row["new"], row["by"]) for row in ledger.history(History(limit=50)).rows
         ]
-    assert moves[0] == ("trial", "confirmed", "alice")
-    assert moves[-1] == ("staged", "applying", "alice")
+    assert moves == [
+        ("trial", "confirmed", "alice"),
+        ("applying", "trial", "alice"),
+        ("staged", "applying", "alice"),
+        ("", "staged", "alice"),
+    ]
+
+
+def test_history_of_two_processes(desk: Desk) -> None:
+    """Each process makes its own moves; the limit counts the rows that are shown."""
+    digest = desk.push(desk.fix())
+    other = desk.another(replayed=False)
+    other.apply(digest)
+    with other.here.journal.read() as ledger:
+        rows = ledger.history(History(limit=3)).rows
+    theirs = [row for row in rows if row["agent"] == other.here.identity.agent]
+    assert [(row["old"], row["new"]) for row in theirs][:2] == [
+        ("applying", "trial"),
+        ("staged", "applying"),
+    ]
+    assert len(rows) == 3

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zdpatch.agent import transaction
+from zdpatch.agent import trials
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.protocol import History
 from zdpatch.patcher.errors import BugError, ZdpatchError
@@ -45,7 +45,7 @@ def act(desk: Desk, action: str, raw: bytes, digest: str) -> Desk:
         desk.revert(digest)
     elif action == "wait":
         desk.clock.tick(40)
-        transaction.expire(desk.here)
+        trials.expire(desk.here)
     elif action == "crash":
         return desk.restart()
     elif action == "leave":
@@ -64,7 +64,7 @@ def check(desk: Desk, digest: str) -> None:
     assert desk.here.active() == (("FIX-1",) if runs else ())
     # one process only: what runs is what is wanted
     assert runs == (desk.wanted(digest) in ("trial", "confirmed"))
-    assert (transaction.next_deadline(desk.here) is not None) == (desk.state(digest) == "trial")
+    assert (trials.next_deadline(desk.here) is not None) == (desk.state(digest) == "trial")
 
 
 @settings(

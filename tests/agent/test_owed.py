@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zdpatch.agent import owed, transaction
+from zdpatch.agent import owed, transaction, trials
 from zdpatch.agent.duties import Duties
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.protocol import Apply
@@ -105,7 +105,7 @@ def test_an_undo_that_failed(desk: Desk) -> None:
     desk.clock.tick(desk.here.settings.trial_retry_s)
     owed.settle(desk.here)
     assert desk.wanted(digest) == "trial"
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     assert (desk.vat, desk.state(digest)) == (b"VAT = 1\n", "reverted")
     assert desk.wanted(digest) == "reverted"
 
@@ -146,3 +146,70 @@ def test_an_exit_that_could_not_be_written(desk: Desk) -> None:
         assert ledger.states_of(desk.here.identity.key) == {digest: "reverted"}
     transaction.apply(desk.here, Apply(digest), SYSTEM)
     assert desk.vat == b"VAT = 2\n"
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_patch_goes_out_without_room(desk: Desk, *, confirmed: bool) -> None:
+    """A full disk does not keep a harmful patch in; the answer says what the journal says."""
+    digest = desk.push(desk.fix(), confirm=confirmed)
+    with no_room(desk, "revert.intent.begin", "revert.outcome.begin"):
+        error = failed(desk.revert, "FIX-1")
+        assert error.state.startswith("FIX-1 is out of this process, and still in by the journal")
+        assert (desk.vat, desk.state(digest)) == (b"VAT = 1\n", "reverted")
+        failed(desk.revert, "FIX-1")
+    assert desk.wanted(digest) == ("confirmed" if confirmed else "trial")
+    owed.settle(desk.here)
+    assert desk.wanted(digest) == "reverted"
+    assert desk.apply(digest).state == "trial"
+
+
+def test_a_trial_ends_without_room(desk: Desk) -> None:
+    """Silence reverts, whether or not it can be written."""
+    digest = desk.push(desk.fix(), trial_s=60)
+    desk.clock.tick(60)
+    with no_room(desk, "expire.intent.begin", "expire.outcome.begin"):
+        trials.expire(desk.here)
+    assert (desk.vat, desk.state(digest), desk.wanted(digest)) == (
+        *(b"VAT = 1\n", "reverted"),
+        "trial",
+    )
+    owed.settle(desk.here)
+    assert desk.wanted(digest) == "reverted"
+
+
+def test_an_unwritten_exit_follows_what_was_decided_since(desk: Desk) -> None:
+    """The patch was kept through another process meanwhile: that order stands."""
+    digest = desk.push(desk.fix())
+    other = desk.another()
+    with no_room(desk, "revert.intent.begin", "revert.outcome.begin"):
+        failed(desk.revert, "FIX-1")
+    desk.clock.tick(1)
+    assert other.confirm("FIX-1") == "confirmed"
+    owed.settle(desk.here)
+    assert (desk.wanted(digest), desk.state(digest)) == ("confirmed", "reverted")
+
+
+def test_an_undo_that_failed_is_written_later(desk: Desk) -> None:
+    """The intent was written, the undo failed, and that could not be written: it is later."""
+    digest = desk.push(desk.fix(), confirm=True)
+    desk.engine.fails = ProcessError("ZDP-209", "shop.cart:VAT is not ours")
+    with no_room(desk, "revert.outcome.begin"), pytest.raises(ProcessError, match="not ours"):
+        desk.revert("FIX-1")
+    assert (desk.wanted(digest), desk.state(digest)) == ("reverted", "confirmed")
+    owed.settle(desk.here)
+    assert desk.wanted(digest) == "confirmed"
+
+
+def test_a_running_patch_is_found_without_a_journal(desk: Desk) -> None:
+    """What runs here can be named though nothing can be read."""
+    digest = desk.push(desk.fix())
+    journal = desk.here.journal.path
+    desk.here.journal.close()
+    kept = journal.rename(journal.with_suffix(".kept"))
+    journal.mkdir()
+    assert "is out of this process" in failed(desk.revert, "fix-1").state
+    failed(desk.revert, "FIX-2")
+    journal.rmdir()
+    kept.rename(journal)
+    owed.settle(desk.here)
+    assert (desk.vat, desk.wanted(digest)) == (b"VAT = 1\n", "reverted")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from zdpatch.agent import intake, transaction
+from zdpatch.agent import answers, intake, trials
 from zdpatch.agent.ledger import SYSTEM
-from zdpatch.agent.protocol import Plan
+from zdpatch.agent.protocol import Plan, Status
 from zdpatch.patcher.errors import OperatorError, ProcessError, ZdpatchError
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ def test_apply_then_silence_reverts(desk: Desk) -> None:
     digest = desk.push(desk.fix(), trial_s=60)
     assert (desk.vat, desk.state(digest), desk.wanted(digest)) == (b"VAT = 2\n", "trial", "trial")
     desk.clock.tick(59)
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     assert desk.state(digest) == "trial"
     desk.clock.tick(1)
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     assert (desk.vat, desk.state(digest)) == (b"VAT = 1\n", "reverted")
     assert desk.wanted(digest) == "reverted"
-    assert transaction.next_deadline(desk.here) is None
+    assert trials.next_deadline(desk.here) is None
 
 
 def test_confirm_ends_the_trial(desk: Desk) -> None:
@@ -44,7 +44,7 @@ def test_confirm_ends_the_trial(desk: Desk) -> None:
     assert desk.confirm("fix-1") == "confirmed"
     assert desk.confirm(digest[:8]) == "confirmed"
     desk.clock.tick(10_000)
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     assert (desk.vat, desk.wanted(digest)) == (b"VAT = 2\n", "confirmed")
 
 
@@ -111,10 +111,10 @@ def test_what_was_said_goes_when_the_patch_moves(desk: Desk) -> None:
     desk.push(raw, trial_s=60)
     desk.engine.fails = ProcessError("ZDP-209", "shop.cart:VAT is not ours")
     desk.clock.tick(60)
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     desk.engine.fails = None
     desk.clock.tick(desk.here.settings.trial_retry_s)
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     assert desk.here.notices == ["FIX-1 was reverted: nobody confirmed it in time"]
     desk.push(raw, trial_s=60)
     assert desk.here.notices == []
@@ -125,14 +125,18 @@ def test_failed_undo_at_the_deadline_is_tried_again(desk: Desk) -> None:
     digest = desk.push(desk.fix(), trial_s=60)
     desk.engine.fails = ProcessError("ZDP-209", "shop.cart:VAT is not ours")
     desk.clock.tick(60)
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     assert desk.state(digest) == "trial"
     assert "cannot be taken out" in desk.here.notices[-1]
+    (row,) = answers.status(desk.here, Status()).patches
+    assert (row.overdue, "cannot be taken out" in row.reason) == (True, True)
+    assert "is over" in refused("ZDP-501", desk.confirm, digest).cause
+    assert "is over" in refused("ZDP-501", desk.apply, digest, confirm=True).cause
     desk.engine.fails = None
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     assert desk.state(digest) == "trial"
     desk.clock.tick(desk.here.settings.trial_retry_s)
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     assert desk.state(digest) == "reverted"
 
 
@@ -178,7 +182,7 @@ def test_a_plan_refuses_what_an_apply_would(desk: Desk) -> None:
 def test_a_stopped_agent_leaves_no_trial(desk: Desk) -> None:
     """When nobody would end a trial any more, it ends; what is wanted elsewhere stays."""
     digest = desk.push(desk.fix())
-    transaction.end_trials(desk.here)
+    trials.end_trials(desk.here)
     assert (desk.vat, desk.state(digest), desk.wanted(digest)) == (
         b"VAT = 1\n",
         "reverted",
@@ -215,12 +219,15 @@ def test_revoked_between_stage_and_apply(desk: Desk) -> None:
 def test_revoked_while_on_trial(desk: Desk) -> None:
     """A bundle revoked while it is tried is not confirmed: silence takes it out."""
     digest = desk.push(desk.fix())
+    assert answers.status(desk.here, Status()).patches[0].doubt == ""
     trust = desk.home / "trust.json"
     trust.write_bytes(msgspec.json.encode(desk.mint.policy(revoked=[digest])))
+    assert answers.status(desk.here, Status()).patches[0].doubt.startswith("ZDP-112")
     refused("ZDP-112", desk.confirm, digest)
+    refused("ZDP-112", desk.apply, digest, confirm=True)
     assert (desk.vat, desk.wanted(digest)) == (b"VAT = 2\n", "trial")
     desk.clock.tick(10_000)
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     assert (desk.vat, desk.wanted(digest)) == (b"VAT = 1\n", "reverted")
 
 
@@ -244,7 +251,7 @@ def test_a_second_process_shares_what_is_wanted(desk: Desk) -> None:
     two.apply(digest, trial_s=60)
     desk.confirm(digest)
     desk.clock.tick(60)
-    transaction.expire(two.here)
+    trials.expire(two.here)
     assert (two.vat, two.state(digest)) == (b"VAT = 2\n", "confirmed")
 
 
@@ -256,10 +263,10 @@ def test_trials_of_two_processes_end_on_their_own(desk: Desk) -> None:
     two = desk.another(key=type(key)(key.pid, key.ticks, key.boot + "x"), replayed=False)
     two.apply(digest, trial_s=60)
     desk.clock.tick(30)
-    transaction.expire(desk.here)
+    trials.expire(desk.here)
     assert (desk.state(digest), desk.wanted(digest)) == ("reverted", "trial")
     desk.clock.tick(30)
-    transaction.expire(two.here)
+    trials.expire(two.here)
     assert (two.state(digest), two.wanted(digest)) == ("reverted", "reverted")
 
 

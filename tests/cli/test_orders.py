@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -29,10 +29,11 @@ def test_status_without_agents(cli: Cli) -> None:
 
 
 def test_status_says_the_state(cli: Cli, fleet: Fleet) -> None:
-    """The detail names the state of a patch, and a selector that names nobody is said."""
+    """The detail names the state of a patch, and a selector that names nobody is an error."""
     fleet.add().put(ONE, "confirmed")
     assert "state     confirmed" in cli("status", "--detail").out
-    assert "are zone=q" in cli("status", "--to", "zone=q").out
+    ran = cli("status", "--to", "zone=q", "--json")
+    assert (ran.code, ran.error["code"]) == (5, "ZDP-401")
 
 
 def test_home_that_cannot_be_read(cli: Cli) -> None:
@@ -81,6 +82,24 @@ def test_status_of_what_is_wanted(
     agent = fleet.add()
     agent.patches[ONE] = msgspec.structs.replace(agent.put(ONE, state), wanted=wanted)
     assert cli("status").code == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"overdue": True, "reason": "its trial is over"}, "FIX-1: its trial is over"),
+        ({"doubt": "ZDP-112: revoked"}, "its bundle would be refused now: ZDP-112: revoked"),
+    ],
+)
+def test_status_of_what_should_not_run(
+    cli: Cli, fleet: Fleet, changes: dict[str, Any], words: str
+) -> None:
+    """A trial that cannot be ended, and a patch revoked since, are exit 9 and named."""
+    agent = fleet.add()
+    agent.patches[ONE] = msgspec.structs.replace(agent.put(ONE, "trial"), **changes)
+    ran = cli("status")
+    assert ran.code == 9
+    assert words in ran.out
 
 
 def test_status_shows_warnings(cli: Cli, fleet: Fleet) -> None:
@@ -179,6 +198,16 @@ def test_rollback_of_what_is_wanted(cli: Cli, fleet: Fleet, state: str, wanted: 
     other.put(ONE, "reverted")
     assert cli("rollback", "FIX-1", "--json").json["state"] == "reverted"
     assert (agent.heard.count("revert"), other.heard.count("revert")) == (1, 0)
+
+
+def test_rollback_acknowledges_a_quarantine(cli: Cli, fleet: Fleet) -> None:
+    """After that, all is well again."""
+    agent = fleet.add()
+    agent.put(ONE, "quarantined")
+    assert "zdpatch rollback FIX-1" in cli("status").out
+    assert cli("rollback", "FIX-1").code == 0
+    assert agent.states == ["reverted"]
+    assert cli("status").code == 0
 
 
 def test_rollback_takes_out_what_runs_first(cli: Cli, fleet: Fleet) -> None:
@@ -280,11 +309,11 @@ def test_selectors(cli: Cli, fleet: Fleet) -> None:
         "zone=b": {"web-2", "job-1"},
         "zone=a,zone=b,app=shop": {"web-1", "web-2"},
         "agent=web-*": {"web-1", "web-2"},
-        "app=jobs,zone=a": set[str](),
-        "colour=red": set[str](),
     }.items():
         found = cli("status", "--to", selector, "--json").json["agents"]
         assert {agent["agent"] for agent in found} == names
+    for selector in ("app=jobs,zone=a", "colour=red"):
+        assert cli("status", "--to", selector).code == 5
 
 
 def test_diff_of_a_bundle(cli: Cli, mint: Mint, tmp_path: Path) -> None:

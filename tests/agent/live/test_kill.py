@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zdpatch.agent.journal import STEPS
-from zdpatch.agent.protocol import Apply, Confirm, Header, History, Hold, Revert, Stage, Status
+from zdpatch.agent.protocol import (
+    Apply,
+    Confirm,
+    Header,
+    History,
+    Hold,
+    Plan,
+    Revert,
+    Stage,
+    Status,
+)
 
 if TYPE_CHECKING:
     from tests.agent.live.conftest import Child, Operator, Site
@@ -110,3 +120,8 @@ def test_crash_loop_ends_in_quarantine(site: Site) -> None:
     (row,) = site.operator(third).ask(Status()).result["patches"]
     assert row["state"] == "quarantined"
     assert any("quarantined" in said for said in third.tell("handle.status()")["warnings"])
+    assert site.operator(third).ask(Plan(digest)).code == "ZDP-303"
+    assert site.operator(third).ask(Revert("FIX-1")).result["state"] == "reverted"
+    (row,) = site.operator(third).ask(Status()).result["patches"]
+    assert (row["state"], row["wanted"]) == ("reverted", "reverted")
+    assert third.tell("handle.status()")["warnings"] == []

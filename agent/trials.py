@@ -1,0 +1,129 @@
+"""A trial ends one way or the other: somebody keeps the patch in time, or it goes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zdpatch.agent import intake, owed, undo
+from zdpatch.agent.here import LOG, Mine, become
+from zdpatch.agent.ledger import SYSTEM
+from zdpatch.agent.protocol import ConfirmResult
+from zdpatch.patcher.errors import ProcessError, ZdpatchError
+
+if TYPE_CHECKING:
+    from zdpatch.agent.audit import Actor
+    from zdpatch.agent.here import Here
+    from zdpatch.agent.protocol import Confirm
+
+
+def confirm(here: Here, header: Confirm, by: Actor) -> ConfirmResult:
+    """End the trial of a patch that runs here.
+
+    Raises ProcessError ZDP-212, ZDP-213, and as `keep`.
+    """
+    owed.settle(here)
+    with here.journal.read() as ledger:
+        patch = intake.find(ledger, header.patch)
+    mine = here.runs(patch.digest)
+    if mine is None:
+        raise ProcessError("ZDP-213", f"{patch.id} does not run here: it is {patch.state}")
+    if mine.state == "trial":
+        keep(here, mine, by)
+    return ConfirmResult(patch.digest, patch.id, mine.state)
+
+
+def keep(here: Here, mine: Mine, by: Actor) -> None:
+    """What is on trial here stays, if it is trusted still and its time was not over.
+
+    Raises ProcessError ZDP-303, ZDP-501, and what `Verifier.reverify` raises.
+    """
+    with here.journal.read() as ledger:
+        now = ledger.find(mine.patch.digest)
+    assert now is not None
+    if mine.overdue and now.state != "confirmed":
+        raise ProcessError(
+            "ZDP-501",
+            f"{now.id}: {mine.reason}",
+            state=f"{now.id} is in this process, and its undo is tried again.",
+            next=f"zdpatch rollback {now.id}",
+        )
+    intake.still_trusted(here, now)
+    _confirm(here, mine, by)
+
+
+def _confirm(here: Here, mine: Mine, by: Actor) -> None:
+    with here.journal.write("confirm") as ledger:
+        now = ledger.find(mine.patch.digest)
+        assert now is not None
+        if now.state == "quarantined":
+            raise ProcessError(
+                "ZDP-303", f"{now.id}: {now.reason}", next=f"zdpatch rollback {now.id}"
+            )
+        if now.state not in ("trial", "confirmed"):
+            raise ProcessError(
+                "ZDP-213", f"{now.id} was {now.state} for the application: {now.reason}"
+            )
+        ledger.want(now, "confirmed", until=None, reason=now.reason, by=by)
+        became = Mine(now, "confirmed", ledger.now, reason=now.reason)
+        here.write(ledger, became, mine.state, by)
+        ledger.note(by, "confirm", "ok", patch=now)
+    become(mine, "confirmed", became.since, now.reason)
+    here.moved(now.id)
+    LOG.info("%s is confirmed", now.id)
+
+
+def expire(here: Here) -> None:
+    """Revert every trial whose time is over, unless it was confirmed for the application."""
+    for mine in list(here.mine.values()):
+        due = mine.deadline is not None and mine.deadline <= here.clock.steady()
+        if mine.state == "trial" and due:
+            _expire(here, mine)
+
+
+def _expire(here: Here, mine: Mine) -> None:
+    # set first: whatever fails below is tried again, not at once and not never
+    mine.deadline = here.clock.steady() + here.settings.trial_retry_s
+    if _confirmed_elsewhere(here, mine):
+        try:
+            _confirm(here, mine, SYSTEM)
+        except ZdpatchError as error:
+            LOG.error("%s is confirmed, and that cannot be written: %s", mine.patch.id, error)
+        return
+    try:
+        undo.take_out(here, mine, by=SYSTEM, verb="expire", reason="nobody confirmed it in time")
+    except ZdpatchError as error:
+        if mine.state == "trial":
+            mine.overdue = True
+            mine.reason = f"its trial is over and it cannot be taken out: {error.cause}"
+            here.say(f"{mine.patch.id}: {mine.reason}", mine.patch.id)
+            return
+    here.say(f"{mine.patch.id} was reverted: nobody confirmed it in time", mine.patch.id)
+
+
+def _confirmed_elsewhere(here: Here, mine: Mine) -> bool:
+    """Whether the application wants it; a journal that cannot be read says so of nothing."""
+    try:
+        with here.journal.read() as ledger:
+            now = ledger.find(mine.patch.digest)
+    except ZdpatchError as error:
+        LOG.error("whether %s was confirmed cannot be read: %s", mine.patch.id, error)
+        return False
+    return now is not None and now.state == "confirmed"
+
+
+def end_trials(here: Here) -> None:
+    """Take out what is on trial in this process; other processes keep theirs."""
+    with here.lock:
+        for mine in list(here.mine.values()):
+            if mine.state == "trial":
+                reason = "the agent was stopped during its trial"
+                try:
+                    undo.take_out(here, mine, by=SYSTEM, verb="expire", reason=reason)
+                except ZdpatchError as error:
+                    here.say(f"{mine.patch.id} stays in, unconfirmed: {error.cause}", mine.patch.id)
+
+
+def next_deadline(here: Here) -> float | None:
+    """When `expire` has something to do, on the steady clock."""
+    ends = [mine.deadline for mine in here.mine.values() if mine.deadline is not None]
+    return min(ends, default=None)

@@ -1,0 +1,184 @@
+"""A patch goes out whole, and its way out waits for nothing: not for a journal, not for room.
+
+An undo is wanted from the moment its intent is on disk. Where nothing can be written, the patch
+goes out of this process all the same; the journal is owed it, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zdpatch.agent import intake, owed
+from zdpatch.agent.here import LOG, Mine, become
+from zdpatch.agent.ledger import SYSTEM
+from zdpatch.agent.lifecycle import WANTED_IN
+from zdpatch.agent.protocol import RevertResult
+from zdpatch.patcher.errors import OperatorError, ZdpatchError
+
+if TYPE_CHECKING:
+    from zdpatch.agent.audit import Actor
+    from zdpatch.agent.engine import Undone
+    from zdpatch.agent.here import Here
+    from zdpatch.agent.ledger import Ledger, Wanted
+    from zdpatch.agent.lifecycle import State
+    from zdpatch.agent.protocol import Revert
+
+_INTENDED = "wanted out in the journal."
+_UNWRITTEN = (
+    "still in by the journal, until there is room to correct that: a process that starts before"
+    " brings it up."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exit:
+    """Who takes what out, by which verb ("revert" or "expire"), why, and since when (unix)."""
+
+    mine: Mine
+    by: Actor
+    verb: str
+    reason: str
+    at: float
+
+    def intend(self, ledger: Ledger) -> Wanted:
+        """The patch is not wanted any more, unless that was decided anew since; what was before."""
+        now = ledger.find(self.mine.patch.digest)
+        assert now is not None
+        # at the end of one process's trial another one may have time left, or have confirmed it
+        late = now.state != "confirmed" and (now.until is None or now.until <= ledger.now + 1)
+        if now.state in WANTED_IN and now.since <= self.at and (self.verb == "revert" or late):
+            ledger.want(now, "reverted", until=None, reason=self.reason, by=self.by)
+        ledger.note(self.by, self.verb, "begun", patch=now, detail=self.reason)
+        return now
+
+
+def revert(here: Here, header: Revert, by: Actor) -> RevertResult:
+    """Take a patch out, and want it out.
+
+    Raises ProcessError ZDP-209, ZDP-212, nothing changed; OperatorError ZDP-301, the patch out.
+    """
+    with contextlib.suppress(OperatorError):
+        owed.settle(here)
+    patch = _find(here, header.patch)
+    mine = here.runs(patch.digest)
+    if mine is None:
+        owed.settle(here)
+        return _want_out(here, patch, by)
+    undone = take_out(here, mine, by=by, verb="revert", reason="")
+    return RevertResult(
+        patch.digest, patch.id, mine.state, undone.flip_us, dict(undone.born_on_trial)
+    )
+
+
+def _find(here: Here, ref: str) -> Wanted:
+    """In the journal; one that cannot be read hides nothing that runs here."""
+    try:
+        with here.journal.read() as ledger:
+            return intake.find(ledger, ref)
+    except OperatorError:
+        running = [mine.patch for mine in here.mine.values() if here.runs(mine.patch.digest)]
+        named = [one for one in running if ref.upper() == one.id or ref.lower() == one.digest]
+        if len(named) != 1:
+            raise
+        return named[0]
+
+
+def _want_out(here: Here, patch: Wanted, by: Actor) -> RevertResult:
+    """The patch does not run here; a process that starts later must not bring it back."""
+    state: State = "staged" if patch.state == "staged" else "reverted"
+    if patch.state != state or patch.digest in here.mine:
+        with here.journal.write("revert.intent") as ledger:
+            now = ledger.find(patch.digest)
+            assert now is not None
+            if now.state not in ("staged", "reverted"):
+                ledger.want(now, "reverted", until=None, reason="", by=by)
+            ledger.lose(patch.digest)
+            ledger.note(by, "revert", "ok", patch=now, detail="it did not run here")
+        here.mine.pop(patch.digest, None)
+        here.moved(patch.id)
+    return RevertResult(patch.digest, patch.id, state, 0.0, {})
+
+
+def take_out(here: Here, mine: Mine, *, by: Actor, verb: str, reason: str) -> Undone:
+    """Undo a patch that runs here. `verb` is "revert" or "expire".
+
+    Raises ProcessError ZDP-209, nothing changed; OperatorError ZDP-301, the patch out.
+    """
+    leaving = _Exit(mine, by, verb, reason, here.clock.wall())
+    try:
+        with here.journal.write(f"{verb}.intent") as ledger:
+            before = leaving.intend(ledger)
+    except OperatorError as error:
+        LOG.error("%s goes out, and that cannot be written: %s", mine.patch.id, error)
+        return _undo(here, leaving, None, intended=False)
+    return _undo(here, leaving, before, intended=True)
+
+
+def follow(here: Here, mine: Mine, reason: str) -> bool:
+    """Take out what is not wanted any more; False when it is wanted again. Raises as `take_out`."""
+    with here.journal.write("revert.intent") as ledger:
+        now = ledger.find(mine.patch.digest)
+        if now is None or now.state in WANTED_IN:
+            return False
+        ledger.note(SYSTEM, "revert", "begun", patch=now, detail=reason)
+    leaving = _Exit(mine, SYSTEM, "revert", reason, here.clock.wall())
+    _undo(here, leaving, None, intended=True)
+    return True
+
+
+def _undo(here: Here, leaving: _Exit, before: Wanted | None, *, intended: bool) -> Undone:
+    """The flip between intent and outcome; one that fails leaves wanted what was `before`."""
+    mine = leaving.mine
+    try:
+        undone = here.engine.revert(mine.patch.id)
+    except Exception as error:
+        if intended:
+            _stay(here, leaving, before, error)
+        raise
+    here.gate(f"{leaving.verb}.flipped")
+    had = become(mine, "reverted", here.clock.wall(), leaving.reason)
+    here.moved(mine.patch.id)
+    LOG.info("%s is out", mine.patch.id)
+    _record_exit(here, leaving, had, intended=intended)
+    return undone
+
+
+def _stay(here: Here, leaving: _Exit, before: Wanted | None, error: Exception) -> None:
+    """The undo failed: what was wanted is wanted again."""
+    patch, verb = leaving.mine.patch, leaving.verb
+    code = error.code if isinstance(error, ZdpatchError) else "ZDP-901"
+
+    def write(ledger: Ledger) -> None:
+        now = ledger.find(patch.digest)
+        if before is not None and now is not None and now.state in ("reverted", before.state):
+            ledger.restore(before)
+        ledger.note(leaving.by, verb, code, patch=patch, detail=str(error))
+
+    try:
+        owed.record(here, patch.digest, f"{verb}.outcome", write)
+    except OperatorError as failure:
+        LOG.error("the journal still says that %s goes out: %s", patch.id, failure)
+
+
+def _record_exit(here: Here, leaving: _Exit, had: State, *, intended: bool) -> None:
+    mine, verb = leaving.mine, leaving.verb
+
+    def write(ledger: Ledger) -> None:
+        if not intended:
+            leaving.intend(ledger)
+        here.write(ledger, mine, had, leaving.by)
+        outcome = "ZDP-501" if verb == "expire" else "ok"
+        ledger.note(leaving.by, verb, outcome, patch=mine.patch, detail=mine.reason)
+
+    try:
+        owed.record(here, mine.patch.digest, f"{verb}.outcome", write)
+    except OperatorError as error:
+        raise OperatorError(
+            error.code,
+            error.cause,
+            state=f"{mine.patch.id} is out of this process, and"
+            f" {_INTENDED if intended else _UNWRITTEN}",
+            next=error.next,
+        ) from error
