@@ -23,7 +23,7 @@ from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.newcomers import Newcomers
 from zdpatch.patcher.plan import Plan
 from zdpatch.patcher.reaching import Reaching
-from zdpatch.patcher.refilled import made_before, refilled
+from zdpatch.patcher.refilled import filled_from, made_before, refilled
 from zdpatch.patcher.replaced import restored, touches, wrapped
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.snapshots import stale_snapshots
@@ -290,9 +290,10 @@ class _Planner:
 
     def _tell_made_before(self) -> None:
         """Objects that live keep what an initialiser gave them which changes."""
-        refills = refilled(self.edits, self._live())
-        self.conditions.heap_scan |= bool(refills)
-        self.told += made_before(refills, self.inventories)
+        makers = filled_from(self.decisions.changed, self._live())
+        makers |= refilled(self.edits, self._live())
+        self.conditions.heap_scan |= bool(makers)
+        self.told += made_before(makers, self.inventories)
 
     # ------------------------------------------------------------ building
 

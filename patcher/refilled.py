@@ -1,7 +1,10 @@
-"""Objects which an initialiser made that changes are counted and told: they keep what it gave."""
+"""Objects which an initialiser made that changes, or from a constant that does, are counted and
+told: they keep what it gave.
+"""
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import reach
@@ -9,20 +12,22 @@ from zdpatch.patcher.edits import BODY, DEFAULTS
 from zdpatch.patcher.holders import Side
 from zdpatch.patcher.instances import count
 from zdpatch.patcher.makers import INITIALISERS, fillers
+from zdpatch.patcher.names import dotted
+from zdpatch.patcher.spread import Name, meanings
 from zdpatch.patcher.tracing import mro
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from zdpatch.patcher.edits import Edit, ModuleVersions
+    from zdpatch.patcher.holders import Function
     from zdpatch.patcher.inventory import Inventory
-    from zdpatch.patcher.spread import Name
 
 _CHAINED: Final = frozenset({"super", "__init__", "__new__", "__post_init__"})
 
 
-def refilled(edits: Iterable[Edit], versions: Mapping[str, ModuleVersions]) -> dict[Name, set[str]]:
-    """Names of functions by class, of which the edits change what objects are filled with."""
+def refilled(edits: Iterable[Edit], versions: Mapping[str, ModuleVersions]) -> dict[Name, str]:
+    """By class the functions, as text, of which the edits change what objects are filled with."""
     changed = {
         (edit.module, edit.qualname)
         for edit in edits
@@ -36,27 +41,58 @@ def refilled(edits: Iterable[Edit], versions: Mapping[str, ModuleVersions]) -> d
         for cls, group in fillers(Side(outlines)).items():
             if names := {f.qualname for f in group if f.where in changed}:
                 found.setdefault(cls, set()).update(names)
+    return {cls: f"the old {', '.join(sorted(names))}" for cls, names in found.items()}
+
+
+def filled_from(changed: Iterable[Name], versions: Mapping[str, ModuleVersions]) -> dict[Name, str]:
+    """By class what fills its objects from one of the names `changed`, and that name, as text."""
+    names = {each for each in changed if not each[1].endswith("__doc__")}
+    words = {name.rpartition(".")[2].encode() for _, name in names}
+    news = [v.new.outline for v in versions.values() if v.new is not None]
+    outlines = {one.name: one for one in news if any(word in one.source for word in words)}
+    found: dict[Name, str] = {}
+    for cls, group in fillers(Side(outlines)).items() if outlines else ():
+        for function in group:
+            if taken := sorted(_taken(function, names, versions)):
+                found.setdefault(cls, f"{function.qualname} with the old {', '.join(taken)}")
     return found
 
 
-def made_before(
-    refills: Mapping[Name, set[str]], inventories: Mapping[str, Inventory]
+def _taken(
+    function: Function, changed: set[Name], versions: Mapping[str, ModuleVersions]
 ) -> Iterator[str]:
-    """A sentence for each class of which objects live that the old functions made."""
-    for (module, path), names in refills.items():
+    """Those of the names of which the function makes what it stores on an object."""
+    read = {
+        name
+        for access in function.accesses.stores
+        if access.value is not None
+        for part in ast.walk(access.value)
+        if isinstance(part, ast.Name | ast.Attribute) and (name := dotted(part)) is not None
+    }
+    for name in read:
+        root, _, rest = name.partition(".")
+        if root == function.own:
+            if (function.outline.name, f"{function.cls}.{rest}") in changed:
+                yield rest
+        elif root not in function.bound and changed & {
+            *meanings(function.outline, "", name, versions)
+        }:
+            yield name
+
+
+def made_before(makers: Mapping[Name, str], inventories: Mapping[str, Inventory]) -> Iterator[str]:
+    """A sentence for each class of which objects live that these, the old functions, made."""
+    for (module, path), maker in makers.items():
         taken = inventories.get(module)
         classes = taken.classes.get(path, []) if taken is not None else []
         made = {id(each): each for cls in classes for each in reach.family(cls) if _by(each, cls)}
         found = count(made.values())
         if found.number:
-            objects = "a live object" if found.number == 1 else f"{found.number} live objects"
             most = "" if found.sure else "at most "
-            functions = ", ".join(sorted(names))
-            verb = "was" if found.number == 1 else "were"
-            yield (
-                f"{module}:{path}: {most}{objects} {verb} made by the old {functions}, "
-                "and keep what it gave"
-            )
+            told = "a live object was made by", "and keeps what it gave"
+            if found.number > 1:
+                told = f"{found.number} live objects were made by", "and keep what it gave"
+            yield f"{module}:{path}: {most}{told[0]} {maker}, {told[1]}"
 
 
 def _by(cls: type, owner: type) -> bool:
