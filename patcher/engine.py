@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zdpatch.patcher import inventory, overlay, reach, selftest
+from zdpatch.patcher import overlay, reach, selftest, stacked
 from zdpatch.patcher.accounts import left_of, taken_away
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.departures import Departure, parted
@@ -22,6 +22,7 @@ from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.importers import imported
 from zdpatch.patcher.planner import make_plan
+from zdpatch.patcher.renewals import born, closure_steps, taken_of
 from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.source import Patch
@@ -30,7 +31,7 @@ from zdpatch.patcher.steps import as_imported, leaving
 from zdpatch.patcher.swap import MISSING, Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import CodeType
 
     from zdpatch.patcher.inventory import Inventory
@@ -120,10 +121,24 @@ class Engine:
             if self._still_true(patch) and self._made and self._made.plan.adoption == adoption:
                 return self._made.plan
             made = self._made.plan.modules if self._made and self._made.plan.patch == patch else {}
-            plan = make_plan(patch, self._known(), made, adoption)
+            plan = self._plan_on_top(patch, made, adoption)
             drain(plan, drain_s)
             self._made = _Made(plan, self._world(patch), time.monotonic())
             return plan
+
+    def _plan_on_top(
+        self, patch: Patch, made: Mapping[str, ModuleType], adoption: Adoption
+    ) -> Plan:
+        """Of what is there, active patches included. Raises ZDP-204 for one that is in the way."""
+        others = stacked.below(patch, (each.plan for each in self._active.values()))
+        try:
+            if others and self.standing(patch, adoption) == "absorbed":
+                raise stacked.same_fix(patch, others)
+            return make_plan(patch, self._known(), made, adoption)
+        except Refused as refusal:
+            if found := stacked.in_the_way(patch, refusal, others):
+                raise found from refusal
+            raise
 
     def _still_true(self, patch: Patch, plan: Plan | None = None) -> bool:
         """Whether the plan made last (`plan`, if given) is for `patch`, and nothing it was made
@@ -196,7 +211,7 @@ class Engine:
         """Closures that calls in flight made between the scan and the flip, or still make: bring
         them to the new code.
         """
-        steps = _closure_steps(plan, _taken(plan), back=False)
+        steps = closure_steps(plan, taken_of(plan), back=False)
         return [commit(steps)] if steps else []
 
     # ------------------------------------------------------------ taking back
@@ -214,7 +229,7 @@ class Engine:
             self._check_top(patch_id, active.plan)
             if conflicts := differing(_inverses(active)):
                 raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
-            taken = _taken(active.plan)
+            taken = taken_of(active.plan)
             first, leaving = parted(self._way_back(active, taken))
             undo = commit(first)
             for clear in active.plan.caches:
@@ -223,7 +238,7 @@ class Engine:
             self._remember(patch_id, first)
             if leaving is not None and not leaving.settle(_SETTLE_S):
                 self._left.append(leaving)
-            return Reverted(patch_id, undo.flip_us, _born(active.plan, taken))
+            return Reverted(patch_id, undo.flip_us, born(active.plan, taken))
 
     def _remember(self, patch_id: str, steps: Sequence[Step]) -> None:
         """Keep what an undo took away, of the last few, so that what is left of it can be told.
@@ -238,7 +253,7 @@ class Engine:
     def _way_back(self, active: _Active, taken: list[Inventory]) -> list[Step]:
         """The inverse of all that was done, and what was born on trial or imported since."""
         steps = _inverses(active)
-        steps += _closure_steps(active.plan, taken, back=True)
+        steps += closure_steps(active.plan, taken, back=True)
         steps += self._imported_since(active.plan)
         return distinct(steps)
 
@@ -383,36 +398,3 @@ def _flip(plan: Plan, steps: Sequence[Step]) -> Undo:
     for name, source in plan.linecache.items():
         overlay.remember(name, source)
     return undo
-
-
-def _taken(plan: Plan) -> list[Inventory]:
-    """What is live of the modules whose inner functions the plan renews, by one heap scan."""
-    modules = list({id(module): module for module, _, _ in plan.renewed}.values())
-    return inventory.take_all(modules) if modules else []
-
-
-def _closure_steps(plan: Plan, taken: list[Inventory], *, back: bool) -> list[Step]:
-    """Steps that bring closures from old to new code, or back."""
-    pairs = ((new, old) if back else (old, new) for _, old, new in plan.renewed)
-    # By identity: another definition of the same path may have equal code, and stays as it is.
-    wanted = {id(was): becomes for was, becomes in pairs}
-    return [
-        Step("function", each.function, "__code__", wanted[id(each.code)], each.code, each.where)
-        for one in taken
-        for group in one.functions.values()
-        for each in group
-        if id(each.code) in wanted
-    ]
-
-
-def _born(plan: Plan, taken: list[Inventory]) -> dict[str, int]:
-    """Live functions, made on trial, with code of the patch that its undo could not take back."""
-    found: dict[str, int] = {}
-    for one in taken:
-        for group in one.functions.values():
-            for each in group:
-                new = each.code.co_filename.startswith(f"<zdpatch {plan.patch.id} ")
-                if new and "<locals>" in each.qualname:
-                    path = f"{one.name}:{each.qualname}"
-                    found[path] = found.get(path, 0) + 1
-    return found

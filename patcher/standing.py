@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from zdpatch.patcher import codes, inventory, overlay
 from zdpatch.patcher.adoption import NOTHING, Adoption
-from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import ModuleVersions, Version, read
-from zdpatch.patcher.newcomers import Newcomers
-from zdpatch.patcher.situation import Situation
-from zdpatch.patcher.stage import Stage
-from zdpatch.patcher.values import same
+from zdpatch.patcher.proof import Proof
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -27,18 +23,19 @@ Standing = Literal["base", "absorbed", "superseded"]
 def standing(
     patch: Patch, known: tuple[CodeType, ...] = (), adoption: Adoption = NOTHING
 ) -> Standing:
-    """ "base": the patch can be decided here, what `adoption` names aside. "absorbed": every module
-    is at its new source already. "superseded": anything else, also when only some modules are at
-    the base.
+    """ "base": the patch can be decided here, what `adoption` names aside. "absorbed": it is proved
+    of every edit that the process has it already. "superseded": anything else, also when only some
+    modules, or some of the edits, are there.
+
+    What functions run tells base and new apart only where code differs: values, defaults and other
+    metadata are proved one by one.
     """
     versions = [read(change, patch.id) for change in patch.changes]
-    at_base = [_at(each, each.base, known, adoption.paths) for each in versions]
-    if all(at_base):
-        # modules that differ only in values are at the base by their code on both sides
-        at_new = [_at(each, each.new, known) and _values_are_new(each) for each in versions]
-        return "absorbed" if all(at_new) else "base"
-    at_new = [_at(each, each.new, known) for each in versions]
-    return "absorbed" if all(at_new) else "superseded"
+    at_new = all(_at(each, each.new, known) for each in versions)
+    if at_new and Proof.of(versions).holds():
+        return "absorbed"
+    at_base = all(_at(each, each.base, known, adoption.paths) for each in versions)
+    return "base" if at_base else "superseded"
 
 
 def _at(
@@ -58,28 +55,3 @@ def _at(
         return False
     found = inventory.drift(inventory.take(module, heap=False), side.code, known)
     return all(drift.path in aside for drift in found)
-
-
-def _values_are_new(each: ModuleVersions) -> bool:
-    """Whether the module-level values that the patch changes are the new ones already."""
-    module = sys.modules.get(each.name)
-    if module is None or each.base is None or each.new is None:
-        return True
-    edits = [edit for edit in diff(each) if edit.kind == "value" and not edit.scope]
-    taken = inventory.take(module, heap=False)
-    stage = Stage(
-        {each.name: each},
-        {each.name: module},
-        Situation.classes({each.name: taken}),
-        {each.name: each.change.path},
-        Newcomers({}, {}, {}, {}),
-    )
-    stage.expect(edits)
-    for edit in edits:
-        try:
-            value = stage.value((each.name, edit.qualname))
-        except Exception:  # noqa: BLE001 - a value that cannot be made again decides nothing
-            return False
-        if value is not None and value.changed and not same(stage.present(edit), value.new):
-            return False
-    return bool(edits) or bool(each.change.base != each.change.new)

@@ -1,0 +1,58 @@
+"""A patch that meets another one is told which, instead of what that one made of the modules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zdpatch.patcher.errors import ProcessError, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from zdpatch.patcher.plan import Plan
+    from zdpatch.patcher.source import Patch
+
+
+def below(patch: Patch, active: Iterable[Plan]) -> list[Plan]:
+    """The plans of active patches that change a module which `patch` changes, oldest first."""
+    mine = {change.name for change in patch.changes}
+    return [plan for plan in active if mine & {change.name for change in plan.patch.changes}]
+
+
+def same_fix(patch: Patch, others: Iterable[Plan]) -> ProcessError:
+    """ZDP-204: every module is as `patch` would leave it, thanks to active patches."""
+    names = ", ".join(plan.patch.id for plan in others)
+    return ProcessError(
+        "ZDP-204",
+        f"the fix is in already, by {names}: every module is as {patch.id} would leave it",
+        next="zdpatch status",
+    )
+
+
+def in_the_way(patch: Patch, refusal: Refused, others: Iterable[Plan]) -> ProcessError | None:
+    """ZDP-204 when everything that `refusal` names was changed by active patches, else None."""
+    if refusal.code not in ("ZDP-201", "ZDP-202") or not refusal.verdicts:
+        return None
+    changed = {verdict.path: plan for plan in others for verdict in plan.verdicts}
+    blamed = list(_blamed(refusal, changed))
+    if None in blamed:
+        return None
+    names = list(dict.fromkeys(plan.patch.id for plan in blamed if plan is not None))
+    paths = [verdict.path for verdict in refusal.verdicts]
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ProcessError(
+        "ZDP-204",
+        f"{', '.join(names)} changed {', '.join(paths[:3])}{more}, and {patch.id} was built from"
+        " what was there before",
+        next=f"zdpatch rollback {names[-1]}   or build on top of it:"
+        " zdpatch build --from agent:SELECTOR",
+    )
+
+
+def _blamed(refusal: Refused, changed: dict[str, Plan]) -> Iterator[Plan | None]:
+    """For each verdict the patch that changed what it names, or that which it is part of."""
+    for verdict in refusal.verdicts:
+        path = verdict.path
+        while path not in changed and "." in path.partition(":")[2]:
+            path = path.rpartition(".")[0]
+        yield changed.get(path)
