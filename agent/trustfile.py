@@ -42,7 +42,7 @@ def read_trust(path: Path | str) -> bytes:
 def _read(where: Path) -> bytes:
     directory = os.open(where.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _check(os.fstat(directory), where.parent, "755")
+        _check(os.fstat(directory), where.parent, "go-w")
         _check_above(where.parent)
         # A link's target would lie in a directory that was not checked. Not blocking: a FIFO would.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

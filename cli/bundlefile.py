@@ -36,12 +36,12 @@ class BundleFile:
 
 
 def read_bundle(path: Path) -> BundleFile:
-    """Read and check the form of a bundle. Raises ZDP-001 when unreadable, else ZDP-101 to 106."""
+    """Read and check the form of a bundle. Raises ZDP-007 when unreadable, else ZDP-101 to 106."""
     try:
         with path.open("rb") as file:
             raw = file.read(bundles.LIMITS.bundle + 1)
     except OSError as error:
-        raise OperatorError("ZDP-001", f"{path} cannot be read: {error.strerror}") from error
+        raise OperatorError("ZDP-007", f"{path} cannot be read: {error.strerror}") from error
     try:
         manifest, container = bundles.read_unverified(raw)
         envelope = bundles.parse_envelope(container.envelope)
@@ -54,7 +54,7 @@ def read_bundle(path: Path) -> BundleFile:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a whole file or nothing; `mode` at most, whatever the umask allows. Raises ZDP-001."""
+    """Write a whole file or nothing; `mode` at most, whatever the umask allows. Raises ZDP-007."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise OperatorError("ZDP-001", f"{path} cannot be written: {error.strerror}") from error
+        raise OperatorError("ZDP-007", f"{path} cannot be written: {error.strerror}") from error
 
 
 def kept_path(home: Path, digest: str) -> Path:

@@ -39,6 +39,7 @@ NEXT: Final[dict[str, str]] = {
     "ZDP-004": "zdpatch build --help",
     "ZDP-005": "give a wheel without compiled code, or a directory",
     "ZDP-006": "zdpatch keygen KEY",
+    "ZDP-007": "look at the path, its mode and df -h, then the same command",
     "ZDP-101": "zdpatch build ... --only PACKAGE",
     "ZDP-102": "copy the file again, or  zdpatch build",
     "ZDP-103": "zdpatch inspect FILE",

@@ -71,7 +71,7 @@ def judged(file: BundleFile, path: Path, now: int) -> Opinion:
     try:
         policy = load_trust(path)
     except OperatorError as error:
-        strangers = [Judged(keyid, keyid[:8], "unknown key") for keyid, _ in envelope.signatures]
+        strangers = [Judged(keyid, keyid[:8], "not judged") for keyid, _ in envelope.signatures]
         return Opinion(strangers, {}, None, f"not judged: {error.cause}")
     signatures = keyring.judge(envelope, policy, now)
     roles = {

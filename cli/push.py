@@ -155,7 +155,7 @@ def find_targets(output: Output, file: BundleFile, selector: str) -> list[AgentF
     everyone = discover(output.home)
     agents = chosen(everyone, Selector(wanted))
     if not agents and newly_entered(output.home, target.app):
-        output.progress(f"waiting   for a process of {clean(target.app)} that has just started")
+        output.progress(f"waiting   a process of {clean(target.app)} may have just started")
         end = time.monotonic() + BIRTH_S
         while not agents and time.monotonic() < end:
             time.sleep(0.1)

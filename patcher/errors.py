@@ -88,6 +88,7 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-004": "source cannot be read",
     "ZDP-005": "source is of a kind that is not supported",
     "ZDP-006": "key file cannot be used",
+    "ZDP-007": "bundle file cannot be read or written",
     # the bundle is refused
     "ZDP-101": "bundle is too large",
     "ZDP-102": "bundle is damaged",

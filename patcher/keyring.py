@@ -135,7 +135,9 @@ class Judged:
 
     keyid: str
     label: str
-    state: Literal["valid", "unknown key", "expired key", "revoked key", "bad signature"]
+    state: Literal[
+        "valid", "unknown key", "expired key", "revoked key", "bad signature", "not judged"
+    ]
 
 
 def judge(envelope: Envelope, trust: TrustPolicy, at: int) -> list[Judged]:

@@ -238,7 +238,7 @@ def test_output_that_cannot_be_written(build: Build, trees: Path) -> None:
     folder = trees / "full"
     folder.mkdir()
     ran = build("-o", str(folder / "none" / "fix.zdp"), "--json")
-    assert (ran.code, ran.error["code"]) == (2, "ZDP-001")
+    assert (ran.code, ran.error["code"]) == (2, "ZDP-007")
     assert list(folder.iterdir()) == []
 
 

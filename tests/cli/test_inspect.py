@@ -39,7 +39,7 @@ def test_inspect_without_trust_file(desk: Desk, mint: Mint) -> None:
     desk.run("sign", str(path), "--key", "ci.key")
     shown = desk.json("inspect", str(path))
     assert shown["enough"] is None
-    assert shown["signatures"][0]["state"] == "unknown key"
+    assert shown["signatures"][0]["state"] == "not judged"
     assert "not judged" in desk.run("inspect", str(path))
 
 
