@@ -9,7 +9,7 @@ import msgspec
 from zdpatch.agent.audit import GENESIS, Entry, Row, broken_at
 from zdpatch.agent.protocol import HistoryResult
 
-_MOVE: Final = "at, release, agent, pid, id, digest, old, new, by, reason"
+_MOVE: Final = "release, agent, pid, id, digest, old, new, by, reason"
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,10 +29,11 @@ def answer(db: sqlite3.Connection, header: History) -> HistoryResult:
 def moves(db: sqlite3.Connection, limit: int) -> list[dict[str, Any]]:
     """The newest transitions, newest first.
 
-    A move of a process and of the application in one transaction is one row.
+    A move of a process and the same move of the application, in one second, are one row.
     """
     rows = db.execute(
-        f"SELECT MAX(n) AS n, {_MOVE} FROM moves GROUP BY {_MOVE} ORDER BY n DESC LIMIT ?",  # noqa: S608 - a fixed text
+        f"SELECT MAX(n) AS n, MAX(at) AS at, {_MOVE} FROM moves"  # noqa: S608 - a fixed text
+        f" GROUP BY CAST(at AS INTEGER), {_MOVE} ORDER BY n DESC LIMIT ?",
         (limit,),
     )
     return [dict(row) for row in rows]
