@@ -33,6 +33,7 @@ from zdpatch.patcher.stars import follow, moved
 from zdpatch.patcher.steps import Builder
 from zdpatch.patcher.swap import MISSING, Step
 from zdpatch.patcher.tracing import World
+from zdpatch.patcher.unmoved import unmoved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -76,6 +77,7 @@ class _Planner:
         self.versions: dict[str, ModuleVersions] = dict(self.situation.versions)
         self.inventories: dict[str, Inventory] = dict(self.situation.inventories)
         self.told: list[str] = []
+        self.said: dict[tuple[str, int], str] = {}
         self.rebinds: list[tuple[Name, Binding]] = []
         self.restores: list[Step] = []
         self.stage = self._stage()
@@ -95,7 +97,7 @@ class _Planner:
             fresh = [
                 edit
                 for edit in stale_reads(self._live(), self.decisions.changed, self.edits)
-                if not self._same_outcome(edit) and not self._arrives(edit)
+                if not self._unmoved(edit) and not self._arrives(edit)
             ]
             fresh += self._taken_by_stars()
         self._check_calls()
@@ -174,13 +176,16 @@ class _Planner:
             self.edits,
         )
 
-    def _same_outcome(self, edit: Edit) -> bool:
-        """True for an unchanged `if` whose test reads a changed name and comes out as before."""
-        return (
-            edit.kind == "stale"
-            and not edit.detail
-            and self.situation.same_test(edit, self.stage, self.decisions.changed)
-        )
+    def _unmoved(self, edit: Edit) -> bool:
+        """True for an unchanged statement that only showed what has another value now, or tested it
+        with the same outcome.
+        """
+        if edit.kind != "stale" or edit.detail:
+            return False
+        lines = unmoved(edit, self.stage, self.decisions.changed)
+        for line in lines or ():
+            self.said[edit.module, line] = f"{edit.shown} (line {line}) showed the old {edit.cause}"
+        return lines is not None
 
     def _check_adopted(self) -> None:
         """What is left alone must not be what the patch changes; what is put back must be there."""
@@ -342,6 +347,7 @@ class _Planner:
         for name in self._deferred():
             yield f"{name} is not imported here yet; it will be imported patched"
         yield from self.told
+        yield from self.said.values()
         yield from self.conditions.readers.told()
         yield from leftovers(self._live().values())
         yield from builder.notices

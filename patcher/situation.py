@@ -18,12 +18,8 @@ from zdpatch.patcher import codes, inventory, loaders, overlay, reach
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.edits import Edit, ModuleVersions, read
 from zdpatch.patcher.errors import Refused, Verdict
-from zdpatch.patcher.evaluate import run
 from zdpatch.patcher.inventory import Drift, Inventory
-from zdpatch.patcher.names import uses
-from zdpatch.patcher.outline import Item
 from zdpatch.patcher.source import ModuleChange, Patch, file_name
-from zdpatch.patcher.spread import Name, meanings
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.taken import with_branches
 from zdpatch.patcher.twins import twins
@@ -34,6 +30,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from zdpatch.patcher.outline import Outline
+    from zdpatch.patcher.spread import Name
     from zdpatch.patcher.stage import Stage, Value
 
 
@@ -239,35 +236,6 @@ class Situation:
         if edit.kind == "added":
             return "the name is bound here already, to something the base does not explain"
         return f"the live value ({brief(live)}) is not what the base gives ({brief(value.old)})"
-
-    def same_test(self, edit: Edit, stage: Stage, changed: Mapping[Name, str]) -> bool:
-        """Whether an unchanged `if` decides as before, and only its test reads a name of
-        `changed`.
-        """
-        item = edit.new[-1]
-        node = item.node
-        each = self.versions.get(edit.module) or stage.versions[edit.module]
-        if not isinstance(node, ast.If) or each.new is None:
-            return False
-        outline = each.new.outline
-        for used in uses(*node.body, *node.orelse).reads:
-            names = meanings(outline, item.scope, used, stage.versions)
-            if any(name in changed for name in names):
-                return False
-        target = ast.copy_location(ast.Name("zdpatch_test", ast.Store()), node)
-        twin = Item(
-            "value",
-            item.scope,
-            ("zdpatch_test",),
-            ast.copy_location(ast.Assign([target], node.test), node),
-        )
-        try:
-            stage.guard(edit, [twin])
-            before = run([twin], stage.place(edit, new=False), lambda _module, _name: MISSING)
-            after = run([twin], stage.place(edit), stage.find)
-        except Exception:  # noqa: BLE001 - a test that cannot be run again decides nothing
-            return False
-        return bool(before["zdpatch_test"]) == bool(after["zdpatch_test"])
 
 
 def brief(value: object) -> str:

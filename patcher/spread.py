@@ -174,6 +174,16 @@ def _fetched(
     return next((changed[name] for name in names if name in changed), None)
 
 
+def cause_of(
+    version: Version,
+    item: Item,
+    versions: Mapping[str, ModuleVersions],
+    changed: Mapping[Name, str],
+) -> str | None:
+    """The path to blame for a changed name that a statement reads; None when it reads none."""
+    return _fetched(item, versions, changed) or _cause(version, item, versions, changed)
+
+
 def _cause(
     version: Version,
     item: Item,
