@@ -92,7 +92,9 @@ def _exported(module: str) -> set[str]:
 
 
 def _submodule(edit: Edit) -> object:
-    """The loaded submodule of a package that has the name of an import which is gone."""
+    """The loaded submodule of a package that has the name of an import which is gone; MISSING when
+    there is none.
+    """
     if edit.scope or edit.old[-1].kind != "import":
-        return None
-    return sys.modules.get(f"{edit.module}.{_name(edit)}")
+        return MISSING
+    return sys.modules.get(f"{edit.module}.{_name(edit)}", MISSING)
