@@ -47,27 +47,28 @@ def without_blocks(node: ast.stmt) -> ast.stmt:
     return ast.fix_missing_locations(ast.copy_location(ast.If(test, [ast.Pass()], []), node))
 
 
-def decided(node: ast.If, imports: dict[str, str]) -> list[ast.stmt] | None:
+def decided(node: ast.If, imports: dict[str, str], *, started: bool) -> list[ast.stmt] | None:
     """The branch of an `if` that the text and the running Python decide; None when only the process
-    knows.
+    knows. `started`: whether the module is the program that was started.
     """
-    value = _static(node.test, imports)
+    value = _static(node.test, imports, started=started)
     if value is None:
         return None
     return node.body if value else node.orelse
 
 
-def _static(test: ast.expr, imports: dict[str, str]) -> bool | None:
+def _static(test: ast.expr, imports: dict[str, str], *, started: bool) -> bool | None:
     if dotted(test) is not None and cast("str", dotted(test)).rpartition(".")[2] == "TYPE_CHECKING":
         return False
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        inner = _static(test.operand, imports)
+        inner = _static(test.operand, imports, started=started)
         return None if inner is None else not inner
     if not isinstance(test, ast.Compare) or len(test.ops) != 1:
         return None
     left, right = test.left, test.comparators[0]
     if isinstance(left, ast.Name) and left.id == "__name__":
-        return {ast.Eq: False, ast.NotEq: True}.get(type(test.ops[0])) if _is_main(right) else None
+        outcomes = {ast.Eq: started, ast.NotEq: not started}
+        return outcomes.get(type(test.ops[0])) if _is_main(right) else None
     name = dotted(left)
     if name and origin(name, imports) == "sys.version_info" and isinstance(right, ast.Tuple):
         return _version(test.ops[0], right)

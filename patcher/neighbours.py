@@ -12,6 +12,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
 from zdpatch.patcher import inventory, reach
+from zdpatch.patcher.begun import so_far
 from zdpatch.patcher.calls import Changed, stale_calls
 from zdpatch.patcher.computed import stale_computed
 from zdpatch.patcher.edits import Edit, ModuleVersions, version
@@ -89,6 +90,7 @@ def neighbours(changed: Changed, known: Known, stars: Mapping[str, Moved]) -> Ne
         if not hinted and not any(word in source for word in words):
             continue
         each = as_it_is(name, module, source)
+        each = None if each is None else so_far(each, module)
         why = None if each is None else _affected(each, reaching, known, module, stars)
         if each is None or why is None:
             continue

@@ -282,7 +282,7 @@ class _Reader:
                 yield Item("class", scope, (node.name,), node, children=children)
             case ast.Import() | ast.ImportFrom():
                 yield from self._imports(node, scope)
-            case ast.If() if (taken := decided(node, self.imports)) is not None:
+            case ast.If() if (taken := self._decided(node)) is not None:
                 for inner_node in taken:
                     yield from self._statement(inner_node, scope)
             case ast.AnnAssign(value=None, target=ast.Name(id=name)):
@@ -293,6 +293,9 @@ class _Reader:
                 yield from self._other(ast.copy_location(grown, node), scope)
             case _:
                 yield from self._other(node, scope)
+
+    def _decided(self, node: ast.If) -> list[ast.stmt] | None:
+        return decided(node, self.imports, started=self.module == "__main__")
 
     def _other(self, node: ast.stmt, scope: str) -> Iterator[Item]:
         names = bound_names(node)

@@ -97,3 +97,56 @@ else:
     # The second copy is not the patch's module; when it keeps old code, the plan has to say so.
     right = (["refused", "1", "1"], ["applied", "2", "2", *told[3:]], ["applied", "2", "1", "True"])
     assert told in right
+
+
+LIBRARY = 'VERSION = "3.1.5 x"\n'
+USER = """
+import lib
+kept = []
+
+def push():
+    from zdpatch.agent import local
+    from zdpatch.patcher.errors import ZdpatchError
+    base, new = {{"lib.py": b'VERSION = "3.1.5 x"'}}, {{"lib.py": b'VERSION = "3.1.6 x"'}}
+    try:
+        plan = local.plan(local.make_patch(base, new))
+        local.apply(plan)
+    except ZdpatchError as error:
+        print("refused", [(each.path, each.line) for each in error.verdicts if each.row != "A"])
+        return
+    print("applied", list(plan.notices))
+
+if __name__ == "__main__":
+{block}
+"""
+
+
+@pytest.mark.parametrize(
+    ("block", "told"),
+    [
+        (["kept.append(lib.VERSION)", "push()"], ["refused [('__main__', 18)]"]),
+        (["push()", "kept.append(lib.VERSION)", "print(kept)"], ["applied []", "['3.1.6 x']"]),
+        (["X = lib.VERSION + '!'", "push()", "print(X)"], ["applied []", "3.1.6 x!"]),
+        (
+            ["print(lib.VERSION)", "push()"],
+            ["3.1.5 x", "applied ['__main__ (line 18) showed the old lib:VERSION']"],
+        ),
+        (["(lambda _: push())(lib.VERSION)"], ["refused [('__main__', 18)]"]),
+    ],
+)
+def test_what_the_started_program_read(tmp_path: Path, block: list[str], told: list[str]) -> None:
+    """What stands under `if __name__ == "__main__"` has run in the program that was started, as far
+    as it has come.
+    """
+    (tmp_path / "lib.py").write_text(LIBRARY)
+    text = "\n".join(f"    {line}" for line in block)
+    (tmp_path / "app.py").write_text(USER.format(block=text))
+    done = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.splitlines() == told, done.stderr
