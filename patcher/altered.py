@@ -4,16 +4,15 @@ uses in a way that no old code did: objects made before hold what the old code s
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher.holders import bound_on
 from zdpatch.patcher.makers import INITIALISERS
 from zdpatch.patcher.names import dotted
-from zdpatch.patcher.uses import ANY, gives, uses
+from zdpatch.patcher.uses import added_members, fresh, gives, uses
 
 if TYPE_CHECKING:
-    import ast
     from collections.abc import Collection, Iterator
 
     from zdpatch.patcher.holders import Function, Holder, Side
@@ -94,26 +93,12 @@ def _stores(side: Side, name: str) -> _Stores:
 
 
 def _otherwise(old: Side, new: Side, holder: Holder, name: str) -> Function | None:
-    """A function that uses the attribute as none did before; None when there is none.
-
-    To use what the patch itself adds to a class is no other use: live objects get it too.
-    """
+    """A function that uses the attribute as none did before; None when there is none."""
     before, after = _users(old, holder, name), _users(new, holder, name, unsure=True)
-    known = {use for group in before.values() for use in group}
-    known |= {f".{each}{call}" for each in _members(new) - _members(old) for call in ("", "()")}
     now = {use for group in _users(new, holder, name).values() for use in group}
-    lost = any(not use.startswith(ANY) for use in known - now if not use.startswith("."))
-    for function, group in after.items():
-        if function.node.name in INITIALISERS:
-            continue  # it runs for new objects alone
-        for use in group - known:
-            if lost or not use.startswith(ANY):
-                return function
-    return None
-
-
-def _members(side: Side) -> set[str]:
-    return {each for node in side.classes.values() for each in bound_on(node)}
+    # initialisers run for new objects alone
+    found = fresh(before, after, now, added_members(old, new))
+    return next((each for each, _ in found if each.node.name not in INITIALISERS), None)
 
 
 def _users(
@@ -136,9 +121,19 @@ def _users(
                 return len(owners) == 1
             return whose == holder or (whose.kind == "instances" and whose not in owners)
 
-        if lines and (group := uses(side, each, wanted)):
+        nodes = [node for node in _loaded(each) if wanted(node)] if lines else []
+        if group := uses(side, each, nodes, bare=unsure):
             found[each] = group
     return found
+
+
+def _loaded(function: Function) -> Iterator[ast.Attribute]:
+    """Attributes that a function loads, also to store them again (`o.x += 1`)."""
+    for part in ast.walk(function.node):
+        if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Load):
+            yield part
+        elif isinstance(part, ast.AugAssign) and isinstance(part.target, ast.Attribute):
+            yield part.target
 
 
 def _literal(text: str) -> str:

@@ -18,6 +18,7 @@ from zdpatch.patcher.altered import Altered, altered
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.holders import UNKNOWN, Function, Holder, Side, bound_on
 from zdpatch.patcher.makers import INITIALISERS, makers
+from zdpatch.patcher.outdated import outdated
 from zdpatch.patcher.outline import Item
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ class Unfit(Edit):
     kept: frozenset[str] = field(default_factory=frozenset[str])
 
 
-def unfit(versions: Mapping[str, ModuleVersions]) -> list[Unfit]:
-    """An edit for each function that stores what objects made before would lack."""
+def unfit(versions: Mapping[str, ModuleVersions]) -> list[Edit]:
+    """An edit for each function that stores what objects made before would lack, or something else
+    than what lives holds.
+    """
     changed = {name: each for name, each in versions.items() if each.change.base != each.change.new}
     old = {name: each.base.outline for name, each in changed.items() if each.base is not None}
     new = {name: each.new.outline for name, each in changed.items() if each.new is not None}
@@ -51,7 +54,7 @@ class _Comparison:
         self.old = _Stores(old)
         self.new = _Stores(new)
 
-    def unfit(self) -> Iterator[Unfit]:
+    def unfit(self) -> Iterator[Edit]:
         changed = [each for each in self.new.side.functions if not self._unchanged(each)]
         names = {each.name(a.name) for each in changed for a in each.accesses.stores}
         self.loads = self.new.loads(names)
@@ -68,6 +71,7 @@ class _Comparison:
                 yield _edit(function, holder, group, self._before(function))
         for each in altered(self.old.side, self.new.side, changed):
             yield _other_meaning(each, self._before(each.function))
+        yield from outdated(self.old.side, self.new.side, changed)
 
     def _missing(self, function: Function, access: Access, holder: Holder) -> bool:
         """Whether an object that the text has in mind may be without what `access` stores."""

@@ -33,8 +33,10 @@ from zdpatch.patcher.edits import (
     ModuleVersions,
 )
 from zdpatch.patcher.fitness import misfit
+from zdpatch.patcher.fitting import needs_heap, unfitting
 from zdpatch.patcher.instances import count
 from zdpatch.patcher.names import FunctionNode
+from zdpatch.patcher.outdated import Outdated
 from zdpatch.patcher.readers import Readers
 from zdpatch.patcher.removals import Removals
 from zdpatch.patcher.yields import suspended
@@ -55,7 +57,7 @@ _QUIET: Final = (
 
 class Conditions:
     """Checks the needs of decisions against the live process. `heap_scan` becomes true when it had
-    to look at the heap.
+    to look at the heap; `told` is what it could not decide.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Conditions:
         self.versions = versions
         self.inventories = inventories
         self.heap_scan = False
+        self.told: list[str] = []
         inner = {edit.module for edit in edits if edit.kind == "nested"}
         changed = {edit.module for edit in edits if edit.kind == "function"} - inner
         self._scan(inner | {name for name in changed if unseen_functions(inventories[name])})
@@ -192,6 +195,12 @@ class Conditions:
         return f"live subclasses: {', '.join(sorted(names))}" if names else ""
 
     def _objects_fit(self, edit: Edit) -> str:
+        if isinstance(edit, Outdated):
+            self.heap_scan = self.heap_scan or needs_heap(edit)
+            why, doubt = unfitting(edit, self.inventories)
+            if doubt:
+                self.told.append(f"{edit.path}: {edit.detail}; {doubt}")
+            return why
         assert isinstance(edit, Unfit)
         self.heap_scan = self.heap_scan or edit.holder.kind == "instances"
         return misfit(edit, self.versions, self.inventories)

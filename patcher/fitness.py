@@ -16,6 +16,7 @@ from zdpatch.patcher import reach
 from zdpatch.patcher.holders import Side, bound_on
 from zdpatch.patcher.instances import HAVE_GC
 from zdpatch.patcher.names import mangled
+from zdpatch.patcher.swap import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from zdpatch.patcher.inventory import Inventory
 
 _PLAIN: Final = (int, str, bytes, float, bool, type(None))
-_MISSING: Final = object()
 _mro = cast("Any", type.__dict__["__mro__"]).__get__
 
 
@@ -36,14 +36,14 @@ def misfit(
     holder, look = edit.holder, _Look(versions)
     if holder.kind == "object":
         value = _resolved(holder.module, holder.path)
-        lacking = () if value is _MISSING else sorted(look.lacking(value, edit.lacking))
+        lacking = () if value is MISSING else sorted(look.lacking(value, edit.lacking))
         if any(_holds(value, name, edit.kept) for name in edit.altered):
             return f"{holder.path} holds the old one"
         return f"{holder.path} has no {', '.join(lacking)}" if lacking else ""
     taken = inventories.get(holder.module)
     found: list[object] = list(taken.classes.get(holder.path, ())) if taken is not None else []
     if not found:
-        found = [v for v in [_resolved(holder.module, holder.path)] if v is not _MISSING]
+        found = [v for v in [_resolved(holder.module, holder.path)] if v is not MISSING]
     for cls in found:
         if not reach.is_a(cls, type):
             return f"nothing tells what {holder.path} makes"
@@ -72,28 +72,28 @@ def _holds(value: object, name: str, kept: frozenset[str]) -> bool:
         own = (
             reach.class_dict(cast("type", value)) if reach.is_a(value, type) else _own(value) or {}
         )
-    held = own.get(name, _MISSING)
-    if held is _MISSING and (slot := reach.member(value, name)) is not None:
-        return _filled(slot, value)
-    return held is not _MISSING and not (type(held) in _PLAIN and repr(held) in kept)
+    held = own.get(name, MISSING)
+    if held is MISSING and (slot := reach.member(value, name)) is not None:
+        return filled(slot, value)
+    return held is not MISSING and not (type(held) in _PLAIN and repr(held) in kept)
 
 
 def _resolved(module: str, path: str) -> object:
-    """What a dotted name stands for in a module; `_MISSING` where either is not here."""
-    value: object = sys.modules.get(module, _MISSING)
+    """What a dotted name stands for in a module; `MISSING` where either is not here."""
+    value: object = sys.modules.get(module, MISSING)
     for name in path.split("."):
-        if value is _MISSING:
+        if value is MISSING:
             break
-        value = _attribute(value, name)
+        value = attribute(value, name)
     return value
 
 
-def _attribute(value: object, name: str) -> object:
+def attribute(value: object, name: str) -> object:
     """An attribute of an object, of its class for lack of its own; descriptors are not asked."""
     for space in _spaces(value):
         if name in space:
             return space[name]
-    return _MISSING
+    return MISSING
 
 
 def _spaces(value: object) -> Iterator[Mapping[str, object]]:
@@ -143,12 +143,12 @@ class _Look:
     def _binds(self, cls: type, name: str, value: object) -> bool:
         space = reach.class_dict(cls)
         where = str(space.get("__module__")), reach.qualname(cls)
-        held = space.get(name, _MISSING)
+        held = space.get(name, MISSING)
         if type(held) is MemberDescriptorType and not reach.is_a(value, type):
-            return _filled(held, value)
+            return filled(held, value)
         if name in self.new.get(where, ()):
             return True
-        return held is not _MISSING and name not in self.old.get(where, ())
+        return held is not MISSING and name not in self.old.get(where, ())
 
 
 def _bound(side: Side) -> dict[tuple[str, str], set[str]]:
@@ -158,7 +158,8 @@ def _bound(side: Side) -> dict[tuple[str, str], set[str]]:
     }
 
 
-def _filled(slot: MemberDescriptorType, value: object) -> bool:
+def filled(slot: MemberDescriptorType, value: object) -> bool:
+    """Whether a slot of an object has something in it."""
     try:
         slot.__get__(value)
     except AttributeError:

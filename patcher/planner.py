@@ -348,6 +348,7 @@ class _Planner:
             yield f"{name} is not imported here yet; it will be imported patched"
         yield from self.told
         yield from self.said.values()
+        yield from self.conditions.told
         yield from self.conditions.readers.told()
         yield from leftovers(self._live().values())
         yield from builder.notices

@@ -400,9 +400,8 @@ class _Judge:
         return self.say("R", reason, _REPLACE)
 
     def unfit(self) -> Decision:
-        """Code reads an attribute that only new code sets, on objects that may be older."""
-        assert isinstance(self.edit, Unfit)
-        if self.edit.holder.kind == "unknown":
+        """Code reads what only new code sets, or sets otherwise, on what may be older."""
+        if isinstance(self.edit, Unfit) and self.edit.holder.kind == "unknown":
             return self.say("M", self.edit.detail, _MIGRATE)
         return self.say("A", self.edit.detail, _MIGRATE, "objects fit")
 
