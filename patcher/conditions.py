@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.inventory import Binding, Inventory
     from zdpatch.patcher.outline import Item
-    from zdpatch.patcher.safety import Decision
+    from zdpatch.patcher.rows import Decision
 
 # Class decorators which read nothing that an edit of a method or of an annotation changes.
 _QUIET: Final = (

@@ -18,7 +18,8 @@ from zdpatch.patcher.evaluate import Unevaluable
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.placement import ill_placed
 from zdpatch.patcher.remade import remade
-from zdpatch.patcher.safety import Decision, decide
+from zdpatch.patcher.rows import Decision
+from zdpatch.patcher.safety import decide
 from zdpatch.patcher.stage import Stage, Value
 from zdpatch.patcher.swap import MISSING
 

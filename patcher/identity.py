@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from zdpatch.patcher import inventory, reach
 from zdpatch.patcher.instances import HAVE_GC
 from zdpatch.patcher.reaching import behind
-from zdpatch.patcher.safety import IDENTITY
+from zdpatch.patcher.rows import IDENTITY
 from zdpatch.patcher.tracing import mro
 
 if TYPE_CHECKING:

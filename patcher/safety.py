@@ -1,16 +1,14 @@
 """Every edit gets one row of the published table, with its reason and the remedy, from the text
 alone.
 
-Rows: A in place, Q needs the consistency rule, M needs a migration hook, R worker replacement, X
-refuse. What the text cannot know (live instances, closures, a metaclass) becomes a condition of a
-row A, which the plan checks in the process before anything is touched.
+What the text cannot know (live instances, closures, a metaclass) becomes a condition of a row A,
+which the plan checks in the process before anything is touched.
 """
 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import codes
 from zdpatch.patcher.attributes import Unfit
@@ -33,11 +31,11 @@ from zdpatch.patcher.edits import (
     ModuleVersions,
 )
 from zdpatch.patcher.effects import class_effects, values_of
-from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.generics import param_names
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.purity import is_pure, makes_state
+from zdpatch.patcher.rows import IDENTITY, MIGRATE, REPLACE, Decision, Need
 from zdpatch.patcher.signature import breaks
 from zdpatch.patcher.yields import protocol
 
@@ -46,48 +44,11 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.outline import Item
 
-Need = Literal[
-    "unconsumed", "plain class", "not made", "no instances", "no closures", "no subclasses",
-    "objects fit", "none suspended", "not held", "branch known",
-]  # fmt: skip
-_REPLACE: Final = "replace the worker: zdpatch cannot do this in place"
-_MIGRATE: Final = "needs a migration of live state; until then replace the worker"
-IDENTITY: Final = frozenset(
-    {"__hash__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"}
-)
 _CREATION: Final = frozenset(
     {"__init_subclass__", "__prepare__", "__set_name__", "_generate_next_value_"}
 )
 _GENERATORS: Final = frozenset({"generator", "async generator"})
 _MAKING: Final = frozenset({"__init__", "__new__", "__call__"})
-
-
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """The row of one edit; a row A holds only while every need is met in the process."""
-
-    edit: Edit
-    row: str
-    reason: str
-    remedy: str = ""
-    needs: tuple[Need, ...] = ()
-    code: str = "ZDP-202"
-
-    @property
-    def otherwise(self) -> str:
-        """The row when a need is not met."""
-        if self.edit.kind in {"unfit", "effect"} or "none suspended" in self.needs:
-            return "M"
-        return "X" if {"not held", "no subclasses"} <= {*self.needs} else "R"
-
-    @property
-    def verdict(self) -> Verdict:
-        reason = self.reason
-        if self.row == "A" and self.needs:
-            reason += f" (checked in the process: {', '.join(self.needs)})"
-        return Verdict(
-            self.edit.shown, self.edit.line, self.edit.kind, self.row, reason, self.remedy
-        )
 
 
 def decide(edit: Edit, versions: Mapping[str, ModuleVersions]) -> Decision:
@@ -116,7 +77,7 @@ class _Judge:
         edit, facets = self.edit, self.edit.facets
         if KIND in facets:
             return self.say(
-                "X", "plain function, generator and coroutine are called differently", _REPLACE
+                "X", "plain function, generator and coroutine are called differently", REPLACE
             )
         if DECORATORS in facets:
             return self._decorators()
@@ -129,10 +90,10 @@ class _Judge:
             )
         if TYPE_PARAMS in facets and (held := self._closed_over()):
             reason = f"its code closes over type parameters, of which some changed ({held})"
-            return self.say("R", reason, _REPLACE)
+            return self.say("R", reason, REPLACE)
         if DEFAULTS in facets and (bad := self._impure_default()):
             return self.say(
-                "M", f"default of {bad!r} cannot be evaluated again without effect", _MIGRATE
+                "M", f"default of {bad!r} cannot be evaluated again without effect", MIGRATE
             )
         return self._body()
 
@@ -147,7 +108,7 @@ class _Judge:
         edit, name = self.edit, self.edit.new[0].name
         needs: list[Need] = []
         if self.in_class and name in _CREATION and BODY in edit.facets:
-            return self.say("R", f"{name} ran already for classes that exist", _REPLACE)
+            return self.say("R", f"{name} ran already for classes that exist", REPLACE)
         if self.in_class and name in IDENTITY and BODY in edit.facets:
             needs.append("no instances")
         if self.in_class and name in _MAKING and BODY in edit.facets:
@@ -175,7 +136,7 @@ class _Judge:
     def _decorators(self) -> Decision:
         if self.edit.cause:
             reason = f"a decorator got its argument from {self.edit.cause}, which changed"
-            return self.say("R", reason, _REPLACE)
+            return self.say("R", reason, REPLACE)
         names = {
             (dotted(callee(each)) or "").rpartition(".")[2]
             for item in (*self.edit.old, *self.edit.new)
@@ -187,7 +148,7 @@ class _Judge:
             else "R"
         )
         return self.say(
-            row, "decorators changed: what they made of the function is already in use", _REPLACE
+            row, "decorators changed: what they made of the function is already in use", REPLACE
         )
 
     def _impure_default(self) -> str:
@@ -206,15 +167,15 @@ class _Judge:
             return self.say("A", reason, "", *needs)
         if facets == {"class"}:
             reason = "a class inside a function changed: classes of it that exist cannot follow"
-            return self.say("A", reason, _REPLACE, "no closures")
+            return self.say("A", reason, REPLACE, "no closures")
         if facets == {"unclear"}:
             reason = "which of the inner functions of this name it became cannot be told"
-            return self.say("A", reason, _REPLACE, "no closures")
+            return self.say("A", reason, REPLACE, "no closures")
         if facets == {"removed"}:
-            return self.say("A", "inner function is gone", _REPLACE, "no closures")
+            return self.say("A", "inner function is gone", REPLACE, "no closures")
         what = ", ".join(sorted(facets - {BODY}))
         reason = f"{what} of an inner function changed: closures that exist cannot follow"
-        return self.say("A", reason, _REPLACE, "no closures")
+        return self.say("A", reason, REPLACE, "no closures")
 
     # ------------------------------------------------------------ definitions that come and go
 
@@ -237,20 +198,20 @@ class _Judge:
         node = _def(item)
         if bad := unknown_decorator(node.decorator_list, self.imports):
             return self.say(
-                "R", f"decorator {bad!r} may register the new function somewhere", _REPLACE
+                "R", f"decorator {bad!r} may register the new function somewhere", REPLACE
             )
         for value in defaults(node).values():
             if not is_pure(value, self.imports, fresh=True):
                 return self.say(
-                    "M", "a default of the new function has effects when evaluated", _MIGRATE
+                    "M", "a default of the new function has effects when evaluated", MIGRATE
                 )
         if self.in_class and item.name in _CREATION:
-            return self.say("R", f"{item.name} did not run for classes that exist", _REPLACE)
+            return self.say("R", f"{item.name} did not run for classes that exist", REPLACE)
         if self.in_class and item.name == "__new__":
-            return self.say("R", "CPython does not give a class its old __new__ back", _REPLACE)
+            return self.say("R", "CPython does not give a class its old __new__ back", REPLACE)
         if self.in_class and is_abstract(node):
             return self.say(
-                "Q", "abstract methods changed: live subclasses may lack the new one", _REPLACE
+                "Q", "abstract methods changed: live subclasses may lack the new one", REPLACE
             )
         needs: tuple[Need, ...] = (*self._class_needs(),)
         if self.in_class and item.name in IDENTITY:
@@ -261,11 +222,9 @@ class _Judge:
         node = item.node
         assert isinstance(node, ast.ClassDef)
         if bad := unknown_decorator(node.decorator_list, self.imports):
-            return self.say(
-                "R", f"decorator {bad!r} may register the new class somewhere", _REPLACE
-            )
+            return self.say("R", f"decorator {bad!r} may register the new class somewhere", REPLACE)
         if why := class_effects(item, self.imports):
-            return self.say("R", f"the body of the new class {why}", _REPLACE)
+            return self.say("R", f"the body of the new class {why}", REPLACE)
         return self.say("A", "new class", "", *self._class_needs())
 
     def _added_value(self) -> Decision:
@@ -274,7 +233,7 @@ class _Judge:
             if not all(is_pure(value, self.imports, fresh=True) for value in values_of(item.node)):
                 return self._effect("new statement")
         if self.in_class and name == "__slots__":
-            return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
+            return self.say("R", "__slots__ decides the layout of instances", REPLACE)
         return self.say("A", "new name", "", *self._class_needs(), *self._identity_needs())
 
     def _identity_needs(self) -> tuple[Need, ...]:
@@ -293,18 +252,18 @@ class _Judge:
                 "not held",
             )
         if self.in_class and item.name == "__slots__":
-            return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
+            return self.say("R", "__slots__ decides the layout of instances", REPLACE)
         needs = self._class_needs()
         if self.in_class and item.kind == "function":
             if is_abstract(_def(item)):
-                return self.say("Q", "abstract methods changed", _REPLACE)
+                return self.say("Q", "abstract methods changed", REPLACE)
             if item.name in {*_CREATION, "__new__"}:
-                return self.say("R", f"{item.name} ran already for what exists", _REPLACE)
+                return self.say("R", f"{item.name} ran already for what exists", REPLACE)
         if self.in_class and item.name in IDENTITY:
             needs = (*needs, "no instances")
         if item.kind == "function" and (bad := registering(item, self.imports)):
             reason = f"function removed; its decorator {bad!r} may have registered it"
-            return self.say("A", reason, _REPLACE, *needs, "not held")
+            return self.say("A", reason, REPLACE, *needs, "not held")
         star = item.kind == "star"
         what = "a star import takes it no more" if star else f"{item.kind} removed"
         return self.say("A", f"{what}; who holds it keeps it", "", *needs)
@@ -312,13 +271,13 @@ class _Judge:
     def rebound(self) -> Decision:
         if accessors := _accessors(self.edit):
             reason = f"{accessors} of the property comes or goes: it would be another object"
-            return self.say("Q", reason, _REPLACE)
+            return self.say("Q", reason, REPLACE)
         kinds = sorted({item.kind for item in (*self.edit.old, *self.edit.new)})
         reason = (
             "the name stands for another kind of object, "
             f"or is defined another number of times ({', '.join(kinds)})"
         )
-        return self.say("R", reason, _REPLACE)
+        return self.say("R", reason, REPLACE)
 
     # ------------------------------------------------------------ values
 
@@ -327,7 +286,7 @@ class _Judge:
         if name == "__doc__":
             return self.say("A", "docstring")
         if self.in_class and name == "__slots__":
-            return self.say("R", "__slots__ decides the layout of instances", _REPLACE)
+            return self.say("R", "__slots__ decides the layout of instances", REPLACE)
         both = (*self.edit.old, *self.edit.new)
         values = [value for item in both for value in values_of(item.node)]
         if all(item.kind in {"import", "star"} for item in both):
@@ -339,7 +298,7 @@ class _Judge:
         if state and name not in {"__all__", "__match_args__"}:
             what = self._why("table" if again else "an expression that makes a new object")
             reason = f"{what}: who holds the old object, or a copy, would not see the new one"
-            return self.say("M", reason, _MIGRATE)
+            return self.say("M", reason, MIGRATE)
         return self.say(
             "A", self._why("constant"), "", *self._class_needs(), *self._identity_needs()
         )
@@ -353,14 +312,14 @@ class _Judge:
 
     def _effect(self, what: str) -> Decision:
         because = f" (it depends on {self.edit.cause}, which changed)" if self.edit.cause else ""
-        return self.say("M", f"{what} may have effects when it runs{because}", _MIGRATE)
+        return self.say("M", f"{what} may have effects when it runs{because}", MIGRATE)
 
     def fields(self) -> Decision:
         if not self.in_class:
             return self.say("A", "annotation only")
         if self.edit.detail == POSTPONED:
             return self.say("A", "the same annotation, as text or as an object")
-        return self.say("A", "annotation of a class attribute", _REPLACE, "plain class")
+        return self.say("A", "annotation of a class attribute", REPLACE, "plain class")
 
     # ------------------------------------------------------------ statements
 
@@ -371,21 +330,21 @@ class _Judge:
             else "bases, keywords, decorators or type parameters changed"
         )
         return self.say(
-            "R", f"class statement: {reason}; a second class object is never made", _REPLACE
+            "R", f"class statement: {reason}; a second class object is never made", REPLACE
         )
 
     def effect(self) -> Decision:
         edit = self.edit
         items = edit.new or edit.old
         if items[-1].kind == "star":
-            return self.say("R", edit.detail or "a star import changed", _REPLACE)
+            return self.say("R", edit.detail or "a star import changed", REPLACE)
         if all(self._is_branch(item) for item in (*edit.old, *edit.new)):
             reason = "a branch changed, and only the process can tell which one it took"
-            return self.say("A", reason, _MIGRATE, "branch known")
+            return self.say("A", reason, MIGRATE, "branch known")
         if edit.old and edit.new:
             return self._effect("changed statement")
         if edit.old:
-            return self.say("M", "a statement is gone whose effect is already there", _MIGRATE)
+            return self.say("M", "a statement is gone whose effect is already there", MIGRATE)
         return self._effect("new or changed statement")
 
     def _is_branch(self, item: Item) -> bool:
@@ -397,13 +356,13 @@ class _Judge:
     def stale(self) -> Decision:
         verb = {"call": "used", "metadata": "looked at"}.get(self.edit.detail, "read")
         reason = f"this statement {verb} {self.edit.cause} when it ran; its effect is the old one"
-        return self.say("R", reason, _REPLACE)
+        return self.say("R", reason, REPLACE)
 
     def unfit(self) -> Decision:
         """Code reads what only new code sets, or sets otherwise, on what may be older."""
         if isinstance(self.edit, Unfit) and self.edit.holder.kind == "unknown":
-            return self.say("M", self.edit.detail, _MIGRATE)
-        return self.say("A", self.edit.detail, _MIGRATE, "objects fit")
+            return self.say("M", self.edit.detail, MIGRATE)
+        return self.say("A", self.edit.detail, MIGRATE, "objects fit")
 
 
 def _def(item: Item) -> FunctionNode:
