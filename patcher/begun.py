@@ -45,12 +45,15 @@ def _unfinished(item: Item) -> Item:
 
 def _line(version: Version, module: ModuleType) -> int | None:
     """Where a module's own code is now; None when no thread runs it."""
-    space = reach.namespace(module)
-    for top in current_frames().values():
-        frame: FrameType | None = top
-        while frame is not None:
+    space, found = reach.namespace(module), None
+    tops = current_frames()
+    while tops and found is None:
+        # The frame of this very call must not stay in its own variables: it would hold itself.
+        frame: FrameType | None = tops.popitem()[1]
+        while frame is not None and found is None:
             own = frame.f_globals is space and frame.f_code.co_name == "<module>"
             if own and codes.digest(frame.f_code) == codes.digest(version.code):
-                return frame.f_lineno
+                found = frame.f_lineno
             frame = frame.f_back
-    return None
+    tops.clear()
+    return found
