@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import codes, inventory, reach
 from zdpatch.patcher.attributes import Unfit
+from zdpatch.patcher.bystanders import plain_method, taken_up
 from zdpatch.patcher.consumers import (
     class_variable,
     collected,
@@ -123,8 +124,8 @@ class Conditions:
         value = item.kind in {"value", "field", "import", "class"} and (
             edit.kind != "fields" or comes_or_goes
         )
-        if why := watched_class(cls, values=value):
-            return f"read when the class was made: {why}"
+        if (why := watched_class(cls, values=value)) and (more := self._taken_up(cls, edit)):
+            return f"read when the class was made: {why}{more}".rstrip()
         annotated = isinstance(item.node, ast.AnnAssign)
         typed = edit.kind == "fields" and not comes_or_goes and plain_fields(edit)
         typed = typed or class_variable(edit, self.versions[edit.module])
@@ -139,6 +140,17 @@ class Conditions:
         if edit.kind == "fields":
             why = why or self._given_away(edit, edit.scope) or self._reader(edit)
         return why
+
+    def _taken_up(self, cls: type, edit: Edit) -> str:
+        """Why who made a class may have done something with what comes or goes; "" when it did
+        nothing with its like.
+        """
+        base = self.versions[edit.module].base
+        if not plain_method(edit) or base is None:
+            return " "
+        self.heap_scan = True
+        why = taken_up(cls, edit, base)
+        return f" ({why})" if why else ""
 
     def _decorated(self, edit: Edit) -> str:
         each = self.versions[edit.module].base
