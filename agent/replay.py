@@ -113,7 +113,9 @@ def _apply(here: Here, patch: Wanted, bundle: VerifiedBundle) -> None:
         _settle(here, patch, "absorbed", "this release has the fix already", "ok")
         return
     if standing != "base":
-        reason = "this release changed what it fixes: the fix is NOT in; ship it or build it anew"
+        reason = (
+            "this release changed what it fixes, and has not all of it: ship it or build it anew"
+        )
         _settle(here, patch, "superseded", reason, "ZDP-302")
         return
     plan = here.engine.plan(change, drain_s=here.settings.drain_s, adoption=adoption)

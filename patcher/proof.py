@@ -2,17 +2,28 @@
 proved is not so.
 
 Equal code alone proves little: a default, a class attribute or a constant leaves no trace in it.
+Other differences prove nothing against it: a release has the fix and more.
 """
 
 from __future__ import annotations
 
+import ast
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
-from zdpatch.patcher import inventory
+from zdpatch.patcher import codes, inventory, reach
 from zdpatch.patcher.diff import diff
-from zdpatch.patcher.edits import ANNOTATIONS, BODY, DOCSTRING, METADATA, POSTPONED, SIGNATURES
+from zdpatch.patcher.edits import (
+    ANNOTATIONS,
+    BODY,
+    DOCSTRING,
+    METADATA,
+    POSTPONED,
+    SIGNATURES,
+    ModuleVersions,
+    version,
+)
 from zdpatch.patcher.evaluate import live_import
 from zdpatch.patcher.facets import changed_defaults
 from zdpatch.patcher.metadata import default_values
@@ -27,17 +38,51 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import FunctionType
 
-    from zdpatch.patcher.edits import Edit, ModuleVersions
+    from zdpatch.patcher.edits import Edit
     from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.names import FunctionNode
+    from zdpatch.patcher.outline import Item
 
 _VALUES: Final = frozenset({"value", "added", "removed"})
 _OF_FUNCTION: Final = METADATA | {BODY, POSTPONED}
 
 
+def says_the_new(each: ModuleVersions, source: bytes) -> bool:
+    """Whether `source` has at every definition path that the patch changes what the new source has,
+    wherever else they differ.
+    """
+    assert each.new is not None
+    try:
+        other = version(each.name, source, each.change.path, package=each.change.package)
+    except SyntaxError:
+        return False
+    change = replace(each.change, base=source)
+    missing = {_place(edit) for edit in diff(ModuleVersions(change, other, each.new))}
+    wanted = {_place(edit) for edit in diff(_from_nothing(each))}
+    return not any(_overlap(one, two) for one in missing for two in wanted)
+
+
+def _place(edit: Edit) -> str:
+    """The path of an edit; all statements of a module that bind no name are one place."""
+    return ":" if edit.kind in {"effect", "star"} else edit.qualname
+
+
+def _overlap(one: str, two: str) -> bool:
+    return one == two or one.startswith(f"{two}.") or two.startswith(f"{one}.")
+
+
+def _from_nothing(each: ModuleVersions) -> ModuleVersions:
+    """A module that is new, as one that was empty."""
+    if each.base is not None:
+        return each
+    change = replace(each.change, base=b"")
+    empty = version(each.name, b"", each.change.path, package=each.change.package)
+    return ModuleVersions(change, empty, each.new)
+
+
 @dataclass(frozen=True)
 class Proof:
-    """Of the loaded modules of a patch that runs the new code: `edits` is what differs."""
+    """Of the loaded modules of a patch: `edits` is what it changes."""
 
     versions: Mapping[str, ModuleVersions]
     taken: Mapping[str, Inventory]
@@ -45,20 +90,20 @@ class Proof:
     edits: list[Edit]
 
     @classmethod
-    def of(cls, versions: Iterable[ModuleVersions]) -> Proof:
-        """Of what is loaded; the rest is known by its code, with all its constants."""
-        loaded = {each.name: each for each in versions if each.name in sys.modules}
-        taken = {name: inventory.take(sys.modules[name], heap=False) for name in loaded}
+    def of(cls, loaded: Iterable[ModuleVersions]) -> Proof:
+        """Of modules that are loaded and which the new source has."""
+        versions = {each.name: _from_nothing(each) for each in loaded}
+        taken = {name: inventory.take(sys.modules[name], heap=False) for name in versions}
         stage = Stage(
-            loaded,
+            versions,
             {name: each.module for name, each in taken.items()},
             Situation.classes(taken),
-            {name: each.change.path for name, each in loaded.items()},
+            {name: each.change.path for name, each in versions.items()},
             Newcomers({}, {}, {}, {}),
         )
-        edits = [edit for each in loaded.values() for edit in diff(each)]
+        edits = [edit for each in versions.values() for edit in diff(each)]
         stage.expect(edit for edit in edits if edit.kind in _VALUES)
-        return cls(loaded, taken, stage, edits)
+        return cls(versions, taken, stage, edits)
 
     def holds(self) -> bool:
         """Whether every edit is in; what raises when it is made again proves nothing."""
@@ -69,33 +114,60 @@ class Proof:
 
     def _is_in(self, edit: Edit) -> bool:
         if edit.kind == "nested":
-            return True  # it is part of the code that is compared
+            return self._runs(edit, edit.qualname.partition(".<locals>")[0])
         if edit.kind == "function":
-            return edit.facets <= _OF_FUNCTION and self._says_the_new(edit)
-        return edit.kind in _VALUES and self._is_bound(edit)
+            known = edit.facets <= _OF_FUNCTION and self._runs(edit, edit.qualname)
+            return known and self._says(edit)
+        if edit.kind in _VALUES:
+            return self._is_bound(edit)
+        # what a new module does besides is not held against it: it was loaded as it is
+        return self.versions[edit.module].change.base == b"" and edit.kind == "effect"
+
+    def _runs(self, edit: Edit, path: str) -> bool:
+        """Whether all that lives of a function runs the new code."""
+        new = self.versions[edit.module].new
+        expected = {codes.digest(code) for code in new.flat.get(path, ())} if new else set[bytes]()
+        live = self.taken[edit.module].functions.get(path, [])
+        return bool(live) and all(codes.digest(each.code) in expected for each in live)
+
+    # ------------------------------------------------------------ names
 
     def _is_bound(self, edit: Edit) -> bool:
         present = self.stage.present(edit)
         if not edit.new:
             return present is MISSING
         item = edit.new[-1]
-        if item.kind in {"function", "class"}:
-            return present is not MISSING
+        if item.kind == "function":
+            return present is not MISSING and self._runs(edit, edit.qualname)
+        if item.kind == "class":
+            return reach.is_a(present, type) and self._class(edit, cast("type", present), item)
         if item.kind == "import":
             return present is not MISSING and present is live_import(item)
         value = self.stage.value((edit.module, edit.qualname))
         return value is not None and same(present, value.new)
 
-    def _says_the_new(self, edit: Edit) -> bool:
+    def _class(self, edit: Edit, cls: type, item: Item) -> bool:
+        """A new class has its methods, and the literal values of its body."""
+        new = self.versions[edit.module].new
+        inside = f"{edit.qualname}."
+        paths = [path for path in (new.flat if new else ()) if path.startswith(inside)]
+        methods = [path for path in paths if "<locals>" not in path and self._is_code(edit, path)]
+        return all(self._runs(edit, path) for path in methods) and _literals_hold(cls, item)
+
+    def _is_code(self, edit: Edit, path: str) -> bool:
+        """Whether a path is of a function, and not of a class body or an unnamed expression."""
+        new = self.versions[edit.module].new
+        group = new.flat[path] if new else []
+        return "<" not in path and not any(codes.is_class_body(code) for code in group)
+
+    # ------------------------------------------------------------ metadata
+
+    def _says(self, edit: Edit) -> bool:
         """Whether all live functions of an edit have the metadata of the new source."""
         if not edit.facets & METADATA:
             return True
-        new = self.versions[edit.module].new
-        group = [] if new is None else new.flat.get(edit.qualname, [])
-        live = inventory.match(self.taken[edit.module], new.code) if new is not None else {}
-        ordinal = next((i for i, code in enumerate(group) if code is edit.codes[1]), 0)
-        functions = [each.function for each in live.get((edit.qualname, ordinal), [])]
-        return bool(functions) and all(self._agrees(edit, each) for each in functions)
+        live = self.taken[edit.module].functions.get(edit.qualname, [])
+        return all(self._agrees(edit, each.function) for each in live)
 
     def _agrees(self, edit: Edit, function: FunctionType) -> bool:
         params = getattr(function, "__type_params__", ())
@@ -112,3 +184,14 @@ class Proof:
         if fresh is None or present is None:
             return False
         return all(same(present[name], fresh[name]) for name in changed_defaults(edit))
+
+
+def _literals_hold(cls: type, item: Item) -> bool:
+    space = reach.class_dict(cls)
+    for child in item.children:
+        value = getattr(child.node, "value", None)
+        if child.kind != "value" or not isinstance(value, ast.Constant):
+            continue
+        if not same(space.get(child.name, MISSING), value.value):
+            return False
+    return True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from zdpatch.patcher import codes, inventory, overlay
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.edits import ModuleVersions, Version, read
-from zdpatch.patcher.proof import Proof
+from zdpatch.patcher.proof import Proof, says_the_new
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -24,34 +24,47 @@ def standing(
     patch: Patch, known: tuple[CodeType, ...] = (), adoption: Adoption = NOTHING
 ) -> Standing:
     """ "base": the patch can be decided here, what `adoption` names aside. "absorbed": it is proved
-    of every edit that the process has it already. "superseded": anything else, also when only some
-    modules, or some of the edits, are there.
-
-    What functions run tells base and new apart only where code differs: values, defaults and other
-    metadata are proved one by one.
+    of every edit that the process has it already, whatever else differs. "superseded": anything
+    else, also when only some modules, or some of the edits, are there.
     """
     versions = [read(change, patch.id) for change in patch.changes]
-    at_new = all(_at(each, each.new, known) for each in versions)
-    if at_new and Proof.of(versions).holds():
+    if _absorbed(versions):
         return "absorbed"
-    at_base = all(_at(each, each.base, known, adoption.paths) for each in versions)
+    at_base = all(_at_base(each, known, adoption.paths) for each in versions)
     return "base" if at_base else "superseded"
 
 
-def _at(
-    each: ModuleVersions,
-    side: Version | None,
-    known: tuple[CodeType, ...],
-    aside: frozenset[str] = frozenset(),
-) -> bool:
-    """Whether the module here is (or would be) this side of the patch, the paths `aside` apart."""
-    module = sys.modules.get(each.name)
+def _absorbed(versions: list[ModuleVersions]) -> bool:
+    loaded = [each for each in versions if sys.modules.get(each.name) is not None]
+    if any(each.new is None for each in loaded):
+        return False
+    later = [each for each in versions if each not in loaded]
+    return all(map(_would_be_new, later)) and Proof.of(loaded).holds()
+
+
+def _would_be_new(each: ModuleVersions) -> bool:
+    """Whether an import would bring all that the patch does to a module."""
+    located = overlay.locate(each.name)
+    if located is None or each.new is None:
+        return located is None and each.new is None
+    if located.source is not None:
+        return says_the_new(each, located.source)
+    return _same(located.code, each.new)
+
+
+def _at_base(each: ModuleVersions, known: tuple[CodeType, ...], aside: frozenset[str]) -> bool:
+    """Whether the module here is (or would be) the base of the patch, the paths `aside` apart."""
+    module, base = sys.modules.get(each.name), each.base
     if module is None:
         located = overlay.locate(each.name)
-        if located is None or side is None:
-            return located is None and side is None
-        return located.code is not None and codes.digest(located.code) == codes.digest(side.code)
-    if side is None:
+        if located is None or base is None:
+            return located is None and base is None
+        return _same(located.code, base)
+    if base is None:
         return False
-    found = inventory.drift(inventory.take(module, heap=False), side.code, known)
+    found = inventory.drift(inventory.take(module, heap=False), base.code, known)
     return all(drift.path in aside for drift in found)
+
+
+def _same(code: CodeType | None, side: Version) -> bool:
+    return code is not None and codes.digest(code) == codes.digest(side.code)

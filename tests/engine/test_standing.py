@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 CHILD = """
 import json, sys
 from zdpatch.agent import local
-base, new, runs = json.loads(sys.argv[1])
+base, new, runs, later = json.loads(sys.argv[1])
 patch = local.make_patch({"shop.py": base}, {"shop.py": new})
 open("shop.py", "w").write(runs)
-import shop
+if not later:
+    import shop
 before = local.engine().standing(patch)
-if before == "base" and runs == base:
+if before == "base" and runs == base and not later:
     local.apply(local.plan(patch))
     before += " " + local.engine().standing(patch)
     local.revert(patch.id)
@@ -49,10 +50,12 @@ PAIRS = {
 }
 
 
-def standing(tmp_path: Path, base: str, new: str, runs: str) -> str:
-    """How a process with the source `runs` stands to the patch from `base` to `new`."""
+def standing(tmp_path: Path, base: str, new: str, runs: str, *, later: bool = False) -> str:
+    """How a process with the source `runs`, or that will import it `later`, stands to the patch
+    from `base` to `new`.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps([base, new, runs])],
+        [sys.executable, "-c", CHILD, json.dumps([base, new, runs, later])],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -62,17 +65,30 @@ def standing(tmp_path: Path, base: str, new: str, runs: str) -> str:
     return done.stdout.strip()
 
 
+MORE = "def more():\n    return 1\n"
+WAS, NOW = "def g():\n    return 1\n", "def g():\n    return 2\n"
+
+
 @pytest.mark.parametrize("name", PAIRS)
-def test_all_of_it_or_nothing(tmp_path: Path, name: str) -> None:
+def test_all_of_it(tmp_path: Path, name: str) -> None:
     """At the base, patched, turned back; and from the new source."""
     base, new = PAIRS[name]
     assert standing(tmp_path, base, new, base) == "base absorbed base"
-    assert standing(tmp_path, base, new, new) == "absorbed"
+    assert standing(tmp_path, base, new, new + MORE) == "absorbed"
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_all_of_it_later(tmp_path: Path, name: str) -> None:
+    """The same of a module that is not imported yet, with more in it than the fix."""
+    base, new = PAIRS[name]
+    assert standing(tmp_path, base, new, base, later=True) == "base"
+    assert standing(tmp_path, base, new, new + MORE, later=True) == "absorbed"
+    assert standing(tmp_path, base, new, base + MORE, later=True) == "superseded"
 
 
 @pytest.mark.parametrize("name", [name for name in PAIRS if name != "body"])
 def test_half_of_it(tmp_path: Path, name: str) -> None:
     """A release with one part of the fix has not got the fix."""
     base, new = PAIRS[name]
-    was, now = ("def g():\n    return 1\n", "def g():\n    return 2\n")
-    assert standing(tmp_path, base + was, new + now, base + now) == "superseded"
+    assert standing(tmp_path, base + WAS, new + NOW, base + NOW) == "superseded"
+    assert standing(tmp_path, base + WAS, new + NOW, base + NOW, later=True) == "superseded"
