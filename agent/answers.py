@@ -67,6 +67,8 @@ def _row(here: Here, patch: Wanted, *, detail: bool) -> PatchRow:
     since, until, reason = patch.since, patch.until, patch.reason
     if mine is not None:
         since, until, reason = mine.since, mine.until, mine.reason
+        if mine.state == patch.state == "trial" and not mine.overdue:
+            until = max(until or 0, patch.until or 0)
     elif patch.state in WANTED_IN:
         until, reason = None, "wanted, and not in this process"
     runs = here.runs(patch.digest)

@@ -12,8 +12,8 @@ import msgspec
 
 from zdpatch.agent import records
 from zdpatch.agent.audit import GENESIS, Actor, Entry, body_of, clean, link
-from zdpatch.agent.identity import ProcessKey
-from zdpatch.agent.lifecycle import move
+from zdpatch.agent.identity import ProcessKey, life
+from zdpatch.agent.lifecycle import WANTED_IN, move
 from zdpatch.agent.protocol import Held
 from zdpatch.patcher.adoption import Adoption
 
@@ -133,7 +133,8 @@ class Ledger:
             " WHERE release = ? AND digest = ?",
             (new, self.now, until, clean(reason), self._me.release, old.digest),
         )
-        self.log_move(old, old.state, new, reason, by)
+        if old.state != new:
+            self.log_move(old, old.state, new, reason, by)
 
     def restore(self, old: Wanted) -> None:
         """Put a patch back as it was before an attempt that failed."""
@@ -186,7 +187,8 @@ class Ledger:
             ),
         )
         if had != row.state:
-            self.log_move(patch, had or "staged", row.state, row.reason, by)
+            without: State = "staged" if patch.state in WANTED_IN else patch.state
+            self.log_move(patch, had or without, row.state, row.reason, by)
 
     def lose(self, digest: str) -> None:
         """This process has nothing of a patch any more."""
@@ -197,15 +199,14 @@ class Ledger:
         )
 
     def others_have(self, digest: str) -> bool:
-        """Whether another process of this release runs the patch, or is about to."""
-        key = self._me.key
-        found = self._db.execute(
-            "SELECT 1 FROM applied WHERE release = ? AND digest = ?"
-            " AND state IN ('applying', 'trial', 'confirmed')"
-            " AND NOT (pid = ? AND ticks = ? AND boot = ?) LIMIT 1",
-            (self._me.release, digest, key.pid, key.ticks, key.boot),
+        """Whether another process of this release, not known to be dead, has the patch."""
+        rows = self._db.execute(
+            "SELECT pid, ticks, boot FROM applied WHERE release = ? AND digest = ?"
+            " AND state IN ('applying', 'trial', 'confirmed')",
+            (self._me.release, digest),
         )
-        return found.fetchone() is not None
+        keys = [ProcessKey(row["pid"], row["ticks"], row["boot"]) for row in rows]
+        return any(key != self._me.key and life(key, self._me.key) != "dead" for key in keys)
 
     # -- processes and releases, for the census ------------------------------------------------
 

@@ -114,7 +114,8 @@ def _apply(here: Here, patch: Wanted, bundle: VerifiedBundle) -> None:
         return
     if standing != "base":
         reason = (
-            "this release changed what it fixes, and has not all of it: ship it or build it anew"
+            "this release changed what it fixes: the fix is NOT in, or not whole;"
+            " ship it or build it anew"
         )
         _settle(here, patch, "superseded", reason, "ZDP-302")
         return

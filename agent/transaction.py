@@ -78,8 +78,8 @@ def _intend(here: Here, ledger: Ledger, mine: Mine, by: Actor, adoption: Adoptio
         ledger.take_place(now.digest)
         ledger.want(now, "applying", until=mine.until, reason=mine.reason, by=by)
     elif now.state == "trial":
-        until = max(now.until or 0, mine.until or 0)
-        ledger.want(now, "trial", until=until, reason=mine.reason, by=by)
+        mine.until = max(now.until or 0, mine.until or 0)
+        ledger.want(now, "trial", until=mine.until, reason=mine.reason, by=by)
     here.write(ledger, mine, None, by)
     said = [f"{word} {', '.join(paths)}" for word, paths in words.items() if paths]
     ledger.note(by, "apply", "begun", patch=now, detail="; ".join([mine.reason, *said]).strip("; "))
@@ -122,7 +122,8 @@ def _arrive(  # noqa: PLR0913 - what, who, why
 ) -> None:
     now = ledger.find(mine.patch.digest)
     assert now is not None
-    until = None if confirm and now.state in WANTED_IN else mine.until
+    kept = now.state == "confirmed"  # for the application, and so in each of its processes
+    until = None if kept or (confirm and now.state in WANTED_IN) else mine.until
     had = become(mine, "confirmed" if until is None else "trial", ledger.now, mine.reason)
     mine.until, mine.deadline = until, here.deadline_in(until)
     if confirm and until is None:

@@ -13,6 +13,7 @@ from zdpatch.patcher.errors import ProcessError, ZdpatchError
 if TYPE_CHECKING:
     from zdpatch.agent.audit import Actor
     from zdpatch.agent.here import Here
+    from zdpatch.agent.ledger import Wanted
     from zdpatch.agent.protocol import Confirm
 
 
@@ -81,9 +82,15 @@ def expire(here: Here) -> None:
 
 
 def _expire(here: Here, mine: Mine) -> None:
+    due = mine.deadline or 0.0
     # set first: whatever fails below is tried again, not at once and not never
     mine.deadline = here.clock.steady() + here.settings.trial_retry_s
-    if _confirmed_elsewhere(here, mine):
+    now = _as_wanted(here, mine)
+    longer = _longer(mine, now)
+    if now is not None and longer > 0:
+        mine.until, mine.deadline = now.until, due + longer
+        return
+    if now is not None and now.state == "confirmed":
         try:
             _confirm(here, mine, SYSTEM)
         except ZdpatchError as error:
@@ -100,15 +107,25 @@ def _expire(here: Here, mine: Mine) -> None:
     here.say(f"{mine.patch.id} was reverted: nobody confirmed it in time", mine.patch.id)
 
 
-def _confirmed_elsewhere(here: Here, mine: Mine) -> bool:
-    """Whether the application wants it; a journal that cannot be read says so of nothing."""
+def _longer(mine: Mine, now: Wanted | None) -> float:
+    """Seconds by which the application's trial was made longer than that of this process.
+
+    A difference of two times of the day that were written down: a clock that is set changes none.
+    """
+    if now is None or now.state != "trial" or now.until is None or mine.until is None:
+        return 0.0
+    return now.until - mine.until
+
+
+def _as_wanted(here: Here, mine: Mine) -> Wanted | None:
+    """The patch as the application wants it; None when the journal cannot be read."""
     try:
         with here.journal.read() as ledger:
             now = ledger.find(mine.patch.digest)
     except ZdpatchError as error:
         LOG.error("whether %s was confirmed cannot be read: %s", mine.patch.id, error)
-        return False
-    return now is not None and now.state == "confirmed"
+        return None
+    return now
 
 
 def end_trials(here: Here) -> None:
@@ -118,7 +135,7 @@ def end_trials(here: Here) -> None:
             if mine.state == "trial":
                 reason = "the agent was stopped during its trial"
                 try:
-                    undo.take_out(here, mine, by=SYSTEM, verb="expire", reason=reason)
+                    undo.take_out(here, mine, by=SYSTEM, verb="expire", reason=reason, over=False)
                 except ZdpatchError as error:
                     here.say(f"{mine.patch.id} stays in, unconfirmed: {error.cause}", mine.patch.id)
 

@@ -7,7 +7,7 @@ goes out of this process all the same; the journal is owed it, and the answer sa
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zdpatch.agent import intake, owed
@@ -34,24 +34,37 @@ _UNWRITTEN = (
 
 @dataclass(frozen=True, slots=True)
 class _Exit:
-    """Who takes what out, by which verb ("revert" or "expire"), why, and since when (unix)."""
+    """Who takes what out, by which verb ("revert" or "expire"), and why.
+
+    `over`: the time of its trial is over. `since`: of an exit that is written later, when what was
+    wanted then had been decided.
+    """
 
     mine: Mine
     by: Actor
     verb: str
     reason: str
-    at: float
+    over: bool = True
+    since: float | None = None
 
     def intend(self, ledger: Ledger) -> Wanted:
         """The patch is not wanted any more, unless that was decided anew since; what was before."""
         now = ledger.find(self.mine.patch.digest)
         assert now is not None
-        # at the end of one process's trial another one may have time left, or have confirmed it
-        late = now.state != "confirmed" and (now.until is None or now.until <= ledger.now + 1)
-        if now.state in WANTED_IN and now.since <= self.at and (self.verb == "revert" or late):
+        ends = self.verb == "revert" or self._is_last(ledger, now)
+        decided_anew = self.since is not None and now.since != self.since
+        if now.state in WANTED_IN and ends and not decided_anew:
             ledger.want(now, "reverted", until=None, reason=self.reason, by=self.by)
         ledger.note(self.by, self.verb, "begun", patch=now, detail=self.reason)
         return now
+
+    def _is_last(self, ledger: Ledger, now: Wanted) -> bool:
+        """Whether the end of this process's trial is that of the application's: nobody confirmed
+        it, and nobody has time left, whatever the clock of the day says.
+        """
+        over = now.until is None or now.until <= ledger.now + 1
+        alone = self.over and not ledger.others_have(now.digest)
+        return now.state != "confirmed" and (over or alone)
 
 
 def revert(here: Here, header: Revert, by: Actor) -> RevertResult:
@@ -101,19 +114,33 @@ def _want_out(here: Here, patch: Wanted, by: Actor) -> RevertResult:
     return RevertResult(patch.digest, patch.id, state, 0.0, {})
 
 
-def take_out(here: Here, mine: Mine, *, by: Actor, verb: str, reason: str) -> Undone:
-    """Undo a patch that runs here. `verb` is "revert" or "expire".
+def take_out(  # noqa: PLR0913 - what, who, why
+    here: Here, mine: Mine, *, by: Actor, verb: str, reason: str, over: bool = True
+) -> Undone:
+    """Undo a patch that runs here. `verb` is "revert", or "expire": its trial is `over`, or the
+    agent ends before.
 
     Raises ProcessError ZDP-209, nothing changed; OperatorError ZDP-301, the patch out.
     """
-    leaving = _Exit(mine, by, verb, reason, here.clock.wall())
+    leaving = _Exit(mine, by, verb, reason, over=over)
     try:
         with here.journal.write(f"{verb}.intent") as ledger:
             before = leaving.intend(ledger)
     except OperatorError as error:
         LOG.error("%s goes out, and that cannot be written: %s", mine.patch.id, error)
+        leaving = replace(leaving, since=_decided(here, mine))
         return _undo(here, leaving, None, intended=False)
     return _undo(here, leaving, before, intended=True)
+
+
+def _decided(here: Here, mine: Mine) -> float | None:
+    """When what is wanted of a patch was decided; None when that cannot be read either."""
+    try:
+        with here.journal.read() as ledger:
+            now = ledger.find(mine.patch.digest)
+    except OperatorError:
+        return None
+    return None if now is None else now.since
 
 
 def follow(here: Here, mine: Mine, reason: str) -> bool:
@@ -123,7 +150,7 @@ def follow(here: Here, mine: Mine, reason: str) -> bool:
         if now is None or now.state in WANTED_IN:
             return False
         ledger.note(SYSTEM, "revert", "begun", patch=now, detail=reason)
-    leaving = _Exit(mine, SYSTEM, "revert", reason, here.clock.wall())
+    leaving = _Exit(mine, SYSTEM, "revert", reason)
     _undo(here, leaving, None, intended=True)
     return True
 

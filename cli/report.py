@@ -157,7 +157,8 @@ def refusal(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
 
 def failure(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
     """The error for a push that failed somewhere while it was applied and was undone elsewhere."""
-    failed = [target for target in targets if target.outcome in _WRONG]
+    # one that answered late was taken out with the others, and is why they were
+    failed = [t for t in targets if t.outcome in _WRONG or t.error is not None]
     stuck = fleet.count_of(targets, "stuck")
     reverted = fleet.count_of(targets, "reverted")
     follow = f"zdpatch status; zdpatch rollback {file.manifest.id}"

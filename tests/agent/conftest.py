@@ -37,10 +37,11 @@ DAY = 86400
 
 
 class Clock:
-    """Stands still until it is told to go on; both readings move together."""
+    """Stands still until it is told to go on; both readings move together, unless it is set."""
 
     def __init__(self, at: float) -> None:
         self._at = at
+        self._steady = at - 1_000_000
 
     def wall(self) -> float:
         """Unix time."""
@@ -48,10 +49,15 @@ class Clock:
 
     def steady(self) -> float:
         """The same steps from another origin."""
-        return self._at - 1_000_000
+        return self._steady
 
     def tick(self, seconds: float) -> None:
         """Let time pass."""
+        self._at += seconds
+        self._steady += seconds
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the time of the day."""
         self._at += seconds
 
 

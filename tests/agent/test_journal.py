@@ -197,13 +197,25 @@ def test_history_tells_the_transitions(desk: Desk) -> None:
 def test_history_of_two_processes(desk: Desk) -> None:
     """Each process makes its own moves; the limit counts the rows that are shown."""
     digest = desk.push(desk.fix())
-    other = desk.another(replayed=False)
-    other.apply(digest)
+    desk.revert(digest)
+    desk.clock.tick(2)
+    desk.apply(digest)
+    key = desk.here.identity.key
+    other = desk.another(key=type(key)(key.pid + 1, key.ticks, key.boot), replayed=False)
+    other.apply(digest, confirm=True)
     with other.here.journal.read() as ledger:
-        rows = ledger.history(History(limit=3)).rows
-    theirs = [row for row in rows if row["agent"] == other.here.identity.agent]
-    assert [(row["old"], row["new"]) for row in theirs][:2] == [
-        ("applying", "trial"),
-        ("staged", "applying"),
+        rows = ledger.history(History(limit=50)).rows
+        newest = ledger.history(History(limit=3)).rows
+    pids = (key.pid, key.pid + 1)
+    assert [(pids.index(row["pid"]), row["old"], row["new"]) for row in rows[::-1]] == [
+        (0, "", "staged"),
+        (0, "staged", "applying"),
+        (0, "applying", "trial"),
+        (0, "trial", "reverted"),
+        (0, "reverted", "applying"),
+        (0, "applying", "trial"),
+        (1, "staged", "applying"),
+        (1, "trial", "confirmed"),
+        (1, "applying", "confirmed"),
     ]
-    assert len(rows) == 3
+    assert newest == rows[:3]

@@ -255,19 +255,62 @@ def test_a_second_process_shares_what_is_wanted(desk: Desk) -> None:
     assert (two.vat, two.state(digest)) == (b"VAT = 2\n", "confirmed")
 
 
-def test_trials_of_two_processes_end_on_their_own(desk: Desk) -> None:
-    """While another process has trial left, the application still wants the patch."""
+def beside(desk: Desk) -> Desk:
+    """Another process of the application, in another pid namespace: nobody knows its end."""
     key = desk.here.identity.key
+    return desk.another(key=type(key)(key.pid, key.ticks, key.boot + "x"), replayed=False)
+
+
+def test_a_trial_is_that_of_the_application(desk: Desk) -> None:
+    """A push to another process makes the trial longer for those which had the patch before."""
     digest = desk.push(desk.fix(), trial_s=60)
     desk.clock.tick(30)
-    two = desk.another(key=type(key)(key.pid, key.ticks, key.boot + "x"), replayed=False)
+    two = beside(desk)
     two.apply(digest, trial_s=60)
+    assert answers.status(desk.here, Status()).patches[0].until == desk.clock.wall() + 60
     desk.clock.tick(30)
     trials.expire(desk.here)
-    assert (desk.state(digest), desk.wanted(digest)) == ("reverted", "trial")
+    assert (desk.state(digest), desk.wanted(digest)) == ("trial", "trial")
     desk.clock.tick(30)
+    trials.expire(desk.here)
     trials.expire(two.here)
-    assert (two.state(digest), two.wanted(digest)) == ("reverted", "reverted")
+    assert (desk.state(digest), two.state(digest)) == ("reverted", "reverted")
+    assert two.wanted(digest) == "reverted"
+
+
+def test_a_shorter_trial_ends_with_the_longer_one(desk: Desk) -> None:
+    """Whoever pushes is told when it is over for the application."""
+    digest = desk.push(desk.fix(), trial_s=600)
+    answer = beside(desk).apply(digest, trial_s=60)
+    assert answer.until == desk.clock.wall() + 600
+
+
+@pytest.mark.parametrize("step_s", [-86400, -600, -12, 12])
+def test_a_clock_that_is_set_ends_no_trial(desk: Desk, step_s: int) -> None:
+    """Silence reverts after the time that was said, whatever the clock of the day is set to; the
+    last process that has it takes it out for the application.
+    """
+    digest = desk.push(desk.fix(), trial_s=60)
+    two = beside(desk)
+    two.apply(digest, trial_s=60)
+    desk.clock.step(step_s)
+    desk.clock.tick(59)
+    trials.expire(desk.here)
+    assert desk.state(digest) == "trial"
+    desk.clock.tick(1)
+    trials.expire(desk.here)
+    trials.expire(two.here)
+    assert (desk.state(digest), two.state(digest)) == ("reverted", "reverted")
+    assert desk.wanted(digest) == "reverted"
+
+
+def test_what_is_confirmed_is_on_trial_nowhere(desk: Desk) -> None:
+    """A process that gets it after that has it confirmed, as one that starts."""
+    digest = desk.push(desk.fix(), confirm=True)
+    two = beside(desk)
+    answer = two.apply(digest, trial_s=60)
+    assert (answer.state, answer.until) == ("confirmed", None)
+    assert trials.next_deadline(two.here) is None
 
 
 def test_unrecorded_outcome_takes_the_patch_out(desk: Desk) -> None:
