@@ -9,23 +9,24 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from zdpatch.patcher.called import decorates_otherwise, runs_otherwise, surely_runs_otherwise
 from zdpatch.patcher.edits import BODY, Edit, ModuleVersions
-from zdpatch.patcher.inner import EVERY, executed, inner_reads
+from zdpatch.patcher.held import HELD, held_names, used
+from zdpatch.patcher.hooks import may_call_methods
+from zdpatch.patcher.inner import EVERY, executed
 from zdpatch.patcher.names import dotted
-from zdpatch.patcher.nested import alone
 from zdpatch.patcher.purity import origin
-from zdpatch.patcher.spread import Name, meanings, split, was_there
+from zdpatch.patcher.reached import Reach, made_by
+from zdpatch.patcher.spread import Name, meanings, was_there
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-    from types import CodeType
 
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.outline import Item
 
-# What runs when a class is called, or put into another class.
-_RUN_BY_CLASS: Final = frozenset({"__init__", "__new__", "__post_init__", "__set_name__"})
 _MAKING: Final = frozenset({"__init__", "__new__", "__post_init__"})
 Resolve = Callable[[str, str], "Name | None"]
 
@@ -39,38 +40,42 @@ def stale_calls(
     `only` restricts the statements, and the callers looked at, to those of one module.
     """
     scope = {only: versions[only]} if only else versions
-    walked = {(m, EVERY): why for (m, name), why in changed.replaced.items() if "." not in name}
-    full, outer = (
-        {n: w for n, w in reachable(scope, names, versions).items() if n not in changed.values}
-        for names in ({**changed.full, **walked}, {**changed.outer, **walked})
-    )
+    full, outer, held = changed.reaches(scope, versions)
+    full, outer = full.without(changed.values), outer.without(changed.values)
+    walked = changed.walked
     for each in scope.values():
         if each.new is None or each.base is None:
             continue
         for item in each.new.outline.every():
             # a decorator is judged without the wrapper it makes, which is patched where it lives
             reached = outer if item.kind == "function" else full
-            cause = _reached(each, item, versions, reached, resolve)
+            cause = taken = used(each, item, held, versions)
+            cause = cause or _reached(each, item, versions, reached, resolve)
+            cause = cause or _decorating(each, item, changed.given, versions)
             cause = cause or whole(each, item, changed.replaced)
             cause = cause or _executed(each, item, walked)
             if cause is not None and was_there(each.base, item):
                 qualname = item.qualname if item.names else f"{item.scope}:{item.line}"
-                yield Edit(
-                    each.name, qualname, "stale", (item,), (item,), cause=cause, detail="call"
-                )
+                how = "call" if taken is None else HELD
+                yield Edit(each.name, qualname, "stale", (item,), (item,), cause=cause, detail=how)
 
 
 def _reached(
     each: ModuleVersions,
     item: Item,
     versions: Mapping[str, ModuleVersions],
-    reached: Mapping[Name, str],
+    reach: Reach,
     resolve: Resolve,
 ) -> str | None:
     assert each.new is not None
+    reached = reach.made
+    makers = made_by(item, each.new.outline.imports)
     for call in sorted(item.calls):
         for name in meanings(each.new.outline, item.scope, call, versions):
-            if name in reached:
+            if name not in reached:
+                continue
+            only_made = call in makers and reach.quiet(name, called=makers[call])
+            if not only_made or may_call_methods(each, item.scope, versions):
                 return reached[name]
         ran = resolve(each.name, call) if "." in call else None
         if ran is not None and ran in reached:
@@ -81,6 +86,22 @@ def _reached(
                 hook = (module, f"{derived}.__init_subclass__")
                 if hook in reached:
                     return reached[hook]
+    return None
+
+
+def _decorating(
+    each: ModuleVersions,
+    item: Item,
+    given: Mapping[Name, str],
+    versions: Mapping[str, ModuleVersions],
+) -> str | None:
+    """A function that changes, of which what it gave has decorated the definition (`@f(1)`)."""
+    assert each.new is not None
+    for decorator in getattr(item.node, "decorator_list", ()) if given else ():
+        name = dotted(decorator.func) if isinstance(decorator, ast.Call) else None
+        for meant in meanings(each.new.outline, item.scope, name or "", versions):
+            if meant in given:
+                return given[meant]
     return None
 
 
@@ -106,33 +127,52 @@ def whole(each: ModuleVersions, item: Item, values: Mapping[Name, str]) -> str |
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Changed:
     """What is another now, each with the path to blame. `full`: functions whose code differs at
     all, and values. `outer`: the same, without functions of which only what they make differs.
+    `ran` and `ran_outer`: of these, what differs when it is called itself, and not only when what
+    it gives back is (see `Reach`). `given`: functions that give back what does something else.
+    `held`: names bound to what one of `full` gave, of which only that differs.
     `made`: initialisers; `methods`: what of classes is changed, there or gone, initialisers aside.
     """
 
     full: Mapping[Name, str]
     outer: Mapping[Name, str]
+    ran: Mapping[Name, str]
+    ran_outer: Mapping[Name, str]
     values: Mapping[Name, str]
     replaced: Mapping[Name, str]
     made: Mapping[Name, str]
     methods: Mapping[Name, str]
+    given: Mapping[Name, str]
+    held: Mapping[Name, str]
 
     @classmethod
     def of(
-        cls, edits: Collection[Edit], values: Mapping[Name, str], new: Collection[Name] = ()
+        cls,
+        edits: Collection[Edit],
+        versions: Mapping[str, ModuleVersions],
+        values: Mapping[Name, str],
+        new: Collection[Name] = (),
     ) -> Changed:
         """From the edits, and the names with another value, of which `new` had none before."""
-        full, outer = dict(values), dict(values)
+        full, outer, ran = dict(values), dict(values), dict(values)
+        given: dict[Name, str] = {}
         for edit in edits:
+            name = (edit.module, edit.qualname)
             if edit.kind == "function" and BODY in edit.facets:
-                full[edit.module, edit.qualname] = edit.path
-                if _outer_differs(*edit.codes):
-                    outer[edit.module, edit.qualname] = edit.path
+                full[name] = edit.path
+                if surely_runs_otherwise(edit):
+                    outer[name] = edit.path
+                if runs_otherwise(edit, versions):
+                    ran[name] = edit.path
+                if decorates_otherwise(edit):
+                    given[name] = edit.path
             elif edit.kind == "nested" and edit.old[-1].kind == "value":  # a named lambda
-                full |= {(edit.module, name): edit.path for name in edit.old[-1].names}
+                lambdas = {(edit.module, each): edit.path for each in edit.old[-1].names}
+                full |= lambdas
+                ran |= lambdas
         # allowed, with a count of instances
         made = {name: why for name, why in full.items() if _last(name) in _MAKING}
         full = {name: why for name, why in full.items() if name not in made}
@@ -140,84 +180,40 @@ class Changed:
         moved = {(e.module, e.qualname): e.path for e in edits if e.kind in {"added", "removed"}}
         methods = {name: why for name, why in {**moved, **full}.items() if "." in name[1]}
         methods = {name: why for name, why in methods.items() if _last(name) not in _MAKING}
-        return cls(full, outer, values, replaced, made, methods)
+        ran = {name: why for name, why in ran.items() if name in full}
+        return cls(full, outer, ran, outer, values, replaced, made, methods, given, {})
 
     def through(self, versions: Mapping[str, ModuleVersions]) -> Changed:
         """The same, with what reaches it in `versions`."""
-        full, outer = (reachable(versions, names, versions) for names in (self.full, self.outer))
-        return replace(self, full=full, outer=outer)
+        full, outer, held = self.reaches(versions, versions, walked={})
+        return replace(
+            self, full=full.made, outer=outer.made, ran=full.ran, ran_outer=outer.ran, held=held
+        )
+
+    @cached_property
+    def walked(self) -> dict[Name, str]:
+        """What stands for every name of a module of which one has another value."""
+        return {(m, EVERY): why for (m, name), why in self.replaced.items() if "." not in name}
+
+    def reaches(
+        self,
+        scope: Mapping[str, ModuleVersions],
+        versions: Mapping[str, ModuleVersions],
+        walked: Mapping[Name, str] | None = None,
+    ) -> tuple[Reach, Reach, dict[Name, str]]:
+        """What reaches `full` and `outer` in the modules of `scope`, and the names which hold what
+        has been made and not run.
+        """
+        more = {**(self.walked if walked is None else walked), **self.held}
+        while True:
+            full = Reach.of(scope, {**self.full, **more}, {**self.ran, **more}, versions)
+            outer = Reach.of(scope, {**self.outer, **more}, {**self.ran_outer, **more}, versions)
+            held = held_names(scope, (full, outer), self.held, versions)
+            fresh = {name: why for name, why in held.items() if name not in full.made}
+            if not fresh:
+                return full, outer, held
+            more |= fresh
 
 
 def _last(name: Name) -> str:
     return name[1].rpartition(".")[2]
-
-
-def _outer_differs(old: CodeType | None, new: CodeType | None) -> bool:
-    return old is not None and new is not None and alone(old) != alone(new)
-
-
-def reachable(
-    scope: Mapping[str, ModuleVersions], changed: Mapping[Name, str], modules: Collection[str]
-) -> dict[Name, str]:
-    """`changed`, and every function and class in `scope` that may reach one of them by name.
-
-    `modules` are the names of all modules that a dotted name may lead to.
-    """
-    reached = dict(changed)
-    pending = list(reached)
-    callers = _call_graph(scope, modules) if pending else {}
-    while pending:
-        name = pending.pop()
-        for caller in callers.get(name, ()):
-            if caller not in reached:
-                reached[caller] = reached[name]
-                pending.append(caller)
-    return reached
-
-
-def _call_graph(
-    scope: Mapping[str, ModuleVersions], modules: Collection[str]
-) -> dict[Name, list[Name]]:
-    """Callers by what they name: every global name in a body counts, whether read or called."""
-    found: dict[Name, list[Name]] = {}
-    for each in scope.values():
-        if each.new is None:
-            continue
-        for item in each.new.outline.items:
-            for path, read in _body_names(item):
-                for name in meanings(each.new.outline, "", read, modules):
-                    found.setdefault(name, []).append((each.name, path))
-            for path, full in _inner_imports(item, each.new.outline):
-                for name in split(full, modules):
-                    found.setdefault(name, []).append((each.name, path))
-    return found
-
-
-def _inner_imports(item: Item, outline: Outline) -> Iterator[tuple[str, str]]:
-    """(path, full dotted name read) for what functions and methods import when they are called."""
-    if item.kind == "function":
-        yield from ((item.qualname, full) for full in inner_reads(item.node, outline))
-    elif item.kind == "class":
-        for child in item.children:
-            if child.kind == "function":
-                for full in inner_reads(child.node, outline):
-                    yield child.qualname, full
-                    if child.name in _RUN_BY_CLASS:
-                        yield item.qualname, full
-
-
-def _body_names(item: Item) -> Iterator[tuple[str, str]]:
-    """(path, dotted name read) for what runs when the path is called, or stands for in an alias."""
-    if item.kind == "function":
-        yield from ((item.qualname, name) for name in item.global_names)
-    elif item.kind == "class":
-        for child in item.children:
-            if child.kind == "function":
-                names = child.global_names
-                yield from ((child.qualname, name) for name in names)
-                if child.name in _RUN_BY_CLASS:
-                    yield from ((item.qualname, name) for name in names)
-    elif item.kind == "value":
-        value = getattr(item.node, "value", None)
-        if isinstance(value, ast.expr) and (alias := dotted(value)) is not None:
-            yield item.qualname, alias

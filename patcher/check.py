@@ -37,7 +37,7 @@ def check(patch: Patch) -> list[Verdict]:
         }
         fresh = stale_reads(versions, changed, edits)
         edits = [*edits, *fresh]
-    calls = stale_calls(versions, Changed.of(edits, changed), lambda _module, _call: None)
+    calls = stale_calls(versions, Changed.of(edits, versions, changed), lambda _module, _call: None)
     edits += calls
     decisions = [decide(edit, versions) for edit in edits]
     decisions.sort(key=lambda each: each.row == "A")

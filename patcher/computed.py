@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from zdpatch.patcher import reach
 from zdpatch.patcher.calls import Changed, whole
 from zdpatch.patcher.edits import Edit
+from zdpatch.patcher.held import HELD
 from zdpatch.patcher.spread import Name, was_there
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.tracing import Trace, runs_on_load
@@ -65,10 +66,11 @@ class _Methods:
 
 
 def _cause(world: World, module: str, item: Item, methods: _Methods) -> str | None:
-    trace = Trace.of(world, module, item)
+    itself = item.kind == "function" and _became_data(world, module, item)
+    trace = Trace.of(world, module, item, itself=itself)
     if not (trace.functions or trace.kinds or trace.given):
         return None
-    definition = item.kind in {"function", "class"}
+    definition = item.kind in {"function", "class"} and not itself
     if (cause := _used(trace, methods, definition=definition)) is not None:
         return cause
     if definition or _holds_object(world, module, item):
@@ -77,12 +79,20 @@ def _cause(world: World, module: str, item: Item, methods: _Methods) -> str | No
     return cause or _reached(trace, item, methods)
 
 
+def _became_data(world: World, module: str, item: Item) -> bool:
+    """Whether a decorator gave plain data for a function: it may have called it."""
+    value = world.look(module, item.scope, item.name)
+    return value is not MISSING and value is not None and is_data(value)
+
+
 def _reached(trace: Trace, item: Item, methods: _Methods) -> str | None:
     """What the statement came to through others."""
     changed = methods.changed
     for name in trace.functions:
-        known = changed.full if name not in changed.made else changed.made
-        if name in known and name not in changed.values and (item.names or known is changed.full):
+        known = changed.ran if name in trace.kept else changed.full
+        known = known if name not in changed.made else changed.made
+        own = item.names or known is not changed.made
+        if own and name in known and name not in changed.values:
             return known[name]
     for name in trace.reads & changed.values.keys():
         return changed.values[name]
@@ -100,7 +110,7 @@ def proven(world: World, edit: Edit, changed: Changed) -> bool:
     values = [world.look(edit.module, item.scope, name) for name in item.names]
     if item.kind not in {"value", "import"} or not values or not all(map(is_data, values)):
         return False
-    if edit.detail == "metadata":
+    if edit.detail in {"metadata", HELD}:
         return True
     if whole(world.versions[edit.module], item, changed.replaced) is not None:
         return True

@@ -22,6 +22,7 @@ from zdpatch.patcher.bystanders import plain_method, taken_up
 from zdpatch.patcher.consumers import (
     class_variable,
     collected,
+    described,
     field_of_derived,
     plain_fields,
     reads_metadata,
@@ -124,8 +125,8 @@ class Conditions:
         value = item.kind in {"value", "field", "import", "class"} and (
             edit.kind != "fields" or comes_or_goes
         )
-        if (why := watched_class(cls, values=value)) and (more := self._taken_up(cls, edit)):
-            return f"read when the class was made: {why}{more}".rstrip()
+        if why := self._read_when_made(cls, edit, value=value):
+            return f"read when the class was made: {why}"
         annotated = isinstance(item.node, ast.AnnAssign)
         typed = edit.kind == "fields" and not comes_or_goes and plain_fields(edit)
         typed = typed or class_variable(edit, self.versions[edit.module])
@@ -140,6 +141,12 @@ class Conditions:
         if edit.kind == "fields":
             why = why or self._given_away(edit, edit.scope) or self._reader(edit)
         return why
+
+    def _read_when_made(self, cls: type, edit: Edit, *, value: bool) -> str:
+        """Who may have read the class when it was made, or stands in front of the name."""
+        if (why := watched_class(cls, values=value)) and (more := self._taken_up(cls, edit)):
+            return f"{why}{more}".rstrip()
+        return described(cls, edit.new[-1].name if edit.new else edit.old[-1].name)
 
     def _taken_up(self, cls: type, edit: Edit) -> str:
         """Why who made a class may have done something with what comes or goes; "" when it did
@@ -309,10 +316,10 @@ class Conditions:
         if why := watched_class(cls, values=False):
             return f"read when the class was made: {why}"
         own = reach.class_dict(cls)
-        described = isinstance(own.get("__doc__"), str) and str(own["__doc__"]).startswith(
+        written = isinstance(own.get("__doc__"), str) and str(own["__doc__"]).startswith(
             f"{cls.__name__}("
         )
-        if described and "__dataclass_fields__" in own and item.name in {"__init__", "__new__"}:
+        if written and "__dataclass_fields__" in own and item.name in {"__init__", "__new__"}:
             return "a dataclass wrote the signature into its docstring"
         return self._decorated(edit)
 

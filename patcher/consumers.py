@@ -51,6 +51,10 @@ _GENERATED: Final = frozenset(
 _CLASS_VARIABLE: Final = frozenset({"typing.ClassVar", "typing_extensions.ClassVar"})
 _DEPTH: Final = 4  # functions called by functions called by a decorator
 _METACLASSES: Final = (type, abc.ABCMeta, enum.EnumMeta, type(typing.Protocol))
+# What of a metaclass runs while a class is made, or decorated.
+_MAKES_CLASSES: Final = frozenset(
+    {"__new__", "__init__", "__prepare__", "mro", "__setattr__", "__delattr__", "__getattribute__"}
+)
 
 
 def reads_metadata(decorators: Iterable[ast.expr], resolve: Resolve) -> str:
@@ -110,13 +114,40 @@ def _quiet_code(code: CodeType, globals_: dict[str, object], depth: int) -> bool
     return True
 
 
+def _own_metaclasses(meta: type) -> list[type]:
+    """A metaclass and its bases, without those of the language and of the standard library."""
+    mro = cast("tuple[type, ...]", type.__dict__["__mro__"].__get__(meta))
+    return [each for each in mro if each is not object and not any(each is m for m in _METACLASSES)]
+
+
+def making(meta: type) -> str:
+    """What of a metaclass runs, and may keep what it sees, when a class is made; "" when it has
+    nothing but methods that run later, like `__call__`.
+    """
+    for each in _own_metaclasses(meta):
+        hooked = _MAKES_CLASSES & class_namespace(each).keys()
+        if hooked or not any(type(each) is known for known in _METACLASSES):
+            return f"metaclass {meta.__qualname__}"
+    return ""
+
+
+def described(cls: type, name: str) -> str:
+    """A descriptor of the metaclass that stands in front of an attribute of the class; "" when
+    there is none.
+    """
+    for each in _own_metaclasses(type(cls)):
+        if name in class_namespace(each):
+            return f"metaclass {type(cls).__qualname__}, which has {name} as well"
+    return ""
+
+
 def watched_class(cls: type, *, values: bool) -> str:
     """What of a class may have read its body when it was made; "" when nothing did.
 
     `values`: whether a value (and not a method) is at stake: an Enum turns values into members.
     """
-    if not any(type(cls) is each for each in _METACLASSES):
-        return f"metaclass {type(cls).__qualname__}"
+    if why := making(type(cls)):
+        return why
     if values and isinstance(cls, enum.EnumMeta):
         return "an Enum made members of its values"
     for base in cls.__mro__[1:]:
@@ -193,11 +224,10 @@ def field_of_derived(cls: type, name: str) -> str:
 
 def registers(base: type) -> str:
     """What of a base runs, and may keep, a class derived from it; "" when nothing does."""
-    metas = _METACLASSES
     if issubclass(base, type):
-        return "" if any(base is each for each in metas) else f"metaclass {base.__qualname__}"
-    if not any(type(base) is each for each in metas) and type(base).__module__ != "typing":
-        return f"metaclass {type(base).__qualname__}"
+        return making(base)
+    if type(base).__module__ != "typing" and (why := making(type(base))):
+        return why
     for each in base.__mro__:
         known = each.__module__ in {"builtins", "typing", "enum"}
         if "__init_subclass__" in class_namespace(each) and not known:

@@ -67,7 +67,7 @@ class Decisions:
 
     def changes(self) -> Changed:
         """What changes, for those who look for its users."""
-        return Changed.of(self.edits, self.changed, self.arrived)
+        return Changed.of(self.edits, self.versions, self.changed, self.arrived)
 
     def take(self, edits: list[Edit]) -> None:
         """Decide new edits, then evaluate the values of those that are allowed."""

@@ -106,6 +106,8 @@ class _Visitor(ast.NodeVisitor):
             self.uses.reads.add(read)
             self.generic_visit(node)
             return
+        if isinstance(node.func, ast.Lambda):
+            self.visit(node.func.body)
         last = node.func.attr if isinstance(node.func, ast.Attribute) else name
         for argument in [*node.args, *(word.value for word in node.keywords)]:
             given = dotted(argument)

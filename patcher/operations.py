@@ -10,10 +10,11 @@ import ast
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from zdpatch.patcher.deferred import walk_run
 from zdpatch.patcher.names import FunctionNode, dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _TEXT: Final = ("__format__", "__str__", "__repr__")
 _TRUTH: Final = ("__bool__", "__len__")
@@ -78,15 +79,18 @@ def ran_by_statement(node: ast.stmt) -> Ran:
     return found
 
 
-def ran_by_body(node: FunctionNode) -> Ran:
-    """What a call of a function may do, with what the functions inside it may."""
+def ran_by_body(node: FunctionNode, imports: Mapping[str, str] | None) -> Ran:
+    """What a call of a function may do, with what the functions inside it may: all of these, or
+    those that it runs, which takes the `imports` of the module.
+    """
     own = {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
+    every = [part for statement in node.body for part in ast.walk(statement)]
     found = Ran()
-    for statement in node.body:
-        for part in ast.walk(statement):
-            _note(part, found)
-            if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
-                own.add(part.id)
+    for part in every if imports is None else walk_run(node, imports):
+        _note(part, found)
+    for part in every:
+        if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
+            own.add(part.id)
     for names in (found.reads, found.calls):
         names -= {name for name in names if name.partition(".")[0] in own}
     return found
@@ -96,7 +100,9 @@ _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def _at_once(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts that are evaluated when the statement runs; a lambda handed to a call may be."""
+    """The parts that are evaluated when the statement runs; a lambda that is called, or handed to a
+    call, may be.
+    """
     pending: list[ast.AST] = [node]
     while pending:
         part = pending.pop()
@@ -109,8 +115,8 @@ def _at_once(node: ast.AST) -> Iterator[ast.AST]:
             case ast.Lambda(args=args):
                 pending += _defaults(args)
             case ast.Call():
-                values = [*part.args, *(word.value for word in part.keywords)]
-                pending += [part.func, *values]
+                values = [part.func, *part.args, *(word.value for word in part.keywords)]
+                pending += values
                 pending += [each.body for each in values if isinstance(each, ast.Lambda)]
             case ast.AnnAssign(value=value):
                 pending += [part.target] if value is None else [part.target, value]
@@ -155,6 +161,9 @@ def _call(part: ast.Call, found: Ran) -> None:
     if isinstance(part.func, ast.Attribute):
         found.methods.add(part.func.attr)
         found.methods.update(_TEXT if part.func.attr in {"format", "join"} else ())
+    if name == "getattr" and len(part.args) > 1 and isinstance(part.args[1], ast.Constant):
+        found.methods.add(str(part.args[1].value))
+        found.loads.add(str(part.args[1].value))
     given = found.given.setdefault(name or "", set())
     for argument in [*part.args, *(word.value for word in part.keywords)]:
         called = argument.func if isinstance(argument, ast.Call) else argument

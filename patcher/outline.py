@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from zdpatch.patcher.assigned import with_assigned
 from zdpatch.patcher.branches import Branches, branch_key, decided, taken_blocks, without_blocks
+from zdpatch.patcher.deferred import walk_run
 from zdpatch.patcher.generics import params_of
-from zdpatch.patcher.names import Uses, dotted, uses
+from zdpatch.patcher.names import FunctionNode, Uses, dotted, uses
 from zdpatch.patcher.operations import Ran, ran_by_statement
 from zdpatch.patcher.purity import NAMED_TUPLE, origin
 from zdpatch.patcher.statements import (
@@ -29,7 +30,7 @@ from zdpatch.patcher.statements import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 Kind = Literal["function", "class", "value", "import", "field", "star", "effect"]
 DECIDED: Final = "decided"  # role of what is left of a branch: the test, which has no effect
@@ -99,15 +100,35 @@ class Item:
     @cached_property
     def global_names(self) -> frozenset[str]:
         """Dotted names of a definition whose root is none of its own parameters and variables."""
+        return self._global_names(ast.walk(self.node))
+
+    def run_names(self, imports: Mapping[str, str], *, made: bool = False) -> frozenset[str]:
+        """Those of `global_names` that are read when the function is called (see `deferred`);
+        `imports` are those of its module.
+        """
+        assert isinstance(self.node, FunctionNode)
+        if made not in self._run_names:
+            header = ast.walk(self.node.args)  # a default may be called in the body
+            names = self._global_names([*header, *walk_run(self.node, imports, made=made)])
+            self._run_names[made] = names
+        return self._run_names[made]
+
+    @cached_property
+    def _run_names(self) -> dict[bool, frozenset[str]]:
+        return {}
+
+    def _global_names(self, parts: Iterable[ast.AST]) -> frozenset[str]:
         own: set[str] = set()
-        names: set[str] = set()
         for part in ast.walk(self.node):
             if isinstance(part, ast.arg):
                 own.add(part.arg)
             elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
                 own.add(part.id)
-            elif isinstance(part, ast.Name | ast.Attribute) and (name := dotted(part)) is not None:
-                names.add(name)
+        names = {
+            name
+            for part in parts
+            if isinstance(part, ast.Name | ast.Attribute) and (name := dotted(part)) is not None
+        }
         return frozenset(name for name in names if name.partition(".")[0] not in own)
 
     @cached_property

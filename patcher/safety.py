@@ -33,6 +33,7 @@ from zdpatch.patcher.edits import (
 from zdpatch.patcher.effects import class_effects, values_of
 from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.generics import param_names
+from zdpatch.patcher.held import HELD
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.purity import is_pure, makes_state
 from zdpatch.patcher.rows import IDENTITY, MIGRATE, REPLACE, Decision, Need
@@ -354,7 +355,7 @@ class _Judge:
         return is_pure(item.node.test, self.imports)
 
     def stale(self) -> Decision:
-        verb = {"call": "used", "metadata": "looked at"}.get(self.edit.detail, "read")
+        verb = {"call": "used", HELD: "used", "metadata": "looked at"}.get(self.edit.detail, "read")
         reason = f"this statement {verb} {self.edit.cause} when it ran; its effect is the old one"
         return self.say("R", reason, REPLACE)
 

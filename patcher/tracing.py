@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from zdpatch.patcher import reach
 from zdpatch.patcher.operations import CALLED_BY, Ran, ran_by_body
 from zdpatch.patcher.purity import origin
+from zdpatch.patcher.reached import made_by
 from zdpatch.patcher.spread import Name, meanings, split
 from zdpatch.patcher.swap import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from zdpatch.patcher.edits import ModuleVersions
     from zdpatch.patcher.names import FunctionNode
@@ -43,7 +44,7 @@ class World:
     versions: Mapping[str, ModuleVersions]
     spaces: Mapping[str, Mapping[str, object]]
     classes: Mapping[Name, type]
-    _bodies: dict[int, tuple[Item, Ran]] = field(default_factory=dict[int, Any])
+    _bodies: dict[tuple[int, bool], tuple[Item, Ran]] = field(default_factory=dict[Any, Any])
     _kinds: dict[int, tuple[object, list[type]]] = field(default_factory=dict[int, Any])
 
     @cached_property
@@ -69,11 +70,14 @@ class World:
                 return hook
         return None
 
-    def body(self, item: Item) -> Ran:
-        """What a call of a function may do."""
-        if id(item) not in self._bodies:
-            self._bodies[id(item)] = item, ran_by_body(cast("FunctionNode", item.node))
-        return self._bodies[id(item)][1]
+    def body(self, module: str, item: Item, *, whole: bool) -> Ran:
+        """What a call of a function may do; with `whole`, also what calls of what it made may."""
+        key = (id(item), whole)
+        if key not in self._bodies:
+            node, new = cast("FunctionNode", item.node), self.versions[module].new
+            imports = None if whole or new is None else new.outline.imports
+            self._bodies[key] = item, ran_by_body(node, imports)
+        return self._bodies[key][1]
 
     def beside(self, each: ModuleVersions, space: Mapping[str, object]) -> World:
         """The same world with one more module; what is known of objects and bodies is shared."""
@@ -160,7 +164,8 @@ class Trace:
     """One statement's way. `functions` are reached ones, `direct` those which it calls itself;
     `methods` are the names called so far, `used` and `loads` those which it calls and loads itself;
     `kinds` are classes of which it had objects, `held` those of what it names, `given` those of
-    what it hands to code that is not followed; `made`: the classes it called.
+    what it hands to code that is not followed; `made`: the classes it called; `kept`: functions of
+    which it only binds what they give.
     """
 
     world: World
@@ -174,10 +179,11 @@ class Trace:
     held: set[Name] = field(default_factory=set[Name])
     loads: set[str] = field(default_factory=set[str])
     given: set[Name] = field(default_factory=set[Name])
+    kept: set[Name] = field(default_factory=set[Name])
 
     @classmethod
-    def of(cls, world: World, module: str, item: Item) -> Trace:
-        """Follow one statement."""
+    def of(cls, world: World, module: str, item: Item, *, itself: bool = False) -> Trace:
+        """Follow one statement; with `itself`, also a call of the function that it defines."""
         trace = cls(world)
         if item.kind == "import" and (hook := world.lazily(item.source)) is not None:
             trace.functions[hook] = None
@@ -187,12 +193,20 @@ class Trace:
         plain = all(reach.is_a(each, type, FunctionType) for each in called)
         if plain and "" not in ran.given and item.kind not in {"function", "class"}:
             trace.used.discard("__call__")  # no object is called
-        trace._take(ran, module, item.scope, called=ran.calls, line=item.line)
+        makers = trace._makers(module, item)
+        trace._take(ran, module, item.scope, called=ran.calls, line=item.line, binds=makers)
         trace.direct = set(trace.functions)
         trace.held = set(trace.kinds)
         trace._hand_over(ran, module, item)
+        if itself:
+            trace.functions[module, item.qualname] = None
         trace._close()
         return trace
+
+    def _makers(self, module: str, item: Item) -> set[str]:
+        new = self.world.versions[module].new
+        imports = new.outline.imports if new is not None else {}
+        return {name for name, factory in made_by(item, imports).items() if not factory}
 
     def _hand_over(self, ran: Ran, module: str, item: Item) -> None:
         """Code that is not followed may call any special method of what it is given."""
@@ -208,10 +222,19 @@ class Trace:
                 bases = (id(base) for kind in kinds for base in mro(kind))
                 self.given.update(self.world.names[i] for i in bases if i in self.world.names)
 
-    def _take(
-        self, ran: Ran, module: str, outer: str, *, called: Iterable[str], line: int = 0
+    def _take(  # noqa: PLR0913
+        self,
+        ran: Ran,
+        module: str,
+        outer: str,
+        *,
+        called: Iterable[str],
+        line: int = 0,
+        binds: Collection[str] = (),
     ) -> None:
-        """Add what one piece of code names, calls and uses."""
+        """Add what one piece of code names, calls and uses; of the calls in `binds` it only binds
+        what they give.
+        """
         self.methods |= ran.methods
         calls = set(called)
         outline = self.world.versions[module].new
@@ -229,7 +252,7 @@ class Trace:
                 for kind in self.world.kinds(value):
                     self._touch(kind)
             if name in calls:
-                self._call(module, scope, name, value)
+                self._call(module, scope, name, value, binds=name in binds)
 
     def _scope(self, module: str, scope: str, root: str, line: int) -> str:
         """Until a class body has bound a name itself it reads the module's."""
@@ -237,14 +260,20 @@ class Trace:
         binders = outline.outline.binders(scope, root) if outline is not None and scope else []
         return "" if binders and all(item.line >= line for item in binders) else scope
 
-    def _call(self, module: str, scope: str, name: str, value: object) -> None:
+    def _call(self, module: str, scope: str, name: str, value: object, *, binds: bool) -> None:
+        known = set(self.functions)
         outline = self.world.versions[module].new
         assert outline is not None
         named = [*function_names(value)]
         named += meanings(outline.outline, scope, name, self.world.versions)
         for each in named:
-            if self.world.functions(each):
-                self.functions[each] = None
+            maker = (each[0], each[1].partition(".<locals>")[0])
+            if self.world.functions(maker):
+                self.functions[maker] = None
+                if maker != each or not binds:  # what it made is called, or may be
+                    self.kept.discard(maker)
+                elif maker not in known:
+                    self.kept.add(maker)
             owner = (each[0], each[1].rpartition(".")[0])
             if owner in self.world.classes:  # a class method makes objects of its class
                 self._touch(self.world.classes[owner])
@@ -266,24 +295,35 @@ class Trace:
 
     def _close(self) -> None:
         """Until nothing is new: bodies of reached functions, then methods of touched classes."""
-        done: set[Name] = set()
+        done: set[tuple[Name, bool]] = set()
         known = (-1, -1)
-        while known != (len(self.functions), len(self.kinds)) or done < self.functions.keys():
+        while True:
+            fresh = [(name, name in self.kept) for name in self.functions]
+            fresh = [each for each in fresh if each not in done]
+            if not fresh and known == (len(self.functions), len(self.kinds)):
+                return
             known = (len(self.functions), len(self.kinds))
-            for name in [*self.functions.keys() - done]:
-                done.add(name)
-                self._body(name)
+            for each in fresh:
+                done.add(each)
+                self._body(each[0], whole=not each[1])
             self._dispatch()
 
-    def _body(self, name: Name) -> None:
+    def _body(self, name: Name, *, whole: bool) -> None:
         module = name[0]
         for item in self.world.functions(name):
-            ran = self.world.body(item)
+            ran = self.world.body(module, item, whole=whole)
             outline = self.world.versions[module].new
             assert outline is not None
             for read in ran.reads:
                 self.reads.update(meanings(outline.outline, "", read, self.world.versions))
-            self._take(ran, module, "", called=ran.reads | ran.calls)
+            wrapped = set(made_by(item, outline.outline.imports))
+            called = ran.reads | ran.calls | wrapped
+            self._take(
+                Ran(ran.reads | wrapped, ran.calls, {}, ran.methods, ran.loads),
+                module,
+                "",
+                called=called,
+            )
             self.methods |= ran.loads
 
     def _dispatch(self) -> None:
@@ -300,3 +340,4 @@ class Trace:
                     name = (owner[0], f"{owner[1]}.{method}")
                     if self.world.functions(name):
                         self.functions.setdefault(name)
+                        self.kept.discard(name)

@@ -1,0 +1,205 @@
+"""What of a function runs when it is called: the bodies of functions that it only makes, and gives
+back, do not.
+
+An inner function counts as run when its maker calls it, or hands it to something that may: anything
+but `return`, and the few calls that keep what they are given.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from zdpatch.patcher.names import FunctionNode, annotations_of, dotted
+from zdpatch.patcher.purity import origin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Calls that keep a function, and run nothing of it.
+_KEEPERS: Final = frozenset(
+    {"functools.wraps", "functools.update_wrapper", "functools.partial", "functools.lru_cache",
+     "functools.cache", "typing.cast", "contextlib.contextmanager",
+     "contextlib.asynccontextmanager"}
+)  # fmt: skip
+# What a call of these gives keeps a function, too; what the others give may be called with it.
+_KEEPER_MAKERS: Final = frozenset({"functools.wraps"})
+_CACHE_MAKERS: Final = frozenset({"functools.lru_cache"})  # unless they are given a function
+_LOOKERS: Final = frozenset({"locals", "vars", "eval", "exec", "globals", "dir"})
+_Keeps = Callable[[ast.expr], bool]  # whether a call of an expression keeps what it is given
+Inner = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+def walk_run(
+    node: FunctionNode | ast.Lambda, imports: Mapping[str, str], *, made: bool = False
+) -> Iterator[ast.AST]:
+    """Every part of the body that may run when the function is called; with `made`, also what runs
+    when the function that it gives back is called. `imports` as in `purity`.
+    """
+    kept = kept_inner(node, imports)
+    pending: list[ast.AST] = [*_body(node)]
+    while pending:
+        part = pending.pop()
+        yield part
+        if isinstance(part, Inner) and part in kept:
+            pending += _evaluated(part)
+            if made:
+                yield from walk_run(part, _outside(node, imports))
+        else:
+            pending += ast.iter_child_nodes(part)
+
+
+def given_back(node: FunctionNode | ast.Lambda) -> set[Inner]:
+    """The inner functions that are, or are part of, what the function gives back."""
+    body = _body(node)
+    values: list[ast.AST] = [*body] if isinstance(node, ast.Lambda) else []
+    values += [part.value for part in _own(body) if isinstance(part, ast.Return) and part.value]
+    inside = {part for value in values for part in ast.walk(value)}
+    names = {part.id for part in inside if isinstance(part, ast.Name)}
+    return {
+        part
+        for part in _direct(body)
+        if (part in inside if isinstance(part, ast.Lambda) else part.name in names)
+    }
+
+
+def called_inner(node: FunctionNode | ast.Lambda) -> set[Inner]:
+    """The inner functions that the function surely calls itself, by their names."""
+    body = _body(node)
+    callees = [part.func for part in _own(body) if isinstance(part, ast.Call)]
+    names = {callee.id for callee in callees if isinstance(callee, ast.Name)}
+    return {
+        part
+        for part in _direct(body)
+        if (part in callees if isinstance(part, ast.Lambda) else part.name in names)
+    }
+
+
+def _body(node: FunctionNode | ast.Lambda) -> list[ast.AST]:
+    return [node.body] if isinstance(node, ast.Lambda) else [*node.body]
+
+
+def _evaluated(node: Inner) -> list[ast.AST]:
+    """What is evaluated when a function is made."""
+    found: list[ast.AST] = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+    if not isinstance(node, ast.Lambda):
+        found += [*node.decorator_list, *annotations_of(node).values()]
+    return found
+
+
+def _outside(node: FunctionNode | ast.Lambda, imports: Mapping[str, str]) -> dict[str, str]:
+    """The imports of the module, without names that are something else in the function."""
+    own: set[str] = set()
+    for part in ast.walk(node):
+        match part:
+            case ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                own.add(name)
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                own.add(name)
+            case ast.alias(name=name, asname=asname):
+                own.add(asname or name.partition(".")[0])
+            case _:
+                pass
+    return {name: full for name, full in imports.items() if name not in own}
+
+
+def _keeper(node: FunctionNode | ast.Lambda, imports: Mapping[str, str]) -> _Keeps:
+    """Tells calls of keepers, by what their names stand for in the function."""
+    known = _outside(node, imports)
+
+    def keeps(callee: ast.expr) -> bool:
+        keepers, name = _KEEPERS, dotted(callee) or ""
+        if isinstance(callee, ast.Call):
+            given = [*callee.args, *(word.value for word in callee.keywords)]
+            plain = all(isinstance(each, ast.Constant) for each in given)
+            keepers = _KEEPER_MAKERS | _CACHE_MAKERS if plain else _KEEPER_MAKERS
+            name = dotted(callee.func) or ""
+        return name.partition(".")[0] in known and origin(name, known) in keepers
+
+    return keeps
+
+
+def kept_inner(node: FunctionNode | ast.Lambda, imports: Mapping[str, str]) -> set[Inner]:
+    """The inner functions that a call of the function makes and does not run."""
+    body = _body(node)
+    direct = [*_direct(body)]
+    if not direct:
+        return set()
+    keeps = _keeper(node, imports)
+    inside = [part for each in body for part in ast.walk(each)]
+    if any(isinstance(p, ast.Call) and dotted(p.func) in _LOOKERS for p in inside):
+        return set()
+    shared = {name for p in inside if isinstance(p, ast.Global | ast.Nonlocal) for name in p.names}
+    quiet = {id(part) for part in _quiet(body, keeps)}
+    named: dict[Inner, str] = {p: p.name for p in direct if not isinstance(p, ast.Lambda)}
+    kept: set[Inner] = {
+        part
+        for part in direct
+        if (id(part) in quiet if isinstance(part, ast.Lambda) else _kept_by_all(part, keeps))
+        and named.get(part, "") not in shared
+    }
+    while run := {part for part in kept if named.get(part, "") in _used(body, kept, quiet)}:
+        kept -= run
+    return kept
+
+
+def _own(body: list[ast.AST]) -> Iterator[ast.AST]:
+    """What the body itself does and makes, not what functions or classes inside of it do."""
+    pending = list(body)
+    while pending:
+        part = pending.pop()
+        yield part
+        if not isinstance(part, Inner | ast.ClassDef):
+            pending += ast.iter_child_nodes(part)
+
+
+def _direct(body: list[ast.AST]) -> Iterator[Inner]:
+    """Functions made by the body itself."""
+    return (part for part in _own(body) if isinstance(part, Inner))
+
+
+def _kept_by_all(node: FunctionNode, keeps: _Keeps) -> bool:
+    return all(keeps(each) for each in node.decorator_list)
+
+
+def _used(body: list[ast.AST], kept: set[Inner], quiet: set[int]) -> set[str]:
+    """Names that the running part of a body uses in a way that may call what they stand for."""
+    found: set[str] = set()
+    pending = list(body)
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Inner) and part in kept:
+            pending += _evaluated(part)
+            continue
+        if isinstance(part, ast.Name) and id(part) not in quiet:
+            found.add(part.id)  # also bound again: then it is not known what it stands for
+        pending += ast.iter_child_nodes(part)
+    return found
+
+
+def _quiet(body: list[ast.AST], keeps: _Keeps) -> Iterator[ast.expr]:
+    """Expressions of the body itself that are only given back, kept, or have an attribute set."""
+    pending = list(body)
+    while pending:
+        part = pending.pop()
+        match part:
+            case ast.Return(value=ast.expr() as value):
+                yield from _given_back(value, keeps)
+            case ast.Expr(value=ast.Call() as call) if keeps(call.func):
+                yield from _given_back(call, keeps)
+            case ast.Attribute(value=ast.Name() as owner, ctx=ast.Store()):
+                yield owner
+            case _:
+                pass
+        if not isinstance(part, Inner | ast.ClassDef):
+            pending += ast.iter_child_nodes(part)
+
+
+def _given_back(value: ast.expr, keeps: _Keeps) -> Iterator[ast.expr]:
+    yield value
+    if not isinstance(value, ast.Call):
+        return
+    if keeps(value.func):
+        for argument in [*value.args, *(word.value for word in value.keywords)]:
+            yield from _given_back(argument, keeps)
