@@ -18,6 +18,7 @@ from zdpatch.patcher.held import HELD, held_names, used
 from zdpatch.patcher.hooks import may_call_methods
 from zdpatch.patcher.inner import EVERY, executed
 from zdpatch.patcher.names import dotted
+from zdpatch.patcher.own_names import GIVING, gives_name, may_be_read, own_names
 from zdpatch.patcher.purity import origin
 from zdpatch.patcher.reached import Reach, made_by
 from zdpatch.patcher.spread import Name, meanings, was_there
@@ -122,8 +123,13 @@ def whole(each: ModuleVersions, item: Item, values: Mapping[Name, str]) -> str |
             full = f"{module}.{owner}" if owner else module
             if origin(given, imports) == full or (each.name, given) == (module, owner):
                 return values[module, path]
-    if item.calls & {"globals", "locals", "vars"}:
-        return next((why for (module, _), why in values.items() if module == each.name), None)
+    aliases = own_names(each.new.outline) if values else set[str]()
+    if item.calls & GIVING or aliases & item.reads:
+        if aliases & set(item.names) and gives_name(item):
+            return None
+        for (module, path), why in values.items():
+            if module == each.name and may_be_read(item, path, each.new.outline):
+                return why
     return None
 
 

@@ -13,6 +13,7 @@ from zdpatch.patcher.edits import read
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.safety import decide
 from zdpatch.patcher.spread import Name, stale_reads
+from zdpatch.patcher.unstarred import with_known_stars
 
 if TYPE_CHECKING:
     from zdpatch.patcher.source import Patch
@@ -24,7 +25,7 @@ def check(patch: Patch) -> list[Verdict]:
     Names that change are taken to change their value; an import which only moved is not.
     Raises Refused (ZDP-206) for a source that does not compile.
     """
-    versions = {change.name: read(change, patch.id) for change in patch.changes}
+    versions = with_known_stars({c.name: read(c, patch.id) for c in patch.changes})
     edits = [edit for each in versions.values() for edit in diff(each)]
     edits += unfit(versions)
     changed: dict[Name, str] = {}

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from zdpatch.patcher.evaluate import class_namespace
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.purity import origin
+from zdpatch.patcher.reach import class_dict
 
 if TYPE_CHECKING:
     from zdpatch.patcher.edits import Edit, ModuleVersions
@@ -125,7 +125,7 @@ def making(meta: type) -> str:
     nothing but methods that run later, like `__call__`.
     """
     for each in _own_metaclasses(meta):
-        hooked = _MAKES_CLASSES & class_namespace(each).keys()
+        hooked = _MAKES_CLASSES & class_dict(each).keys()
         if hooked or not any(type(each) is known for known in _METACLASSES):
             return f"metaclass {meta.__qualname__}"
     return ""
@@ -136,7 +136,7 @@ def described(cls: type, name: str) -> str:
     there is none.
     """
     for each in _own_metaclasses(type(cls)):
-        if name in class_namespace(each):
+        if name in class_dict(each):
             return f"metaclass {type(cls).__qualname__}, which has {name} as well"
     return ""
 
@@ -151,7 +151,7 @@ def watched_class(cls: type, *, values: bool) -> str:
     if values and isinstance(cls, enum.EnumMeta):
         return "an Enum made members of its values"
     for base in cls.__mro__[1:]:
-        if "__init_subclass__" in class_namespace(base) and base.__module__ not in {
+        if "__init_subclass__" in class_dict(base) and base.__module__ not in {
             "builtins",
             "typing",
         }:
@@ -165,7 +165,7 @@ def collected(cls: type, name: str, *, implemented: bool) -> str:
     """What was derived from the methods a class had when it was made, for a method that comes or
     goes; "" when nothing was. `implemented`: it comes, and is concrete.
     """
-    own = class_namespace(cls)
+    own = class_dict(cls)
     if "__dataclass_fields__" in own and (name == "__post_init__" or name in _GENERATED):
         return f"a dataclass generates {name}, or code which calls it"
     if own.get("_is_protocol"):
@@ -211,7 +211,7 @@ def field_of_derived(cls: type, name: str) -> str:
     pending: list[type] = list(type.__subclasses__(cls))
     while pending:
         derived = pending.pop()
-        own = class_namespace(derived)
+        own = class_dict(derived)
         if name in own:
             continue
         fields = own.get("__dataclass_fields__")
@@ -230,6 +230,6 @@ def registers(base: type) -> str:
         return why
     for each in base.__mro__:
         known = each.__module__ in {"builtins", "typing", "enum"}
-        if "__init_subclass__" in class_namespace(each) and not known:
+        if "__init_subclass__" in class_dict(each) and not known:
             return f"{each.__qualname__}.__init_subclass__"
     return ""

@@ -23,6 +23,7 @@ from zdpatch.patcher.facets import function_facets
 from zdpatch.patcher.generics import params_of
 from zdpatch.patcher.nested import default_lambda_edits, lambda_edits, nested_edits
 from zdpatch.patcher.outline import DECIDED
+from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,6 +99,9 @@ class _Scopes:
             lambdas = lambda_edits(self.base, self.new, old, new)
             if lambdas is not None:
                 yield from lambdas
+                return
+            if _same_literals(old, new):
+                yield from self._annotations(qualname, old, new)
                 return
             yield Edit(self.module, qualname, "value", tuple(old), tuple(new))
         else:
@@ -237,6 +241,29 @@ def _value_shape(item: Item) -> str:
         if isinstance(target, ast.Name):
             return f"Assign {ast.dump(item.node.value)}"
     return item.shape
+
+
+def _same_literals(old: list[Item], new: list[Item]) -> bool:
+    """Whether two displays of constants say the same value in other words."""
+    if len(old) != 1 or len(new) != 1:
+        return False
+    nodes = old[0].node, new[0].node
+    values: list[object] = []
+    for node in nodes:
+        value = getattr(node, "value", None)
+        plain = isinstance(node, ast.Assign | ast.AnnAssign)
+        if not plain or not isinstance(value, ast.Set | ast.List | ast.Dict):
+            return False
+        try:
+            values.append(ast.literal_eval(value))
+        except (ValueError, TypeError):
+            return False
+    return _targets(nodes[0]) == _targets(nodes[1]) and same(*values)
+
+
+def _targets(node: ast.stmt) -> list[str]:
+    found = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
+    return [ast.dump(each) for each in found]
 
 
 def _pair(

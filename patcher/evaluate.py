@@ -23,10 +23,11 @@ from types import CellType, CodeType, MappingProxyType, ModuleType
 from typing import Final, cast
 
 from zdpatch.patcher import codes, generics
+from zdpatch.patcher.class_names import ClassNames, bound_later
 from zdpatch.patcher.names import FunctionNode, dotted, mangled
 from zdpatch.patcher.outline import Item, Outline, absolute
 from zdpatch.patcher.purity import CALLERS, is_pure_callable
-from zdpatch.patcher.reach import is_a, namespace
+from zdpatch.patcher.reach import class_dict, is_a, namespace
 from zdpatch.patcher.statements import bound_names
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.values import (
@@ -62,6 +63,7 @@ class Place:
     live_class: type | None = None
     class_names: Mapping[str, object] = field(default_factory=dict[str, object])
     outline: Outline | None = None  # knows the type parameters of the classes in `scope`
+    text: Outline | None = None  # of the side that runs: which names the class binds by then
     params: Mapping[str, object] = field(default_factory=dict[str, object])  # live ones, by name
 
 
@@ -74,11 +76,14 @@ def run(items: Iterable[Item], place: Place, find: Find) -> dict[str, object]:
     bound: dict[str, object] = {}
     if place.live_class is not None:
         own = {mangled(place.scope, name) for item in items for name in item.names}
-        bound = _ClassNames(place.live_class, place.class_names, own)
+        bound = ClassNames(place.live_class, place.class_names, own)
     for item in items:
         if item.kind == "import":
             bound[item.name] = _import(item, place.module.__name__, find)
             continue
+        if isinstance(bound, ClassNames):
+            later = bound_later(place.scope, item, place.text)
+            bound.later = {mangled(place.scope, name) for name in later}
         code = _compile(_Fill(place, item, bound, find), item.node, place)
         closure = generics.cells(code, place.params)
         exec(code, vars(place.module), bound, closure=closure)  # noqa: S102 - verified source of the patch
@@ -86,35 +91,6 @@ def run(items: Iterable[Item], place: Place, find: Find) -> dict[str, object]:
     if isinstance(cell, CellType):
         cell.cell_contents = place.live_class
     return dict(bound)
-
-
-class _ClassNames(dict[str, object]):
-    """Names of a class body that runs again: what it binds now, then new values, then the live
-    class.
-    """
-
-    def __init__(self, live: type, new: Mapping[str, object], own: set[str]) -> None:
-        super().__init__()
-        self.live = live
-        self.new = new
-        self.own = own
-
-    def __missing__(self, name: str) -> object:
-        if name in self.own or name in {
-            "__name__",
-            "__module__",
-            "__qualname__",
-            "__classcell__",
-            "__classdictcell__",
-            "__annotations__",
-        }:
-            raise KeyError(name)
-        return self.new[name] if name in self.new else class_namespace(self.live)[name]
-
-
-def class_namespace(cls: type) -> Mapping[str, object]:
-    """The own `__dict__` of a class, whatever its metaclass says about that attribute."""
-    return cast("Mapping[str, object]", type.__dict__["__dict__"].__get__(cls))
 
 
 def _import(item: Item, module: str, find: Find) -> object:
@@ -188,8 +164,9 @@ class _Fill(ast.NodeTransformer):
         self.package = "__path__" in namespace(place.module)
         self.local = set(bound.keys())
         if place.live_class is not None:
-            inner = set(class_namespace(place.live_class)) | set(place.class_names)
-            self.local |= inner - set(bound_names(item.node))
+            inner = set(class_dict(place.live_class)) | set(place.class_names)
+            later = bound_later(place.scope, item, place.text)
+            self.local |= inner - set(bound_names(item.node)) - later
         elif item.kind != "class":
             self.local |= set(bound_names(item.node))
         self.find = find

@@ -84,6 +84,7 @@ _OWN_METHODS: Final = frozenset(
      "expanduser", "relative_to", "hexdigest", "digest", "match", "fullmatch", "search", "pack",
      "_replace"}
 )  # fmt: skip
+_REPLACERS: Final = frozenset({"sub", "subn"})
 # These call, at once, what they are given.
 CALLERS: Final = frozenset({"sorted", "map", "filter", "min", "max"})
 _PLAIN: Final = (
@@ -137,6 +138,8 @@ def _pure_call(node: ast.Call, imports: Mapping[str, str], *, fresh: bool) -> bo
     if not isinstance(node.func, ast.Attribute):
         return False
     own = name is None or name.partition(".")[0] not in imports
+    if node.func.attr in _REPLACERS:  # what they are given for the new text may be called
+        return own and len(node.args) > 1 and isinstance(node.args[0], ast.Constant)
     return node.func.attr in _METHODS or (own and node.func.attr in _OWN_METHODS)
 
 

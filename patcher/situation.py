@@ -23,6 +23,7 @@ from zdpatch.patcher.source import ModuleChange, Patch, file_name
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.taken import with_branches
 from zdpatch.patcher.twins import twins
+from zdpatch.patcher.unstarred import with_known_stars
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Situation:
         found.check_drift(found.inventories)
         for name, taken in found.inventories.items():
             found.versions[name] = with_branches(found.versions[name], taken.module)
+        found.versions = with_known_stars(found.versions)
         return found
 
     @property

@@ -57,7 +57,7 @@ def _cause(each: ModuleVersions, item: Item, moved: Sequence[Edit], world: World
         for edit in moved:
             if _listing(edit, target, world) and _before(edit, item, node, each.name):
                 name = edit.qualname.rpartition(".")[2]
-                if all(_may_hold(test, names, name) for names, test in conditions):
+                if all(may_hold(test, names, name) for names, test in conditions):
                     return edit.path
     return None
 
@@ -159,7 +159,7 @@ def _conditions(statement: ast.stmt) -> Iterator[tuple[set[str], ast.expr]]:
                     yield names, each
 
 
-def _may_hold(test: ast.expr, names: set[str], name: str) -> bool:
+def may_hold(test: ast.expr, names: set[str], name: str) -> bool:
     """Whether a condition may let a name pass: only what asks nothing but the name is tried."""
     quiet = (
         ast.Name, ast.Constant, ast.Compare, ast.UnaryOp, ast.Not, ast.Subscript, ast.Slice,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zdpatch.patcher import generics, reach
 from zdpatch.patcher.assigned import assigned, attributes
+from zdpatch.patcher.class_names import bound_later
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.effects import only_imports
 from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run
@@ -256,7 +257,8 @@ class Stage:
         }
         cls = self._class(edit)
         params = generics.held(self._enclosing(edit))
-        return Place(module, filename, flags, edit.scope, cls, names, outline, params)
+        side = each.new if new or each.base is None else each.base
+        return Place(module, filename, flags, edit.scope, cls, names, outline, side.outline, params)
 
     def hidden(self, edit: Edit, function: FunctionType) -> Mapping[str, object]:
         """What the code of a live definition finds under names that it does not bind itself: its
@@ -281,10 +283,17 @@ class Stage:
         for item in items:
             self._imports_succeed(edit.module, item)
 
+        each = self.versions[edit.module]
+        side = each.base if items is edit.old else each.new
+        text = None if side is None else side.outline
+        later = {name for item in items for name in bound_later(edit.scope, item, text)}
+
         def lookup(name: str) -> object:
             value = self.find(edit.module, name)
             if value is not MISSING:
                 return value
+            if name in later:
+                return globals_.get(name, MISSING)
             return namespace.get(mangled(edit.scope, name), globals_.get(name, MISSING))
 
         guard(items, lookup)
