@@ -10,12 +10,14 @@ agent.active()  # ("FIX-1",)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 # here, since a child forked during an import waits for ever when it imports the same
 from zdpatch.agent.handle import Handle
+from zdpatch.agent.patience import Again, is_shortage
 from zdpatch.agent.seat import SEAT
 
 if TYPE_CHECKING:
@@ -44,18 +46,36 @@ def start(
     if os.environ.get("ZDPATCH", "").strip().lower() in ("off", "0", "false", "no"):
         return Handle(None, "ZDPATCH=off")
     try:
-        with SEAT.taken():  # others wait for these imports too
-            # what only a patch needs is kept now and loaded later: see agent/later.py
-            from zdpatch.agent.config import configure
-            from zdpatch.agent.launch import launch
-
-            return launch(configure(app, labels, release, home, now=now, environ=os.environ))
+        return _begin(app, labels, release, home, now=now)
     except Exception as error:  # noqa: BLE001 - an application never fails for its agent
-        import logging
-
         reason = f"{type(error).__name__}: {error}"
-        logging.getLogger("zdpatch").error("zdpatch is off in this process: %s", reason)
-        return Handle(None, reason)
+        handle = Handle(None, reason)
+        if is_shortage(error):
+            with contextlib.suppress(Exception):  # no thread for it either
+                handle.again = Again(handle, lambda: _begin(app, labels, release, home, now=now))
+                handle.again.launch()
+        with contextlib.suppress(Exception):  # during a shortage it may not be there
+            import logging
+
+            word = "off" if handle.again is None else "not yet"
+            logging.getLogger("zdpatch").error("zdpatch is %s in this process: %s", word, reason)
+        return handle
+
+
+def _begin(
+    app: str,
+    labels: Mapping[str, str] | None,
+    release: str | None,
+    home: str | os.PathLike[str] | None,
+    *,
+    now: bool,
+) -> Handle:
+    with SEAT.taken():  # others wait for these imports too
+        # what only a patch needs is kept now and loaded later: see agent/later.py
+        from zdpatch.agent.config import configure
+        from zdpatch.agent.launch import launch
+
+        return launch(configure(app, labels, release, home, now=now, environ=os.environ))
 
 
 def active() -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from zdpatch.agent.protocol import Hello, Stage, encode_request
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from tests.agent.live.conftest import Child, Site
 
@@ -56,6 +57,45 @@ def test_no_descriptors_left(site: Site) -> None:
     assert child.tell("1 + 1") == 2
     child.tell("[os.close(number) for number in held] and None")
     assert site.operator(child).ask(Hello()).code == "ok"
+
+
+STARTS = """
+import os, resource, sys, time
+from zdpatch import agent
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", 0))
+except OSError:
+    pass
+for _ in range(int(sys.argv[2])):
+    os.close(held.pop())
+handle = agent.start("shop", release="1.4", home=sys.argv[1], now=True)
+print(handle.status()["state"], flush=True)
+for number in held:
+    os.close(number)
+end = time.monotonic() + 20
+while handle.status()["state"] != "ready" and time.monotonic() < end:
+    time.sleep(0.05)
+print(handle.status()["state"], flush=True)
+handle.stop()
+"""
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 4])
+def test_no_descriptors_at_the_start(tmp_path: Path, left: int) -> None:
+    """The start never raises; the agent is there as soon as there is something to start with."""
+    done = subprocess.run(
+        [sys.executable, "-c", STARTS, str(tmp_path / "home"), str(left)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    first, last = done.stdout.split()
+    assert first in {"retrying", "starting"}
+    assert last == "ready", done.stderr
 
 
 def test_no_descriptors_for_long(site: Site) -> None:
