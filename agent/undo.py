@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zdpatch.agent.lifecycle import State
     from zdpatch.agent.protocol import Revert
 
+_STUCK = "ZDP-209"  # it cannot be taken out of this process, and so must not come up in the next
 _INTENDED = "wanted out in the journal."
 _UNWRITTEN = (
     "still in by the journal, until there is room to correct that: a process that starts before"
@@ -70,7 +71,8 @@ class _Exit:
 def revert(here: Here, header: Revert, by: Actor) -> RevertResult:
     """Take a patch out, and want it out.
 
-    Raises ProcessError ZDP-209, ZDP-212, nothing changed; OperatorError ZDP-301, the patch out.
+    Raises ProcessError ZDP-204, ZDP-212, nothing changed; ZDP-209, only what is wanted; and
+    OperatorError ZDP-301, the patch out.
     """
     with contextlib.suppress(OperatorError):
         owed.settle(here)
@@ -120,7 +122,7 @@ def take_out(  # noqa: PLR0913 - what, who, why
     """Undo a patch that runs here. `verb` is "revert", or "expire": its trial is `over`, or the
     agent ends before.
 
-    Raises ProcessError ZDP-209, nothing changed; OperatorError ZDP-301, the patch out.
+    Raises ProcessError ZDP-209, the process unchanged; OperatorError ZDP-301, the patch out.
     """
     leaving = _Exit(mine, by, verb, reason, over=over)
     try:
@@ -156,13 +158,18 @@ def follow(here: Here, mine: Mine, reason: str) -> bool:
 
 
 def _undo(here: Here, leaving: _Exit, before: Wanted | None, *, intended: bool) -> Undone:
-    """The flip between intent and outcome; one that fails leaves wanted what was `before`."""
+    """The flip between intent and outcome. One that fails leaves wanted what was `before`, unless
+    only another process can be without the patch.
+    """
     mine = leaving.mine
     try:
         undone = here.engine.revert(mine.patch.id)
     except Exception as error:
+        stuck = leaving.verb == "revert" and getattr(error, "code", "") == _STUCK
+        if stuck and isinstance(error, ZdpatchError):
+            error.state = f"{mine.patch.id} is in this process, and out of what starts from now on."
         if intended:
-            _stay(here, leaving, before, error)
+            _stay(here, leaving, None if stuck else before, error)
         raise
     here.gate(f"{leaving.verb}.flipped")
     had = become(mine, "reverted", here.clock.wall(), leaving.reason)
@@ -173,7 +180,7 @@ def _undo(here: Here, leaving: _Exit, before: Wanted | None, *, intended: bool) 
 
 
 def _stay(here: Here, leaving: _Exit, before: Wanted | None, error: Exception) -> None:
-    """The undo failed: what was wanted is wanted again."""
+    """The undo failed: what was wanted is wanted again. None: it is wanted out all the same."""
     patch, verb = leaving.mine.patch, leaving.verb
     code = error.code if isinstance(error, ZdpatchError) else "ZDP-901"
 

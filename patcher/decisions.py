@@ -22,6 +22,7 @@ from zdpatch.patcher.rows import Decision
 from zdpatch.patcher.safety import decide
 from zdpatch.patcher.stage import Stage, Value
 from zdpatch.patcher.swap import MISSING
+from zdpatch.patcher.undoing import undone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,10 @@ class Decisions:
         versions: Mapping[str, ModuleVersions],
         inventories: Mapping[str, Inventory],
         stage: Stage,
+        *,
+        undo: bool = False,
     ) -> None:
+        self.undo = undo
         self.situation = situation
         self.versions = versions
         self.inventories = inventories
@@ -72,6 +76,8 @@ class Decisions:
     def take(self, edits: list[Edit]) -> None:
         """Decide new edits, then evaluate the values of those that are allowed."""
         decided = [decide(edit, self.versions) for edit in edits]
+        if self.undo:
+            decided = [undone(each) for each in decided]
         self.edits += edits
         self.all += decided
         allowed = [each.edit for each in decided if each.row == "A"]

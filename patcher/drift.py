@@ -119,7 +119,7 @@ class _Comparison:
                     line = self.flat[path][0].co_firstlineno
                     what = f"{live.where} runs code that differs from the base"
                     yield self._drift(path, line, what, "changed")
-                else:
+                elif not live.left_over:
                     line = live.code.co_firstlineno
                     what = f"{live.where} runs code that the base does not have"
                     yield self._drift(path, line, what, "unknown")

@@ -273,7 +273,7 @@ class Engine:
         if not changes:
             return gone
         try:
-            back = make_plan(Patch(f"{plan.patch.id}~", changes), self._known())
+            back = make_plan(Patch(f"{plan.patch.id}~", changes), self._known(), undo=True)
         except Refused as error:
             names = ", ".join(change.name for change in changes)
             cause = (

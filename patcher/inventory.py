@@ -18,6 +18,7 @@ from zdpatch.patcher import codes, reach
 from zdpatch.patcher.drift import Drift, drift
 from zdpatch.patcher.inflight import InFlight, current_frames, in_flight, references
 from zdpatch.patcher.reach import Limits
+from zdpatch.patcher.source import is_patched
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -56,6 +57,11 @@ class LiveFunction:
     function: FunctionType
     qualname: str
     where: str
+
+    @property
+    def left_over(self) -> bool:
+        """Whether a patch made it that was taken out, and only who holds it has it still."""
+        return self.where == _ON_THE_HEAP and is_patched(self.code.co_filename)
 
     @property
     def code(self) -> CodeType:

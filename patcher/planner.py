@@ -49,16 +49,19 @@ def make_plan(
     known: Iterable[CodeType] = (),
     made: Mapping[str, ModuleType] | None = None,
     adoption: Adoption = NOTHING,
+    *,
+    undo: bool = False,
 ) -> Plan:
     """Decide `patch` for this process. Raises Refused with every verdict when anything stands
     against it.
 
     `known` are code objects of active patches that no source explains (see `inventory.drift`);
     `made` are modules of the patch that an earlier plan of it has executed. `adoption` is what the
-    operator says of things that were replaced at run time.
+    operator says of things that were replaced at run time. `undo`: `patch` takes another one back
+    out of modules that were imported with it (see `undoing`).
     """
     try:
-        return _Planner(patch, tuple(known), made or {}, adoption).make()
+        return _Planner(patch, tuple(known), made or {}, adoption, undo=undo).make()
     except RecursionError as error:
         raise Refused("ZDP-206", "the source is nested too deeply to be looked at") from error
 
@@ -70,8 +73,11 @@ class _Planner:
         known: tuple[CodeType, ...],
         made: Mapping[str, ModuleType],
         adoption: Adoption,
+        *,
+        undo: bool,
     ) -> None:
         self.patch = patch
+        self.undo = undo
         self.executed = made
         self.situation = Situation.of(patch, known, adoption)
         self.versions: dict[str, ModuleVersions] = dict(self.situation.versions)
@@ -81,7 +87,9 @@ class _Planner:
         self.rebinds: list[tuple[Name, Binding]] = []
         self.restores: list[Step] = []
         self.stage = self._stage()
-        self.decisions = Decisions(self.situation, self.versions, self.inventories, self.stage)
+        self.decisions = Decisions(
+            self.situation, self.versions, self.inventories, self.stage, undo=undo
+        )
         self.edits = self.decisions.edits  # grows
 
     def make(self) -> Plan:
@@ -90,7 +98,7 @@ class _Planner:
                 if side is not None:
                     learn(side.outline, self.inventories[name].namespace)
         fresh = [edit for each in self.situation.live_versions() for edit in diff(each)]
-        fresh += unfit(self.versions)
+        fresh += [] if self.undo else unfit(self.versions)
         while fresh:
             self.decisions.take(fresh)
             self._widen()
@@ -101,7 +109,8 @@ class _Planner:
             ]
             fresh += self._taken_by_stars()
         self._check_calls()
-        self._check_gone()
+        if not self.undo:
+            self._check_gone()
         self.conditions = Conditions(
             self.versions, self.inventories, self.edits, self.situation.removed
         )
@@ -279,7 +288,7 @@ class _Planner:
 
     def _check_identity(self) -> None:
         """Hashes, equality and order of live objects stay what they are."""
-        if self.decisions.refused:
+        if self.decisions.refused or self.undo:
             return
         touched = {(edit.module, edit.scope) for edit in self.edits}
         owners = [cls for name, cls in self.stage.classes.items() if name in touched]

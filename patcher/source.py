@@ -7,6 +7,9 @@ Source is kept as the bytes of the file: encoding cookies, line ends and all.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+_PATCHED: Final = "<zdpatch "
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +42,9 @@ def file_name(patch_id: str, path: str) -> str:
     """The `co_filename` of patched code: a traceback names the patch, and no file on disk can
     shadow it.
     """
-    return f"<zdpatch {patch_id} {path}>"
+    return f"{_PATCHED}{patch_id} {path}>"
+
+
+def is_patched(filename: str) -> bool:
+    """Whether a file name is one of `file_name`."""
+    return filename.startswith(_PATCHED)

@@ -98,11 +98,21 @@ def test_failed_flip_leaves_everything(desk: Desk) -> None:
 
 
 def test_failed_undo_leaves_everything(desk: Desk) -> None:
-    """An undo that raises leaves the patch wanted, as it was."""
+    """An undo that is refused leaves the patch wanted, as it was."""
+    digest = desk.push(desk.fix(), confirm=True)
+    desk.engine.fails = ProcessError("ZDP-204", "FIX-2 was built on top of FIX-1")
+    refused("ZDP-204", desk.revert, digest)
+    assert (desk.wanted(digest), desk.state(digest)) == ("confirmed", "confirmed")
+
+
+def test_undo_that_cannot_be_done_here(desk: Desk) -> None:
+    """Where only another process can be without the patch, the next one is."""
     digest = desk.push(desk.fix(), confirm=True)
     desk.engine.fails = ProcessError("ZDP-209", "shop.cart:VAT is not ours")
-    refused("ZDP-209", desk.revert, digest)
-    assert (desk.wanted(digest), desk.state(digest)) == ("confirmed", "confirmed")
+    error = refused("ZDP-209", desk.revert, digest)
+    assert "out of what starts from now on" in error.state
+    assert (desk.wanted(digest), desk.state(digest)) == ("reverted", "confirmed")
+    assert desk.restart().here.active() == ()
 
 
 def test_what_was_said_goes_when_the_patch_moves(desk: Desk) -> None:
