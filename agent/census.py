@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zdpatch.agent.config import Settings
-    from zdpatch.agent.identity import Identity
+    from zdpatch.agent.identity import Identity, ProcessKey
     from zdpatch.agent.ledger import Ledger, Process, Wanted
 
 _CARRIED: Final = frozenset({*WANTED_IN, "reverted", "quarantined"})
@@ -31,10 +31,17 @@ class Notice(NamedTuple):
     about: str = ""
 
 
-def enter(ledger: Ledger, me: Identity, settings: Settings, app_dir: Path) -> list[Notice]:
+def enter(
+    ledger: Ledger,
+    me: Identity,
+    settings: Settings,
+    app_dir: Path,
+    parent: ProcessKey | None = None,
+) -> list[Notice]:
     """Enter this process; what that brought to light.
 
-    `app_dir` holds what the processes were told.
+    `app_dir` holds what the processes were told. A `parent` that is gone went into the background:
+    this process goes on for it.
     """
     notices: list[Notice] = []
     alone, crashed = True, set[str]()
@@ -43,7 +50,8 @@ def enter(ledger: Ledger, me: Identity, settings: Settings, app_dir: Path) -> li
             alone = alone and process.release != me.release
             continue
         file = file_of(app_dir, process.key)
-        if process.release == me.release and not was_told(file):
+        excused = process.key == parent or was_told(file)
+        if process.release == me.release and not excused:
             crashed |= _on_trial(ledger, process, me)
         if process.key != me.key:
             forget(file)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zdpatch.agent.clock import Clock
     from zdpatch.agent.config import Settings
     from zdpatch.agent.engine import Engine
-    from zdpatch.agent.identity import Identity
+    from zdpatch.agent.identity import Identity, ProcessKey
     from zdpatch.agent.journal import Journal
     from zdpatch.agent.ledger import Ledger, Wanted
     from zdpatch.agent.lifecycle import State
@@ -62,6 +62,7 @@ class Here:
     settings: Settings
     gate: Callable[[str], None]
     no_apply: bool = False
+    parent: ProcessKey | None = None  # the process that this one was forked from
     lock: Lock = field(default_factory=Lock)
     mine: dict[str, Mine] = field(default_factory=dict[str, Mine])
     owed: dict[str, Owed] = field(default_factory=dict[str, "Owed"])

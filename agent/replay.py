@@ -26,7 +26,8 @@ _ELSEWHERE: Final = frozenset({"ZDP-107", "ZDP-108"})  # another release or anot
 def enter(here: Here) -> None:
     """Enter the journal with what this process has from its parent. Raises ZDP-301."""
     with here.journal.write("enter") as ledger:
-        notices = census.enter(ledger, here.identity, here.settings, here.journal.path.parent)
+        app_dir = here.journal.path.parent
+        notices = census.enter(ledger, here.identity, here.settings, app_dir, here.parent)
         for mine in here.mine.values():
             here.write(ledger, mine, mine.state, SYSTEM)
     for notice in notices:

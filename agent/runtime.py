@@ -90,7 +90,7 @@ class Runtime:
     def boot(self) -> None:
         """Bring this process up to what is wanted, or say why not."""
         with self.here.lock:
-            self._told.write_to(file_of(self._home.app_dir, self.here.identity.key))
+            self._listen()
             self._duties.catch_up(self.here.settings.replay_limit_s)
             self.here.journal.close()
 
@@ -206,14 +206,22 @@ class Runtime:
         """A child is a process of its own, with what its parent's memory held."""
         here = self.here
         with here.lock:
+            here.parent = here.identity.key
             here.identity = identity = self._identify()
             here.journal = Journal(
                 self._home.app_dir, identity, here.clock, here.settings, self._gate
             )
             here.verifier = Verifier(self.config.trust, identity)
             _leave_with_multiprocessing(self.stop)
-            self._told.write_to(file_of(self._home.app_dir, identity.key))
+            self._listen()
             self._duties.catch_up(None)
+
+    def _listen(self) -> None:
+        """How this process may end without having crashed."""
+        file = file_of(self._home.app_dir, self.here.identity.key)
+        self._told.write_to(file)
+        if _of_multiprocessing():
+            self._told.excuse(file)
 
     def _open(self) -> bool:
         """Open the socket, however long that takes; False when the agent is stopped before."""
@@ -312,6 +320,11 @@ class Runtime:
 def _leave_with_multiprocessing(stop: Callable[[], None]) -> None:
     """Children of multiprocessing end without the interpreter's exit functions, but run these."""
     util = sys.modules.get("multiprocessing.util")
-    context = sys.modules.get("multiprocessing.process")
-    if util is not None and context is not None and context.parent_process() is not None:
+    if util is not None and _of_multiprocessing():
         util.Finalize(None, stop, exitpriority=0)
+
+
+def _of_multiprocessing() -> bool:
+    """Whether this process is a worker that multiprocessing made."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None

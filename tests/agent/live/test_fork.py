@@ -151,6 +151,75 @@ def test_multiprocessing(site: Site, method: str) -> None:
     assert site.start().tell("cart.vat()") == 2
 
 
+POOL = """
+import json, multiprocessing, os, sys
+spec = json.loads(sys.argv[1])
+sys.path.insert(0, spec["tree"])
+from shop import cart
+from zdpatch import agent
+
+def main():
+    agent.start("shop", release="1.4", home=spec["home"], now=True)
+    print(json.dumps("ready"), flush=True)
+    while sys.stdin.readline():
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            print(json.dumps(pool.apply(os.getpid)), flush=True)
+            sys.stdin.readline()
+            vat = pool.apply(cart.vat)
+        print(json.dumps(vat), flush=True)
+
+main()
+"""
+
+
+def test_workers_that_are_ended_at_will(site: Site) -> None:
+    """A pool ends its workers by a signal that nobody handles: no crash of what is on trial."""
+    script = site.root / "program.py"
+    script.write_text(POOL)
+    parent = site.start(command=[sys.executable, "-W", "ignore", str(script)])
+    digest, raw = site.fix()
+    push(site, parent, digest, raw, confirm=False)
+    for _ in range(4):
+        site.door(parent.tell("pool"))
+        assert parent.tell("end") == 2
+    (row,) = site.operator(parent).ask(Status()).result["patches"]
+    assert (row["state"], row["wanted"]) == ("trial", "trial")
+    assert site.operator(parent).ask(Status()).result["warnings"] == []
+
+
+DAEMON = """
+import json, os, sys
+spec = json.loads(sys.argv[1])
+sys.path.insert(0, spec["tree"])
+from shop import cart
+from zdpatch import agent
+handle = agent.start("shop", release="1.4", home=spec["home"], now=True)
+if os.fork():
+    os._exit(0)
+print(json.dumps("ready"), flush=True)
+for line in sys.stdin:
+    print(json.dumps(eval(line)), flush=True)
+"""
+
+
+def test_going_into_the_background(site: Site) -> None:
+    """A service that forks away from its first process after the start has not crashed."""
+    script = site.root / "program.py"
+    script.write_text(DAEMON)
+    digest, raw = site.fix()
+    for start in range(4):
+        service = site.start(command=[sys.executable, "-W", "ignore", str(script)])
+        door = site.door(service.tell("os.getpid()"))
+        if not start:
+            push(site, door, digest, raw, confirm=False)
+        assert service.tell("cart.vat()") == 2
+        (row,) = site.operator(door).ask(Status()).result["patches"]
+        assert (row["state"], row["wanted"]) == ("trial", "trial")
+        assert service.tell("handle.status()['warnings']") == []
+        service.end()
+        site.eventually(lambda: not site.agents())
+
+
 WSGI = """
 import os
 from shop import cart
