@@ -84,6 +84,12 @@ class Engine(Protocol):
         """Finish what could not be done while calls were in flight."""
         ...
 
+    def below(self, patch: Patch) -> tuple[str, ...]:
+        """Ids of the patches that are in and change a module which `patch` changes, older ones
+        than it, the oldest first.
+        """
+        ...
+
     def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """The source of what runs here as module `name`, if one is found that explains it."""
         ...
@@ -132,6 +138,11 @@ class LoadedLater:
         """As `Engine.settle`; loads nothing."""
         if (loaded := _loaded()) is not None:
             loaded.settle()
+
+    def below(self, patch: Patch) -> tuple[str, ...]:
+        """As `Engine.below`; loads nothing."""
+        loaded = _loaded()
+        return () if loaded is None else loaded.below(patch)
 
     def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """As `Engine.running`."""

@@ -41,6 +41,8 @@ def apply(here: Here, header: Apply, by: Actor) -> ApplyResult:
 def _bring_in(here: Here, header: Apply, by: Actor) -> Mine:
     patch, bundle = intake.load(here, header.digest)
     intake.check_allowed(here, patch)
+    if header.confirm:
+        trials.check_stands(here, bundle)
     adoption = Adoption(frozenset(header.adopt), frozenset(header.replace))
     try:
         plan = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s, adoption=adoption)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zdpatch.agent.here import Here
     from zdpatch.agent.ledger import Wanted
     from zdpatch.agent.protocol import Confirm
+    from zdpatch.patcher.trust import VerifiedBundle
 
 
 def confirm(here: Here, header: Confirm, by: Actor) -> ConfirmResult:
@@ -36,7 +37,7 @@ def confirm(here: Here, header: Confirm, by: Actor) -> ConfirmResult:
 def keep(here: Here, mine: Mine, by: Actor) -> None:
     """What is on trial here stays, if it is trusted still and its time was not over.
 
-    Raises ProcessError ZDP-303, ZDP-501, and what `Verifier.reverify` raises.
+    Raises ProcessError ZDP-204, ZDP-303, ZDP-501, and what `Verifier.reverify` raises.
     """
     with here.journal.read() as ledger:
         now = ledger.find(mine.patch.digest)
@@ -48,8 +49,21 @@ def keep(here: Here, mine: Mine, by: Actor) -> None:
             state=f"{now.id} is in this process, and its undo is tried again.",
             next=f"zdpatch rollback {now.id}",
         )
-    intake.still_trusted(here, now)
+    check_stands(here, intake.still_trusted(here, now))
     _confirm(here, mine, by)
+
+
+def check_stands(here: Here, bundle: VerifiedBundle) -> None:
+    """What stays must not stand on what may go. Raises ProcessError ZDP-204."""
+    patch = bundle.patch()
+    below = frozenset(here.engine.below(patch))
+    for mine in here.mine.values():
+        if mine.patch.id in below and mine.state == "trial":
+            raise ProcessError(
+                "ZDP-204",
+                f"{patch.id} stands on {mine.patch.id}, which is on trial",
+                next=f"zdpatch confirm {mine.patch.id}",
+            )
 
 
 def _confirm(here: Here, mine: Mine, by: Actor) -> None:

@@ -15,20 +15,21 @@ from zdpatch.patcher.keyring import MAX_TRUST, TrustPolicy
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def load_trust(path: Path | str) -> TrustPolicy:
-    """The trust policy in the file `path`.
+def load_trust(path: Path | str, reader: int | None = None) -> TrustPolicy:
+    """The trust policy in the file `path`, as an agent of the user `reader` reads it (None: of this
+    process's user).
 
     Raises OperatorError ZDP-113 when there is none, ZDP-114 when it is malformed, or when its owner
-    or mode, or those of its directory, let somebody else decide whom this process trusts.
+    or mode, or those of its directory, let somebody else decide whom that user trusts.
     """
-    return TrustPolicy.load(read_trust(path))
+    return TrustPolicy.load(read_trust(path, reader))
 
 
-def read_trust(path: Path | str) -> bytes:
+def read_trust(path: Path | str, reader: int | None = None) -> bytes:
     """The bytes of the trust file, after the checks of `load_trust` on file and directory."""
     where = Path(path).absolute()
     try:
-        return _read(where)
+        return _read(where, os.geteuid() if reader is None else reader)
     except (FileNotFoundError, NotADirectoryError):
         raise OperatorError(
             "ZDP-113",
@@ -39,11 +40,11 @@ def read_trust(path: Path | str) -> bytes:
         raise _unsafe(f"{where} cannot be read: {error.strerror}", f"ls -l {where}") from error
 
 
-def _read(where: Path) -> bytes:
+def _read(where: Path, reader: int) -> bytes:
     directory = os.open(where.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _check(os.fstat(directory), where.parent, "go-w")
-        _check_above(where.parent)
+        _check(os.fstat(directory), where.parent, "go-w", reader)
+        _check_above(where.parent, reader)
         # A link's target would lie in a directory that was not checked. Not blocking: a FIFO would.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         if stat.S_ISLNK(os.stat(where.name, dir_fd=directory, follow_symlinks=False).st_mode):
@@ -55,16 +56,16 @@ def _read(where: Path) -> bytes:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
             raise _unsafe(f"{where} is not a plain file", f"rm {where}; zdpatch trust init")
-        _check(found, where, "644")
+        _check(found, where, "644", reader)
         return stream.read(MAX_TRUST + 1)
 
 
-def _check(found: os.stat_result, path: Path, mode: str) -> None:
-    if found.st_uid not in {0, os.geteuid()}:
+def _check(found: os.stat_result, path: Path, mode: str, reader: int) -> None:
+    if found.st_uid not in {0, reader}:
         raise _unsafe(
-            f"{path} belongs to uid {found.st_uid}, neither root nor the user of this process "
-            f"(uid {os.geteuid()})",
-            f"chown {os.geteuid()} {path}",
+            f"{path} belongs to uid {found.st_uid}, neither root nor the user of the agent "
+            f"(uid {reader})",
+            f"chown {reader} {path}",
         )
     if found.st_mode & _OTHERS_WRITE:
         raise _unsafe(
@@ -73,18 +74,18 @@ def _check(found: os.stat_result, path: Path, mode: str) -> None:
         )
 
 
-def _check_above(directory: Path) -> None:
+def _check_above(directory: Path, reader: int) -> None:
     """Whoever can rename a directory above can replace it: its owner always, others unless a sticky
     bit forbids it. Groups are the administrator's: `~/.local` often belongs to the user's own.
     """
     for above in directory.resolve().parents:
         found = above.stat()
         mode = found.st_mode
-        if found.st_uid not in {0, os.geteuid()}:
+        if found.st_uid not in {0, reader}:
             raise _unsafe(
                 f"{above}, above the trust file, belongs to uid {found.st_uid}, neither root nor "
-                f"the user of this process (uid {os.geteuid()})",
-                f"chown {os.geteuid()} {above}, or keep the trust file elsewhere (ZDPATCH_TRUST)",
+                f"the user of the agent (uid {reader})",
+                f"chown {reader} {above}, or keep the trust file elsewhere (ZDPATCH_TRUST)",
             )
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise _unsafe(

@@ -67,6 +67,14 @@ def last_second(text: str, created: int) -> int:
 
 def take_seq(home: Path, app: str, given: int | None) -> int:
     """The number of this build: `given`, else one more than the last for `app`; remembered."""
+    if _of_another(home):
+        if given is not None:
+            return given
+        raise OperatorError(
+            "ZDP-002",
+            f"{home} is another user's, and so is the counter of builds in it",
+            next="the same command with --seq N, one more than `zdpatch status --detail` shows",
+        )
     private_directory(home)
     path = home / "builder.json"
     with _locked(home / "builder.lock"):
@@ -78,6 +86,13 @@ def take_seq(home: Path, app: str, given: int | None) -> int:
             text = json.dumps({"version": 1, "seq": state}, indent=2, sort_keys=True)
             write_atomically(path, text.encode() + b"\n", 0o600)
     return seq
+
+
+def _of_another(home: Path) -> bool:
+    """Whether this user, an operator of its group, cannot write in the home of a service."""
+    if not home.exists() or os.access(home, os.W_OK):
+        return False
+    return home.stat().st_uid != os.geteuid()
 
 
 def _read(path: Path) -> dict[str, Any]:

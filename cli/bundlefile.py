@@ -74,10 +74,17 @@ def kept_path(home: Path, digest: str) -> Path:
     return home / "cache" / "bundles" / f"{digest}.zdp"
 
 
+def is_kept(home: Path, digest: str) -> bool:
+    """Whether there is a copy that this user may read."""
+    return os.access(kept_path(home, digest), os.R_OK)
+
+
 def keep_copy(home: Path, bundle: BundleFile) -> None:
-    """Keep a copy of a pushed bundle; a home that cannot be written is no reason to fail."""
+    """Keep a copy of a pushed bundle; a home that cannot be written is no reason to fail, and one
+    of another user gets no directory that they cannot use.
+    """
     path = kept_path(home, bundle.digest)
     with contextlib.suppress(ZdpatchError, OSError):
-        if not path.exists():
+        if home.stat().st_uid == os.geteuid() and not path.exists():
             private_directory(path.parent)
             write_atomically(path, bundle.raw, 0o600)

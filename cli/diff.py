@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from zdpatch.agent.protocol import Status, StatusResult
-from zdpatch.cli.bundlefile import BundleFile, kept_path, read_bundle
+from zdpatch.cli.bundlefile import BundleFile, is_kept, kept_path, read_bundle
 from zdpatch.cli.client import Client
 from zdpatch.cli.fleet import IN_PLACE
 from zdpatch.cli.output import Command, Output, clean, pass_output
@@ -135,7 +135,7 @@ def _of_agent(output: Output, name: str) -> list[BundleFile]:
     active = [patch for patch in patches if patch.state in IN_PLACE]
     if not active:
         raise ProcessError("ZDP-212", f"no patch is in place in {name}", next="zdpatch status")
-    missing = [patch.id for patch in active if not kept_path(output.home, patch.digest).is_file()]
+    missing = [patch.id for patch in active if not is_kept(output.home, patch.digest)]
     if missing:
         raise ProcessError(
             "ZDP-212",

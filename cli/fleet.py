@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from zdpatch.agent.home import AgentFile
+    from zdpatch.agent.identity import ProcessKey
     from zdpatch.agent.protocol import AgentInfo
     from zdpatch.cli.client import Client
     from zdpatch.patcher.errors import ZdpatchError
@@ -89,7 +90,10 @@ def prepare(  # noqa: PLR0913 - what is pushed, where, and what is said of it
     put_back: Sequence[str] = (),
     timeout_s: float | None = None,
 ) -> list[Target]:
-    """Stage and plan on every agent; changes nothing. Outcomes: planned, already, refused."""
+    """Stage and plan on every agent; changes nothing. Outcomes: planned, already, refused.
+
+    A process that ends meanwhile needs no patch, and is none of the targets unless it is the last.
+    """
     targets: list[Target] = []
     for answer in client.ask(agents, Stage(digest), StageResult, raw, timeout_s=timeout_s):
         if answer.result is None:
@@ -106,7 +110,14 @@ def prepare(  # noqa: PLR0913 - what is pushed, where, and what is said of it
         if plan := by_agent.get(target.ref.agent):
             outcome = "planned" if plan.error is None else "refused"
             targets[i] = replace(target, outcome=outcome, plan=plan.result, error=plan.error)
-    return targets
+    here = own_key()
+    left = [target for target in targets if not _is_gone(target, here)]
+    return left or targets
+
+
+def _is_gone(target: Target, here: ProcessKey) -> bool:
+    silent = target.error is not None and target.error.code == NO_ANSWER
+    return silent and has_ended(target.ref, here)
 
 
 def apply(

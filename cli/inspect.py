@@ -69,7 +69,7 @@ def judged(file: BundleFile, path: Path, now: int) -> Opinion:
     """What the trust file at `path` makes of the signatures; nothing when it cannot be used."""
     envelope = bundles.parse_envelope(bundles.unpack(file.raw).envelope)
     try:
-        policy = load_trust(path)
+        policy = load_trust(path, trustedit.reader_of(path))
     except OperatorError as error:
         strangers = [Judged(keyid, keyid[:8], "not judged") for keyid, _ in envelope.signatures]
         return Opinion(strangers, {}, None, f"not judged: {error.cause}")

@@ -271,8 +271,9 @@ class Push:
             if code == errors.DONE and any(target.state == "trial" for target in targets):
                 code = errors.STILL_GOING
         # A worker that ended during the trial was recycled, unless none is left.
-        gone = fleet.count_of(targets, "ended") == len(targets)
-        if gone or any(target.error is not None for target in targets):
+        if fleet.count_of(targets, "ended") == len(targets):
+            raise report.all_ended(self.file, targets)
+        if any(target.error is not None for target in targets):
             state, code = "partial", errors.DEGRADED
         self._result(state, targets, report.outcome_lines)
         return code

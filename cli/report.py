@@ -214,6 +214,18 @@ def ended_badly(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
     )
 
 
+def all_ended(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
+    """The error for a trial of which no process is left."""
+    patch, where = file.manifest.id, ", ".join(label(target.ref) for target in targets)
+    return FleetError(
+        "ZDP-305",
+        f"every process that had {patch} on trial ended: {where}",
+        [fleet.target_json(target) for target in targets],
+        state="A process that starts before the trial is over brings it up again, on trial.",
+        next=f"zdpatch status   and  zdpatch rollback {patch}",
+    )
+
+
 def _combined(
     targets: Sequence[Target],
     wrong: Sequence[Target],

@@ -141,7 +141,7 @@ def init(  # noqa: PLR0913 - one per option
 def show(output: Output, /, *, path: Path | None) -> None:
     """Show who is trusted with what, as an agent reads it."""
     where = path or trustedit.default_trust(output.home)
-    report(output, where, load_trust(where), [clean(where)])
+    report(output, where, load_trust(where, trustedit.reader_of(where)), [clean(where)])
 
 
 @trust.command(

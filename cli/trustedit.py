@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,15 @@ def default_trust(home: Path) -> Path:
     return Path(given).expanduser().absolute() if given else home / "trust.json"
 
 
+def reader_of(path: Path) -> int | None:
+    """Whose agents use this file, when root looks at it: those of the directory's owner."""
+    if os.geteuid() != 0:
+        return None
+    with suppress(OSError):
+        return path.parent.stat().st_uid
+    return None
+
+
 def create(path: Path, policy: TrustPolicy) -> None:
     """Write a new trust file. Raises OperatorError ZDP-002 when there is one already."""
     policy.check()
@@ -46,9 +55,10 @@ def change(path: Path, edit: Callable[[TrustPolicy], TrustPolicy]) -> TrustPolic
     Returns what is now in the file, its version raised when it differs. Raises OperatorError
     ZDP-113 or ZDP-114 for a file that no agent would use, and whatever `edit` raises.
     """
-    load_trust(path)
+    reader = reader_of(path)
+    load_trust(path, reader)
     with _locked(path):
-        before = load_trust(path)
+        before = load_trust(path, reader)
         after = edit(before)
         if after == before:
             return before
@@ -67,6 +77,7 @@ def _locked(path: Path) -> Generator[None]:
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
+        _give(descriptor, path)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -82,6 +93,7 @@ def _replace(path: Path, data: bytes) -> None:
                 stream.write(data)
                 stream.flush()
                 os.fchmod(descriptor, 0o644)
+                _give(descriptor, path)
                 os.fsync(descriptor)
             Path(partial).replace(path)
         except BaseException:
@@ -96,10 +108,16 @@ def _replace(path: Path, data: bytes) -> None:
         raise _unwritable(path, error) from error
 
 
+def _give(descriptor: int, path: Path) -> None:
+    """What root writes into a home of somebody else is theirs: they change it later."""
+    if (owner := reader_of(path)) is not None:
+        os.fchown(descriptor, owner, -1)
+
+
 def _check_written(path: Path) -> None:
     """A new file in a bad place would be refused by every agent: say so now."""
     try:
-        load_trust(path)
+        load_trust(path, reader_of(path))
     except OperatorError as error:
         error.state = f"{path} was written, and no agent will use it."
         raise

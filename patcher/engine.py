@@ -309,6 +309,15 @@ class Engine:
         """Ids of active patches, in order of application."""
         return tuple(self._active)
 
+    def below(self, patch: Patch) -> tuple[str, ...]:
+        """Ids of active patches older than `patch` that change a module which it changes, the
+        oldest first.
+        """
+        plans = [each.plan for each in self._active.values()]
+        names = [plan.patch.id for plan in plans]
+        older = plans[: names.index(patch.id)] if patch.id in names else plans
+        return tuple(plan.patch.id for plan in stacked.below(patch, older))
+
     def outstanding(self, patch_id: str) -> dict[str, int]:
         """Frames, generators and coroutines that still run code which the patch replaced,
         by path.

@@ -138,6 +138,14 @@ class MemoryEngine:
         """In order."""
         return tuple(self._in)
 
+    def below(self, patch: Patch) -> tuple[str, ...]:
+        """By the names of the modules."""
+        names = {change.name for change in patch.changes}
+        older = list(self._in.values())
+        if patch.id in self._in:
+            older = older[: list(self._in).index(patch.id)]
+        return tuple(p.id for p in older if names & {change.name for change in p.changes})
+
     def outstanding(self, patch_id: str) -> dict[str, int]:
         """Nothing runs, so nothing is old."""
         assert patch_id in self._in

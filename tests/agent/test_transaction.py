@@ -241,6 +241,20 @@ def test_revoked_while_on_trial(desk: Desk) -> None:
     assert (desk.vat, desk.wanted(digest)) == (b"VAT = 1\n", "reverted")
 
 
+def test_what_stands_on_a_trial_is_not_kept(desk: Desk) -> None:
+    """The patch below may go at its end; until it is confirmed, the one above is on trial too."""
+    one = desk.push(desk.fix(id="ONE", seq=7))
+    above = desk.fix(b"VAT = 3\n", base=b"VAT = 2\n", id="TWO", seq=8)
+    two = desk.stage(above)
+    assert "stands on ONE" in refused("ZDP-204", desk.apply, two, confirm=True).cause
+    assert desk.vat == b"VAT = 2\n"
+    desk.apply(two)
+    assert "stands on ONE" in refused("ZDP-204", desk.confirm, "TWO").cause
+    desk.confirm("ONE")
+    desk.confirm("TWO")
+    assert (desk.wanted(one), desk.wanted(two)) == ("confirmed", "confirmed")
+
+
 def test_same_id_other_digest(desk: Desk) -> None:
     """A rebuilt bundle with the id of one that is in waits until that is out."""
     desk.push(desk.fix())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,61 @@ def test_process_that_ends_while_it_applies(cli: Cli, fleet: Fleet, bundle: Path
         for agent in others:
             agent.card = msgspec.structs.replace(agent.card, app="billing")
             agent.announce()
+
+
+def test_late_answer_to_the_undo(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """A process that missed its apply and answers the undo is why the others are reverted."""
+    good, late = fleet.add(), fleet.add()
+    late.script["apply"] = late.script["status"] = lambda _request: b""
+    ran = cli("push", bundle, "--yes", "--timeout", "0.5s", "--json")
+    assert (ran.code, ran.error["code"]) == (6, "ZDP-502")
+    assert "ZDP-402" in ran.error["cause"]
+    assert (good.states, late.states) == (["reverted"], ["reverted"])
+
+
+def test_wait_until_nobody_is_left(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """When every process ends during the trial, that is said: exit 9."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+
+        def end(_request: Request) -> bytes:
+            child.kill()
+            child.wait()
+            return b""
+
+        fleet.add_for(child).script["status"] = end
+        ran = cli("push", bundle, "--yes", "--wait", "--json")
+    assert (ran.code, ran.error["code"]) == (9, "ZDP-305")
+    assert "ended" in ran.error["cause"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_home_of_another_user(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """No directory is made in a service's home that the service could not use."""
+    fleet.add()
+    assert cli("push", bundle, "--yes").code == 0
+    assert (cli.home / "cache").is_dir()
+    shutil.rmtree(cli.home / "cache")
+    os.chown(cli.home, 65534, -1)
+    assert cli("push", bundle, "--yes").code == 0
+    assert not (cli.home / "cache").exists()
+
+
+@pytest.mark.parametrize("verb", ["stage", "plan"])
+def test_process_that_ends_before(cli: Cli, fleet: Fleet, bundle: Path, verb: str) -> None:
+    """A short-lived process that ends before anything is applied keeps nobody from the patch."""
+    other = fleet.add()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+
+        def end(_request: Request) -> bytes:
+            child.kill()
+            child.wait()
+            return b""
+
+        fleet.add_for(child).script[verb] = end
+        ran = cli("push", bundle, "--yes", "--json")
+    assert ran.code == 0
+    assert [target["agent"] for target in ran.json["targets"]] == [other.name]
+    assert other.states == ["trial"]
 
 
 def test_silent_agent(cli: Cli, fleet: Fleet, bundle: Path) -> None:

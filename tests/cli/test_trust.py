@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from zdpatch.patcher.keyring import TrustPolicy
 
 
+_NOBODY = 65534
+
+
 def test_trust_init_default(desk: Desk) -> None:
     """Low and normal need ci; high and stateful an approval too; the missing key is said."""
     said = desk.run("trust", "init")
@@ -29,6 +33,23 @@ def test_trust_init_default(desk: Desk) -> None:
     assert policy.short_roles() == ["approve", "ci"]
     assert stat.S_IMODE(desk.trust_file.stat().st_mode) == 0o644
     assert stat.S_IMODE(desk.trust_file.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_in_the_home_of_a_service(desk: Desk) -> None:
+    """Root judges and writes as the service's user would; all stays theirs."""
+    home = desk.trust_file.parent
+    home.mkdir(parents=True, exist_ok=True)
+    os.chown(home, _NOBODY, -1)
+    desk.keys("ci")
+    desk.run("trust", "init", "--key", "ci.pub")
+    desk.run("trust", "show")
+    desk.run("trust", "revoke", "ab" * 32)
+    written = [desk.trust_file, home / "trust.json.lock"]
+    assert [path.stat().st_uid for path in written] == [_NOBODY, _NOBODY]
+    os.chown(home, _NOBODY + 1, -1)
+    with pytest.raises(OperatorError, match=f"belongs to uid {_NOBODY}"):
+        load_trust(desk.trust_file, _NOBODY + 1)
 
 
 def test_trust_init_with_flags(desk: Desk) -> None:
