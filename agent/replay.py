@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.agent import census, intake, transaction, undo
+from zdpatch.agent import census, intake, transaction, trials, undo
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
@@ -35,12 +35,16 @@ def enter(here: Here) -> None:
 
 
 def agree(here: Here) -> bool:
-    """Take out what runs here and is not wanted any more; False when something had to stay."""
+    """Take out what runs here and is not wanted any more, and keep what was confirmed elsewhere;
+    False when something had to stay.
+    """
     with here.journal.read() as ledger:
         wanted = {patch.digest: patch for patch in ledger.wanted()}
     agreed = True
     for mine in [mine for mine in here.mine.values() if here.runs(mine.patch.digest)]:
         now = wanted.get(mine.patch.digest)
+        if now is not None and now.state == "confirmed" and mine.state == "trial":
+            trials.follow(here, mine)
         if now is None or now.state in WANTED_IN:
             continue
         try:

@@ -105,10 +105,7 @@ def _expire(here: Here, mine: Mine) -> None:
         mine.until, mine.deadline = now.until, due + longer
         return
     if now is not None and now.state == "confirmed":
-        try:
-            _confirm(here, mine, SYSTEM)
-        except ZdpatchError as error:
-            LOG.error("%s is confirmed, and that cannot be written: %s", mine.patch.id, error)
+        follow(here, mine)
         return
     try:
         undo.take_out(here, mine, by=SYSTEM, verb="expire", reason="nobody confirmed it in time")
@@ -119,6 +116,14 @@ def _expire(here: Here, mine: Mine) -> None:
             here.say(f"{mine.patch.id}: {mine.reason}", mine.patch.id)
             return
     here.say(f"{mine.patch.id} was reverted: nobody confirmed it in time", mine.patch.id)
+
+
+def follow(here: Here, mine: Mine) -> None:
+    """What was confirmed for the application through another process is confirmed here."""
+    try:
+        _confirm(here, mine, SYSTEM)
+    except ZdpatchError as error:
+        LOG.error("%s is confirmed, and that cannot be written: %s", mine.patch.id, error)
 
 
 def _longer(mine: Mine, now: Wanted | None) -> float:

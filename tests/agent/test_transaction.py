@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from zdpatch.agent import answers, intake, trials
+from zdpatch.agent import answers, intake, replay, trials
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.protocol import Plan, Status
 from zdpatch.patcher.errors import OperatorError, ProcessError, ZdpatchError
@@ -326,6 +326,16 @@ def test_a_clock_that_is_set_ends_no_trial(desk: Desk, step_s: int) -> None:
     trials.expire(two.here)
     assert (desk.state(digest), two.state(digest)) == ("reverted", "reverted")
     assert desk.wanted(digest) == "reverted"
+
+
+def test_what_was_confirmed_elsewhere(desk: Desk) -> None:
+    """A process that was stopped during the order keeps the patch as soon as it looks."""
+    digest = desk.push(desk.fix(), trial_s=60)
+    two = beside(desk)
+    two.apply(digest, confirm=True)
+    assert desk.state(digest) == "trial"
+    assert replay.agree(desk.here)
+    assert desk.state(digest) == "confirmed"
 
 
 def test_what_is_confirmed_is_on_trial_nowhere(desk: Desk) -> None:
