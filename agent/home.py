@@ -150,6 +150,10 @@ class Door:
         """Where the ROUTER binds."""
         return f"ipc://{self.socket}"
 
+    def intact(self) -> bool:
+        """Whether socket and agent.json are where they were put: some clean up what looks old."""
+        return self.socket.exists() and (self.listing / "agent.json").exists()
+
     def announce(self, identity: Identity) -> None:
         """Write agent.json, in one step; from here on the agent can be found."""
         content = msgspec.json.encode(

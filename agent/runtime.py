@@ -188,8 +188,9 @@ class Runtime:
                 return
             if inherited:
                 self._move_in()
-            if self._open():
-                self._serve()
+            while self._open() and not self._serve():
+                LOG.warning("somebody removed the agent's socket or its file; it makes them anew")
+                self._shut()
             if self._retire:
                 trials.end_trials(self.here)
         except Exception as error:  # noqa: BLE001 - the thread has nobody to tell but the log
@@ -264,9 +265,11 @@ class Runtime:
                 return False
         return True
 
-    def _serve(self) -> None:
-        transport, here = self._transport, self.here
+    def _serve(self) -> bool:
+        """Answer until the agent is stopped; False when nobody can find it any more."""
+        transport, door, here = self._transport, self._door, self.here
         assert transport is not None
+        assert door is not None
         counter = Counter(here)
         patience: float | None = 0.0
         while not self._halt.wait(0):
@@ -283,7 +286,10 @@ class Runtime:
                     reply = counter.busy(message.frames)
                 if reply is not None:
                     transport.reply(message, reply)
+            if not door.intact():
+                return False
             patience = self._duties.patience()
+        return True
 
     def _tend(self) -> None:
         """What is due without being asked."""

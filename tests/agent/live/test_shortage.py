@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from zdpatch.agent import zmtp
-from zdpatch.agent.protocol import Hello, Stage, encode_request
+from zdpatch.agent.protocol import Apply, Hello, Stage, encode_request
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -57,6 +57,20 @@ def test_no_descriptors_left(site: Site) -> None:
     assert child.tell("1 + 1") == 2
     child.tell("[os.close(number) for number in held] and None")
     assert site.operator(child).ask(Hello()).code == "ok"
+
+
+@pytest.mark.parametrize("name", ["agent.json", "s"])
+def test_somebody_cleans_up(site: Site, name: str) -> None:
+    """A patched process that lost its socket, or the file that tells of it, makes both anew."""
+    child = site.start()
+    digest, raw = site.fix()
+    operator = site.operator(child)
+    operator.ask(Stage(digest), raw)
+    operator.ask(Apply(digest, confirm=True))
+    listing = site.home / "agents" / child.door().agent
+    (listing / name).unlink()
+    site.eventually(lambda: all((listing / each).exists() for each in ("agent.json", "s")))
+    assert site.operator(child).ask(Hello()).agent.pid == child.pid
 
 
 STARTS = """
