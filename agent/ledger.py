@@ -136,6 +136,26 @@ class Ledger:
         if old.state != new:
             self.log_move(old, old.state, new, reason, by)
 
+    def want_out_elsewhere(self, digest: str, by: Actor) -> None:
+        """A patch that is rolled back is not wanted of releases of which no process runs, either:
+        nobody can be asked there, and one that starts would bring it up.
+        """
+        lives = {one.release for one in self.processes() if life(one.key, self._me.key) != "dead"}
+        rows = self._db.execute(
+            "SELECT DISTINCT release FROM patches WHERE digest = ? AND release != ?"
+            " AND state IN ('applying', 'trial', 'confirmed')",
+            (digest, self._me.release),
+        )
+        for release in [row["release"] for row in rows if row["release"] not in lives]:
+            patch = next(one for one in self.wanted(release) if one.digest == digest)
+            reason = f"rolled back while no process of release {release} ran"
+            self._db.execute(
+                "UPDATE patches SET state = 'reverted', since = ?, until = NULL, reason = ?"
+                " WHERE release = ? AND digest = ?",
+                (self.now, clean(reason), release, digest),
+            )
+            self.log_move(patch, patch.state, "reverted", reason, by)
+
     def restore(self, old: Wanted) -> None:
         """Put a patch back as it was before an attempt that failed."""
         self._db.execute(

@@ -178,6 +178,19 @@ def test_a_new_release_takes_over_what_was_decided(desk: Desk) -> None:
     assert (old.vat, old.wanted(digest)) == (b"VAT = 1\n", "reverted")
 
 
+def test_a_rollback_counts_for_a_release_that_sleeps(desk: Desk) -> None:
+    """Another program of the application was down when its patch was rolled back."""
+    key = desk.here.identity.key
+    digest = desk.push(desk.fix(), confirm=True)
+    desk.clock.tick(1)
+    worker = desk.another(release="1.5", key=type(key)(key.pid, 1, key.boot))  # has ended
+    assert worker.vat == b"VAT = 2\n"
+    desk.clock.tick(1)
+    desk.revert("FIX-1")
+    again = desk.another(release="1.5", key=type(key)(key.pid, 2, key.boot))
+    assert (again.vat, again.wanted(digest)) == (b"VAT = 1\n", "reverted")
+
+
 def test_blue_and_green_do_not_fight(desk: Desk) -> None:
     """While processes of a release run, another release's decisions are not theirs."""
     digest = desk.push(desk.fix(), confirm=True)
