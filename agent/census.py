@@ -102,7 +102,12 @@ def _take_over(ledger: Ledger) -> list[Notice]:
     notices: list[Notice] = []
     for theirs in ledger.wanted(before):
         mine = ledger.find(theirs.digest)
-        if theirs.state in _CARRIED and (mine is None or mine.since < theirs.since):
+        newer = mine is None or mine.since < theirs.since
+        # what a release lost by itself, by silence or by crashes, is no word about another one
+        kept = mine is not None and mine.state == "confirmed" and theirs.state not in WANTED_IN
+        if kept and not ledger.decided_by_people(theirs, before):
+            continue
+        if theirs.state in _CARRIED and newer:
             notices.append(_carry(ledger, theirs, mine, before))
     return notices
 

@@ -136,25 +136,34 @@ class Ledger:
         if old.state != new:
             self.log_move(old, old.state, new, reason, by)
 
-    def want_out_elsewhere(self, digest: str, by: Actor) -> None:
-        """A patch that is rolled back is not wanted of releases of which no process runs, either:
-        nobody can be asked there, and one that starts would bring it up.
+    def want_elsewhere(self, digest: str, new: State, by: Actor) -> None:
+        """What somebody decides of a patch that is wanted counts for releases of which no process
+        runs, too: nobody can be asked there. `new` is "confirmed" or "reverted".
         """
         lives = {one.release for one in self.processes() if life(one.key, self._me.key) != "dead"}
         rows = self._db.execute(
-            "SELECT DISTINCT release FROM patches WHERE digest = ? AND release != ?"
+            "SELECT DISTINCT release FROM patches WHERE digest = ? AND release != ? AND state != ?"
             " AND state IN ('applying', 'trial', 'confirmed')",
-            (digest, self._me.release),
+            (digest, self._me.release, new),
         )
         for release in [row["release"] for row in rows if row["release"] not in lives]:
             patch = next(one for one in self.wanted(release) if one.digest == digest)
-            reason = f"rolled back while no process of release {release} ran"
+            reason = f"while no process of release {release} ran"
             self._db.execute(
-                "UPDATE patches SET state = 'reverted', since = ?, until = NULL, reason = ?"
+                "UPDATE patches SET state = ?, since = ?, until = NULL, reason = ?"
                 " WHERE release = ? AND digest = ?",
-                (self.now, clean(reason), release, digest),
+                (new, self.now, clean(reason), release, digest),
             )
-            self.log_move(patch, patch.state, "reverted", reason, by)
+            self.log_move(patch, patch.state, new, reason, by, release=release)
+
+    def decided_by_people(self, patch: Wanted, release: str) -> bool:
+        """Whether somebody asked for the state that a patch has in another release."""
+        row = self._db.execute(
+            "SELECT by FROM moves WHERE digest = ? AND release = ? AND new = ?"
+            " ORDER BY n DESC LIMIT 1",
+            (patch.digest, release, patch.state),
+        ).fetchone()
+        return row is not None and row["by"] != str(SYSTEM)
 
     def restore(self, old: Wanted) -> None:
         """Put a patch back as it was before an attempt that failed."""
@@ -301,14 +310,16 @@ class Ledger:
 
     # -- history ----------------------------------------------------------------------------
 
-    def log_move(self, patch: Wanted, old: str, new: str, reason: str, by: Actor) -> None:
-        """One row of the history."""
+    def log_move(  # noqa: PLR0913 - the row
+        self, patch: Wanted, old: str, new: str, reason: str, by: Actor, *, release: str = ""
+    ) -> None:
+        """One row of the history, of this release unless another one is given."""
         me = self._me
         self._db.execute(
             "INSERT INTO moves (at, release, agent, pid, id, digest, old, new, by, reason)"
             " VALUES (?,?,?,?,?,?,?,?,?,?)",
             (
-                *(self.now, me.release, me.agent, me.key.pid, patch.id, patch.digest),
+                *(self.now, release or me.release, me.agent, me.key.pid, patch.id, patch.digest),
                 *(old, new, clean(str(by)), clean(reason)),
             ),
         )

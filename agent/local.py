@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.check import check as _check
 from zdpatch.patcher.engine import Applied, Engine, Reverted
+from zdpatch.patcher.errors import OperatorError
 from zdpatch.patcher.tree import make_patch as _make_patch
 from zdpatch.patcher.tree import tree_from_files
 
@@ -40,8 +41,8 @@ def engine() -> Engine:
 def make_patch(base: Tree, new: Tree, *, id: str = "LOCAL") -> Patch:
     """A patch from two import roots, each a directory or a mapping of "/"-separated path to source.
 
-    Raises AuthorError: ZDP-211 for changed data files, ZDP-206 for what does not parse, ZDP-001
-    when nothing differs.
+    Raises OperatorError ZDP-004 for a directory that is not there, and AuthorError: ZDP-211 for
+    changed data files, ZDP-206 for what does not parse, ZDP-001 when nothing differs.
     """
     return _make_patch(id, tree_from_files(_files(base)), tree_from_files(_files(new)))
 
@@ -85,6 +86,8 @@ def _files(tree: Tree) -> dict[str, bytes]:
             path: text if isinstance(text, bytes) else text.encode() for path, text in tree.items()
         }
     root = Path(tree)
+    if not root.is_dir():
+        raise OperatorError("ZDP-004", f"{root} is no directory")
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in sorted(root.rglob("*"))

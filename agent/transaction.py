@@ -130,6 +130,7 @@ def _arrive(  # noqa: PLR0913 - what, who, why
     mine.until, mine.deadline = until, here.deadline_in(until)
     if confirm and until is None:
         ledger.want(now, "confirmed", until=None, reason=mine.reason, by=by)
+        ledger.want_elsewhere(now.digest, "confirmed", by)
     elif now.state == "applying":
         ledger.want(now, "trial", until=until, reason=mine.reason, by=by)
     here.write(ledger, mine, had, by)

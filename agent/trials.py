@@ -81,6 +81,7 @@ def _confirm(here: Here, mine: Mine, by: Actor) -> None:
         ledger.want(now, "confirmed", until=None, reason=now.reason, by=by)
         became = Mine(now, "confirmed", ledger.now, reason=now.reason)
         here.write(ledger, became, mine.state, by)
+        ledger.want_elsewhere(now.digest, "confirmed", by)
         ledger.note(by, "confirm", "ok", patch=now)
     become(mine, "confirmed", became.since, now.reason)
     here.moved(now.id)

@@ -57,7 +57,7 @@ class _Exit:
         if now.state in WANTED_IN and ends and not decided_anew:
             ledger.want(now, "reverted", until=None, reason=self.reason, by=self.by)
             if self.verb == "revert":
-                ledger.want_out_elsewhere(now.digest, self.by)
+                ledger.want_elsewhere(now.digest, "reverted", self.by)
         ledger.note(self.by, self.verb, "begun", patch=now, detail=self.reason)
         return now
 
@@ -111,7 +111,7 @@ def _want_out(here: Here, patch: Wanted, by: Actor) -> RevertResult:
             assert now is not None
             if now.state not in ("staged", "reverted"):
                 ledger.want(now, "reverted", until=None, reason="", by=by)
-            ledger.want_out_elsewhere(patch.digest, by)
+            ledger.want_elsewhere(patch.digest, "reverted", by)
             ledger.lose(patch.digest)
             ledger.note(by, "revert", "ok", patch=now, detail="it did not run here")
         here.mine.pop(patch.digest, None)

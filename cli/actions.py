@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from zdpatch.agent.home import AgentFile
     from zdpatch.agent.protocol import PatchRow
+    from zdpatch.patcher.errors import ZdpatchError
 
 R = TypeVar("R", bound=msgspec.Struct)
 MIN_DIGEST = 8
@@ -120,8 +121,10 @@ class Tally(Generic[R]):
         if not failed:
             return
         errors = [answer.error for answer in failed if answer.error is not None]
-        if len(failed) == len(self.answers) and len({error.code for error in errors}) == 1:
+        if len(self.answers) == 1:
             raise errors[0]
+        if len(failed) == len(self.answers) and len({error.code for error in errors}) == 1:
+            raise self._same(errors)
         lines = [f"{label(answer.ref)}: {_words(answer)}" for answer in failed]
         done = len(self.answers) - len(failed)
         raise FleetError(
@@ -130,6 +133,20 @@ class Tally(Generic[R]):
             self.json(),
             state=f"Done in {done} of {len(self.answers)}.",
             next="zdpatch status",
+        )
+
+    def _same(self, errors: Sequence[ZdpatchError]) -> ZdpatchError:
+        """The one error that every process had."""
+        first = errors[0]
+        causes = dict.fromkeys(error.cause for error in errors)
+        states = dict.fromkeys(error.state for error in errors if error.state)
+        where = ", ".join(label(answer.ref) for answer in self.answers)
+        return FleetError(
+            first.code,
+            "\n".join([f"in each of {len(errors)}: {where}", *causes]),
+            self.json(),
+            state=" ".join(states),
+            next=first.next,
         )
 
     def json(self) -> list[dict[str, object]]:

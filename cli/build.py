@@ -210,7 +210,10 @@ def compare(base: Source, new: Source, *, app: str, id: str | None = None) -> Pa
     """The patch between two sources. Raises ZDP-003 (no difference), ZDP-211 (a data file)."""
     old_tree, new_tree = tree_from_files(base.files), tree_from_files(new.files)
     if old_tree == new_tree:
-        raise AuthorError("ZDP-003", f"nothing differs between {base.origin} and {new.origin}")
+        cause = f"nothing differs between {base.origin} and {new.origin}"
+        if not old_tree.modules and not new_tree.modules:
+            cause = f"neither {base.origin} nor {new.origin} has a module of what is asked for"
+        raise AuthorError("ZDP-003", cause)
     first = make_patch("NEW", old_tree, new_tree)
     _, blobs = describe(first.changes)
     content = hashlib.sha256("".join(sorted(blobs)).encode()).hexdigest()

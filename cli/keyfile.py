@@ -60,7 +60,9 @@ class Passphrases:
             raise usage(
                 f"{path} needs a passphrase, and there is no terminal to ask on: "
                 f"give --passphrase-file or {VARIABLE}",
-                next=f"zdpatch keygen {path} --no-passphrase" if new else "",
+                next=f"zdpatch keygen {path} --no-passphrase"
+                if new
+                else "the same command with --passphrase-file FILE",
             )
         asked: str = click.prompt(
             f"Passphrase of {path}", hide_input=True, confirmation_prompt=new, err=True
@@ -145,6 +147,8 @@ def _unwritten(path: Path, error: OSError) -> OperatorError:
 def load_private(path: Path, passphrases: Passphrases) -> SigningKey:
     """The private key at `path`. Raises OperatorError ZDP-006, saying what is wrong with it."""
     pem, open_to_others = _read(path)
+    if b"PUBLIC KEY" in pem:
+        raise _unusable(f"{path} is a public key; its private half signs", "zdpatch sign --help")
     encrypted = pem.lstrip().startswith(_ENCRYPTED)
     if open_to_others and not encrypted:
         raise _open_to_others(path)
@@ -153,10 +157,11 @@ def load_private(path: Path, passphrases: Passphrases) -> SigningKey:
         private = serialization.load_pem_private_key(pem, passphrase)
     except (ValueError, TypeError) as error:
         if encrypted:
-            raise _unusable(f"the passphrase does not open {path}", "") from None
-        raise _unusable(f"{path} is not a private key: {error}", "zdpatch keygen") from None
+            mend = "the same command with its passphrase"
+            raise _unusable(f"the passphrase does not open {path}", mend) from None
+        raise _unusable(f"{path} is not a private key: {error}", "zdpatch keygen KEY") from None
     if not isinstance(private, Ed25519PrivateKey):
-        raise _unusable(f"{path} is not an Ed25519 key", "zdpatch keygen")
+        raise _unusable(f"{path} is not an Ed25519 key", "zdpatch keygen KEY")
     return SigningKey(path, private)
 
 
@@ -171,14 +176,14 @@ def load_public(path: Path) -> str:
     try:
         key = serialization.load_pem_public_key(pem)
     except ValueError:
-        raise _unusable(f"{path} is not a public key", "zdpatch keygen") from None
+        raise _unusable(f"{path} is not a public key", "zdpatch keygen KEY") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise _unusable(f"{path} is not an Ed25519 key", "zdpatch keygen")
+        raise _unusable(f"{path} is not an Ed25519 key", "zdpatch keygen KEY")
     public = key.public_bytes_raw().hex()
     try:
         signing.check_public(public)
     except ValueError as error:
-        raise _unusable(f"{path}: {error}", "zdpatch keygen") from None
+        raise _unusable(f"{path}: {error}", "zdpatch keygen KEY") from None
     return public
 
 
@@ -189,7 +194,7 @@ def _read(path: Path) -> tuple[bytes, bool]:
             mode = os.fstat(stream.fileno()).st_mode
             data = stream.read(MAX_KEY_FILE + 1)
     except OSError as error:
-        raise _unusable(f"{path} cannot be read: {error.strerror}", "zdpatch keygen") from error
+        raise _unusable(f"{path} cannot be read: {error.strerror}", f"ls -l {path}") from error
     if len(data) > MAX_KEY_FILE:
         raise _unusable(f"{path} is too large for a key", "")
     # A pipe has no mode of its own: whoever made it decided who reads it.

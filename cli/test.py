@@ -228,14 +228,11 @@ def _report(output: Output, compared: Comparison) -> None:
             "no test passed in the fresh process: nothing was compared",
             next="zdpatch test ... -- PYTEST ARGUMENTS",
         )
-    ends = live["outcomes"].items()
     data: dict[str, object] = {
         "agree": compared.agree,
         "tests": len(fresh["outcomes"]),
         "passed": passed,
-        "failed_in_both": sorted(
-            name for name, end in ends if end not in _GOOD and name not in compared.steady
-        ),
+        "failed_in_both": _failed_in_both(compared),
         "differ": {n: {"live": a, "fresh": b} for n, (a, b) in sorted(compared.steady.items())},
         "unsteady": compared.unsteady,
         "stale": live["stale"],
@@ -251,6 +248,7 @@ def _lines(output: Output, compared: Comparison) -> list[str]:
     lines = table([("live", _counts(live)), ("fresh", _counts(compared.fresh))])
     lines += [f"not imported here: {clean(name)}" for name in sorted(live["not_imported"])]
     lines += [f"unsteady: {clean(name)}" for name in compared.unsteady]
+    lines += _shown([f"fails in both: {clean(name)}" for name in _failed_in_both(compared)])
     shown = sorted(steady.items())[:SHOWN]
     lines += [
         output.paint(f"differs: {clean(n)}: live {a}, fresh {b}", "red") for n, (a, b) in shown
@@ -264,6 +262,15 @@ def _lines(output: Output, compared: Comparison) -> list[str]:
     same, other = "the two processes agree", "the patched process is not what a restart is"
     word, colour = (same, "green") if compared.agree else (other, "red")
     return [*lines, output.paint(word, colour, bold=True)]
+
+
+def _failed_in_both(compared: Comparison) -> list[str]:
+    ends = compared.live["outcomes"].items()
+    return sorted(n for n, end in ends if end not in _GOOD and n not in compared.steady)
+
+
+def _shown(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"]
 
 
 def _counts(run: Mapping[str, Any]) -> str:

@@ -205,7 +205,9 @@ def revoke(output: Output, /, *, what: str | None, below: str | None, path: Path
     def edit(policy: TrustPolicy) -> TrustPolicy:
         if below is not None:
             app, least = parse_floor(below)
-            said.append(f"bundles for {clean(app)} below {least} are refused")
+            said.append(
+                f"bundles for {clean(app)} below {least} are refused; what runs already stays"
+            )
             floors = policy.min_seq | {app: max(least, policy.min_seq.get(app, 0))}
             return msgspec.structs.replace(policy, min_seq=floors)
         kind, digest = find_revoked(what or "", policy)

@@ -191,6 +191,26 @@ def test_a_rollback_counts_for_a_release_that_sleeps(desk: Desk) -> None:
     assert (again.vat, again.wanted(digest)) == (b"VAT = 1\n", "reverted")
 
 
+@pytest.mark.parametrize("asleep", [True, False])
+def test_what_another_release_lost_by_itself(desk: Desk, *, asleep: bool) -> None:
+    """A patch confirmed in one release is not lost there by the silence that ended its trial in
+    another; and what is confirmed while that other one sleeps is confirmed there.
+    """
+    key = desk.here.identity.key
+    digest = desk.push(desk.fix(), trial_s=60)
+    desk.clock.tick(1)
+    ticks = 1 if asleep else key.ticks
+    boot = key.boot if asleep else key.boot + "x"  # another namespace: it may run still
+    worker = desk.another(release="1.5", key=type(key)(key.pid, ticks, boot))
+    assert worker.state(digest) == "trial"
+    desk.confirm("FIX-1")
+    desk.clock.tick(60)
+    again = desk.another(release="1.5", key=type(key)(key.pid, 2, key.boot))
+    assert again.wanted(digest) == ("confirmed" if asleep else "reverted")
+    desk.clock.tick(1)
+    assert desk.restart().wanted(digest) == "confirmed"
+
+
 def test_blue_and_green_do_not_fight(desk: Desk) -> None:
     """While processes of a release run, another release's decisions are not theirs."""
     digest = desk.push(desk.fix(), confirm=True)

@@ -162,6 +162,13 @@ def test_no_difference(build: Build, trees: Path) -> None:
     assert (ran.code, ran.error["code"]) == (2, "ZDP-003")
 
 
+def test_only_what_is_not_there(build: Build) -> None:
+    """A name that neither side has is said to be that, and is no equality."""
+    ran = build("--only", "nope", "--json")
+    assert (ran.code, ran.error["code"]) == (2, "ZDP-003")
+    assert "what is asked for" in ran.error["cause"]
+
+
 def test_changed_data_is_named(build: Build, trees: Path) -> None:
     """A changed data file is refused by name, never dropped in silence; --only is the way out."""
     (trees / "old/shop/page.html").write_text("1")

@@ -169,6 +169,14 @@ def test_what_is_no_key(desk: Desk, mint: Mint, content: bytes, cause: str) -> N
     assert cause in error["cause"]
 
 
+def test_the_public_half_signs_nothing(desk: Desk, mint: Mint) -> None:
+    """It is said to be that, whatever its mode."""
+    path = desk.bundle(mint)
+    desk.keys("ci")
+    error = desk.error("sign", str(path), "--key", "ci.pub")
+    assert (error["code"], "is a public key" in error["cause"]) == ("ZDP-006", True)
+
+
 def test_missing_key(desk: Desk, mint: Mint) -> None:
     """A key that is not there is named."""
     error = desk.error("sign", str(desk.bundle(mint)), "--key", "none.key")

@@ -233,6 +233,21 @@ def test_rollback_is_not_stopped_by_one(cli: Cli, fleet: Fleet) -> None:
     assert "ZDP-402" in ran.error["cause"]
 
 
+def test_rollback_that_fails_everywhere_alike(cli: Cli, fleet: Fleet) -> None:
+    """One error, and each process in it."""
+    for agent in (fleet.add(), fleet.add()):
+        agent.put(ONE, "confirmed")
+
+        def full(_request: object, name: str = agent.name) -> ProcessError:
+            return ProcessError("ZDP-301", "No space left", state=f"FIX-1 is out of {name}.")
+
+        agent.script["revert"] = full
+    ran = cli("rollback", "FIX-1", "--json")
+    assert (ran.code, ran.error["code"]) == (9, "ZDP-301")
+    assert len(ran.error["targets"]) == 2
+    assert ran.error["state"].count("FIX-1 is out of") == 2
+
+
 def test_rollback_of_nothing(cli: Cli, fleet: Fleet) -> None:
     """With no active patch there is nothing to take out: exit 4."""
     fleet.add()

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from zdpatch.agent.local import make_patch
+from zdpatch.patcher.errors import OperatorError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -63,6 +66,13 @@ def standing(tmp_path: Path, base: str, new: str, runs: str, *, later: bool = Fa
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def test_a_tree_that_is_not_there(tmp_path: Path) -> None:
+    """A mistyped directory is no empty one: nothing would be changed by its patch but added."""
+    (tmp_path / "new").mkdir()
+    with pytest.raises(OperatorError, match="is no directory"):
+        make_patch(tmp_path / "old", tmp_path / "new")
 
 
 MORE = "def more():\n    return 1\n"
