@@ -94,8 +94,10 @@ class Engine(Protocol):
         """The source of what runs here as module `name`, if one is found that explains it."""
         ...
 
-    def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:
-        """ "base", "absorbed" or "superseded": what the modules of `patch` are here."""
+    def standing(self, patch: Patch, adoption: Adoption = NOTHING, since: float = 0.0) -> str:
+        """ "base", "absorbed" or "superseded": what the modules of `patch` are here. Files that
+        changed after `since` (unix seconds) tell nothing.
+        """
         ...
 
 
@@ -148,9 +150,9 @@ class LoadedLater:
         """As `Engine.running`."""
         return _load().running(name, offered, since)
 
-    def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:
+    def standing(self, patch: Patch, adoption: Adoption = NOTHING, since: float = 0.0) -> str:
         """As `Engine.standing`."""
-        return _load().standing(patch, adoption)
+        return _load().standing(patch, adoption, since)
 
 
 def _load() -> Engine:

@@ -113,7 +113,7 @@ def _trusted(here: Here, patch: Wanted) -> VerifiedBundle | None:
 def _apply(here: Here, patch: Wanted, bundle: VerifiedBundle) -> None:
     change = bundle.patch()
     adoption = patch.facts.adoption
-    standing = here.engine.standing(change, adoption)
+    standing = here.engine.standing(change, adoption, here.identity.started)
     if standing == "absorbed":
         _settle(here, patch, "absorbed", "this release has the fix already", "ok")
         return

@@ -31,7 +31,7 @@ from zdpatch.patcher.steps import as_imported, leaving
 from zdpatch.patcher.swap import MISSING, Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import CodeType
 
     from zdpatch.patcher.inventory import Inventory
@@ -230,9 +230,10 @@ class Engine:
             if conflicts := differing(_inverses(active)):
                 raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
             taken = taken_of(active.plan)
-            first, leaving = parted(self._way_back(active, taken))
+            back, caches = self._way_back(active, taken)
+            first, leaving = parted(back)
             undo = commit(first)
-            for clear in active.plan.caches:
+            for clear in (*active.plan.caches, *caches):
                 clear()
             del self._active[patch_id]
             self._remember(patch_id, first)
@@ -250,15 +251,21 @@ class Engine:
         while len(self._past) > _REMEMBERED:
             del self._past[next(iter(self._past))]
 
-    def _way_back(self, active: _Active, taken: list[Inventory]) -> list[Step]:
-        """The inverse of all that was done, and what was born on trial or imported since."""
+    def _way_back(
+        self, active: _Active, taken: list[Inventory]
+    ) -> tuple[list[Step], Sequence[Callable[[], object]]]:
+        """The inverse of all that was done, and what was born on trial or imported since; and what
+        empties caches.
+        """
         steps = _inverses(active)
         steps += closure_steps(active.plan, taken, back=True)
-        steps += self._imported_since(active.plan)
-        return distinct(steps)
+        since, caches = self._imported_since(active.plan)
+        return distinct([*steps, *since]), caches
 
-    def _imported_since(self, plan: Plan) -> list[Step]:
-        """Steps for modules imported with the patched source: back to the base in place."""
+    def _imported_since(self, plan: Plan) -> tuple[list[Step], Sequence[Callable[[], object]]]:
+        """Steps for modules imported with the patched source: back to the base in place; and what
+        empties their caches.
+        """
         since = [
             change
             for change in plan.patch.changes
@@ -271,7 +278,7 @@ class Engine:
             if change.base is not None
         )
         if not changes:
-            return gone
+            return gone, ()
         try:
             back = make_plan(Patch(f"{plan.patch.id}~", changes), self._known(), undo=True)
         except Refused as error:
@@ -280,7 +287,7 @@ class Engine:
                 f"{names} was imported with the patched source and cannot go back: {error.cause}"
             )
             raise ProcessError("ZDP-209", cause, next="replace the worker") from error
-        return [*gone, *back.steps]
+        return [*gone, *back.steps], back.caches
 
     def _check_top(self, patch_id: str, plan: Plan) -> None:
         mine = {change.name for change in plan.patch.changes}
@@ -352,9 +359,12 @@ class Engine:
         Raises nothing for what a source holds.
         """
         with self._lock:
-            changes = (c for each in self._active.values() for c in each.plan.patch.changes)
-            mine = [c.new for c in changes if c.name == name and c.new is not None]
-            return running(name, offered, mine[::-1], self._known(), since)
+            return running(name, offered, self._sources(name), self._known(), since)
+
+    def _sources(self, name: str) -> list[bytes]:
+        """What active patches made of a module, the last one first."""
+        changes = (c for each in self._active.values() for c in each.plan.patch.changes)
+        return [c.new for c in changes if c.name == name and c.new is not None][::-1]
 
     @property
     def waits(self) -> bool:
@@ -382,10 +392,13 @@ class Engine:
                 each.force()
         self._left.clear()
 
-    def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:
-        """How this process stands to a patch: "base", "absorbed" or "superseded"."""
+    def standing(self, patch: Patch, adoption: Adoption = NOTHING, since: float = 0.0) -> str:
+        """How this process stands to a patch: "base", "absorbed" or "superseded". Files that
+        changed after `since` (unix seconds) tell nothing.
+        """
         with self._lock:
-            return standing(patch, self._known(), adoption)
+            active = {change.name: self._sources(change.name) for change in patch.changes}
+            return standing(patch, self._known(), adoption, active, since)
 
 
 def _inverses(active: _Active) -> list[Step]:

@@ -98,7 +98,7 @@ class _Planner:
                 if side is not None:
                     learn(side.outline, self.inventories[name].namespace)
         fresh = [edit for each in self.situation.live_versions() for edit in diff(each)]
-        fresh += [] if self.undo else unfit(self.versions)
+        fresh += unfit(self.versions)
         while fresh:
             self.decisions.take(fresh)
             self._widen()

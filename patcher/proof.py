@@ -8,11 +8,12 @@ Other differences prove nothing against it: a release has the fix and more.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
-from zdpatch.patcher import codes, inventory, reach
+from zdpatch.patcher import codes, inventory
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
@@ -35,13 +36,13 @@ from zdpatch.patcher.stage import Stage
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import FunctionType
 
+    from zdpatch.patcher.drift import Drift
     from zdpatch.patcher.edits import Edit
     from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.names import FunctionNode
-    from zdpatch.patcher.outline import Item
 
 _VALUES: Final = frozenset({"value", "added", "removed"})
 _OF_FUNCTION: Final = METADATA | {BODY, POSTPONED}
@@ -57,14 +58,25 @@ def says_the_new(each: ModuleVersions, source: bytes) -> bool:
     except SyntaxError:
         return False
     change = replace(each.change, base=source)
-    missing = {_place(edit) for edit in diff(ModuleVersions(change, other, each.new))}
+    missing = diff(ModuleVersions(change, other, each.new))
     wanted = {_place(edit) for edit in diff(_from_nothing(each))}
-    return not any(_overlap(one, two) for one in missing for two in wanted)
+    names = {name for place in wanted for name in place.split(".")}
+    if any(names & _words(edit) for edit in missing):
+        return False
+    return not any(_overlap(_place(edit), place) for edit in missing for place in wanted)
 
 
 def _place(edit: Edit) -> str:
     """The path of an edit; all statements of a module that bind no name are one place."""
     return ":" if edit.kind in {"effect", "star"} else edit.qualname
+
+
+def _words(edit: Edit) -> set[str]:
+    """What statements that bind no name speak of: one may delete, or wrap, what another made."""
+    if _place(edit) != ":":
+        return set()
+    items = (*edit.old, *edit.new)
+    return {word for item in items for word in re.findall(r"\w+", ast.unparse(item.node))}
 
 
 def _overlap(one: str, two: str) -> bool:
@@ -107,10 +119,17 @@ class Proof:
 
     def holds(self) -> bool:
         """Whether every edit is in; what raises when it is made again proves nothing."""
+        if any(_overlap(one.path, edit.path) for one in self._drift() for edit in self.edits):
+            return False  # something else is bound there than the new source binds
         try:
             return all(self._is_in(edit) for edit in self.edits)
         except (Exception, SystemExit):  # noqa: BLE001 - code of the patch may raise anything
             return False
+
+    def _drift(self) -> Iterator[Drift]:
+        for name, taken in self.taken.items():
+            new = self.versions[name].new
+            yield from inventory.drift(taken, new.code) if new is not None else ()
 
     def _is_in(self, edit: Edit) -> bool:
         if edit.kind == "nested":
@@ -137,28 +156,12 @@ class Proof:
         if not edit.new:
             return present is MISSING
         item = edit.new[-1]
-        if item.kind == "function":
-            return present is not MISSING and self._runs(edit, edit.qualname)
-        if item.kind == "class":
-            return reach.is_a(present, type) and self._class(edit, cast("type", present), item)
+        if item.kind in {"function", "class"}:
+            return False  # its decorators, defaults, bases and body cannot all be told from it
         if item.kind == "import":
             return present is not MISSING and present is live_import(item)
         value = self.stage.value((edit.module, edit.qualname))
         return value is not None and same(present, value.new)
-
-    def _class(self, edit: Edit, cls: type, item: Item) -> bool:
-        """A new class has its methods, and the literal values of its body."""
-        new = self.versions[edit.module].new
-        inside = f"{edit.qualname}."
-        paths = [path for path in (new.flat if new else ()) if path.startswith(inside)]
-        methods = [path for path in paths if "<locals>" not in path and self._is_code(edit, path)]
-        return all(self._runs(edit, path) for path in methods) and _literals_hold(cls, item)
-
-    def _is_code(self, edit: Edit, path: str) -> bool:
-        """Whether a path is of a function, and not of a class body or an unnamed expression."""
-        new = self.versions[edit.module].new
-        group = new.flat[path] if new else []
-        return "<" not in path and not any(codes.is_class_body(code) for code in group)
 
     # ------------------------------------------------------------ metadata
 
@@ -184,14 +187,3 @@ class Proof:
         if fresh is None or present is None:
             return False
         return all(same(present[name], fresh[name]) for name in changed_defaults(edit))
-
-
-def _literals_hold(cls: type, item: Item) -> bool:
-    space = reach.class_dict(cls)
-    for child in item.children:
-        value = getattr(child.node, "value", None)
-        if child.kind != "value" or not isinstance(value, ast.Constant):
-            continue
-        if not same(space.get(child.name, MISSING), value.value):
-            return False
-    return True

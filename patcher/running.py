@@ -47,18 +47,21 @@ class Running:
     first: Drift | None = None
 
 
-def running(
+def running(  # noqa: PLR0913 - what is known of the module
     name: str,
     offered: bytes | None,
     active: Sequence[bytes],
     known: tuple[CodeType, ...],
     since: float,
+    *,
+    doubtful: bool = True,
 ) -> Running:
     """What this process runs as module `name`.
 
     `offered`: a source that somebody has, `active`: those of active patches; both are tried before
     what is found here. `known`: codes whose presence active patches explain. Files that changed
-    after `since` (unix seconds) are in doubt. Raises nothing for what a source holds.
+    after `since` (unix seconds) are in doubt, and tried if `doubtful`. Raises nothing for what a
+    source holds.
     """
     module = sys.modules.get(name)
     if module is None:
@@ -73,6 +76,8 @@ def running(
     given = [(each, False) for each in active]
     given += [] if offered is None else [(offered, True)]
     for source, doubt in (*given, *_found(space, since)):
+        if doubt and not doubtful:
+            continue
         differs = _differences(taken, source, known, tables=doubt)
         if not differs:
             return Running(name, "verified", package, loaded=True, source=source)

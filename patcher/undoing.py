@@ -1,5 +1,5 @@
-"""An undo asks less than a patch: what new code made stays as it was made, as after every undo, and
-who took the new signature from the patch goes with it.
+"""An undo asks less than a patch: who took the new signature from the patch goes with it, and what
+new code made and nobody would miss stays as it was made, as after every undo.
 """
 
 from __future__ import annotations
@@ -7,22 +7,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher.edits import BODY, METADATA, POSTPONED
+from zdpatch.patcher.edits import BODY, METADATA, POSTPONED, SIGNATURE
 
 if TYPE_CHECKING:
     from zdpatch.patcher.rows import Decision, Need
 
-# what the process must show for the steps themselves to be right
-_KEPT: Final[frozenset[Need]] = frozenset({"plain class", "branch known"})
+# closures, suspended calls and instances of what goes were born with the patch
+_BORN_WITH_IT: Final[frozenset[Need]] = frozenset(
+    {"no closures", "none suspended", "no instances", "no subclasses", "not held"}
+)
 _OF_FUNCTION: Final = METADATA | {BODY, POSTPONED}
 
 
 def undone(decision: Decision) -> Decision:
     """The decision for an edit that takes a patch back out of a module imported with it."""
     edit = decision.edit
-    function = edit.kind == "function" and edit.facets <= _OF_FUNCTION
-    gone = edit.kind == "removed" and edit.old[-1].kind == "function" and decision.row == "R"
-    if decision.row == "A" or function or gone:
-        needs = tuple(need for need in decision.needs if need in _KEPT)
-        return replace(decision, row="A", needs=needs)
+    signature = edit.kind == "function" and SIGNATURE in edit.facets
+    if decision.row == "X" and signature and edit.facets <= _OF_FUNCTION:
+        return replace(decision, row="A", needs=("unconsumed",))
+    if decision.row == "A":
+        needs = tuple(need for need in decision.needs if need not in _BORN_WITH_IT)
+        return replace(decision, needs=needs)
     return decision

@@ -165,9 +165,9 @@ class MemoryEngine:
         del since
         return Running(name, "no source" if offered is None else "verified", source=offered)
 
-    def standing(self, patch: Patch, adoption: Adoption = NOTHING) -> str:
+    def standing(self, patch: Patch, adoption: Adoption = NOTHING, since: float = 0.0) -> str:
         """By the bytes."""
-        del adoption
+        del adoption, since
         have = {change.name: self.modules.get(change.name) for change in patch.changes}
         if all(have[change.name] == change.base for change in patch.changes):
             return "base"

@@ -39,14 +39,6 @@ OUT = {
         "held = m.f",
         "held(1) == 2 and held.__defaults__ == (1,)",
     ),
-    "attributes": (
-        "class C:\n    def __init__(self):\n        self.a = 1\n    def g(self):\n"
-        "        return self.a\n",
-        "class C:\n    def __init__(self):\n        self.b = 2\n    def g(self):\n"
-        "        return self.b\n",
-        "held = m.C()",
-        "m.C().g() == 1",
-    ),
     "method": (
         "class C:\n    def g(self):\n        return 1\n",
         "class C:\n    def g(self):\n        return self.h()\n    def h(self):\n        return 2\n",
@@ -59,6 +51,12 @@ OUT = {
         "        return A\ndef total(x):\n    return x\nclass Fresh:\n    v = 1\n",
         "pass",
         "m.C().f() == 1",
+    ),
+    "cache": (
+        "import functools\n@functools.lru_cache\ndef f(x):\n    return 1\n",
+        "import functools\n@functools.lru_cache\ndef f(x):\n    return 2\n",
+        "m.f(3)",
+        "m.f(3) == 1",
     ),
     "class": ("X = 1\n", "X = 1\nclass N: pass\n", "held = m.N()", "not hasattr(m, 'N')"),
     "hash": (
@@ -83,6 +81,18 @@ OUT = {
 STUCK = {
     "table": ("T = {'a': 1}\n", "T = {'a': 2}\n"),
     "computed": ("def f():\n    return 1\nY = f()\n", "def f():\n    return 2\nY = f()\n"),
+    "attributes": (
+        "class C:\n    def __init__(self):\n        self.a = 1\n    def g(self):\n"
+        "        return self.a\nMAIN = C()\n",
+        "class C:\n    def __init__(self):\n        self.b = 2\n    def g(self):\n"
+        "        return self.b\nMAIN = C()\n",
+    ),
+    "consumed": (
+        "import functools\n@functools.singledispatch\ndef f(x):\n    return 1\n"
+        "@f.register\ndef g(x: int):\n    return 2\n",
+        "import functools\n@functools.singledispatch\ndef f(x):\n    return 1\n"
+        "@f.register\ndef g(x: str):\n    return 2\n",
+    ),
     "bases": ("class A: pass\nclass C: pass\n", "class A: pass\nclass C(A): pass\n"),
 }
 

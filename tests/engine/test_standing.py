@@ -16,19 +16,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHILD = """
-import json, sys
+import json, os, sys, time
 from zdpatch.agent import local
-base, new, runs, later = json.loads(sys.argv[1])
+base, new, runs, how = json.loads(sys.argv[1])
+later = how == "later"
 patch = local.make_patch({"shop.py": base}, {"shop.py": new})
 open("shop.py", "w").write(runs)
+while (since := time.time()) <= os.stat("shop.py").st_ctime:
+    pass
+since = since if how == "by the file" else 0.0
+standing = lambda: local.engine().standing(patch, since=since)
 if not later:
     import shop
-before = local.engine().standing(patch)
+before = standing()
 if before == "base" and runs == base and not later:
     local.apply(local.plan(patch))
-    before += " " + local.engine().standing(patch)
+    before += " " + standing()
     local.revert(patch.id)
-    before += " " + local.engine().standing(patch)
+    before += " " + standing()
 print(before)
 """
 PAIRS = {
@@ -53,12 +58,12 @@ PAIRS = {
 }
 
 
-def standing(tmp_path: Path, base: str, new: str, runs: str, *, later: bool = False) -> str:
-    """How a process with the source `runs`, or that will import it `later`, stands to the patch
-    from `base` to `new`.
+def standing(tmp_path: Path, base: str, new: str, runs: str, how: str = "by what lives") -> str:
+    """How a process with the source `runs` stands to the patch from `base` to `new`: it will import
+    it "later", or has done so and is judged "by the file" or "by what lives".
     """
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps([base, new, runs, later])],
+        [sys.executable, "-c", CHILD, json.dumps([base, new, runs, how])],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -79,21 +84,22 @@ MORE = "def more():\n    return 1\n"
 WAS, NOW = "def g():\n    return 1\n", "def g():\n    return 2\n"
 
 
+@pytest.mark.parametrize("how", ["by the file", "by what lives"])
 @pytest.mark.parametrize("name", PAIRS)
-def test_all_of_it(tmp_path: Path, name: str) -> None:
+def test_all_of_it(tmp_path: Path, name: str, how: str) -> None:
     """At the base, patched, turned back; and from the new source."""
     base, new = PAIRS[name]
-    assert standing(tmp_path, base, new, base) == "base absorbed base"
-    assert standing(tmp_path, base, new, new + MORE) == "absorbed"
+    assert standing(tmp_path, base, new, base, how) == "base absorbed base"
+    assert standing(tmp_path, base, new, new + MORE, how) == "absorbed"
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_all_of_it_later(tmp_path: Path, name: str) -> None:
     """The same of a module that is not imported yet, with more in it than the fix."""
     base, new = PAIRS[name]
-    assert standing(tmp_path, base, new, base, later=True) == "base"
-    assert standing(tmp_path, base, new, new + MORE, later=True) == "absorbed"
-    assert standing(tmp_path, base, new, base + MORE, later=True) == "superseded"
+    assert standing(tmp_path, base, new, base, "later") == "base"
+    assert standing(tmp_path, base, new, new + MORE, "later") == "absorbed"
+    assert standing(tmp_path, base, new, base + MORE, "later") == "superseded"
 
 
 @pytest.mark.parametrize("name", [name for name in PAIRS if name != "body"])
@@ -101,4 +107,50 @@ def test_half_of_it(tmp_path: Path, name: str) -> None:
     """A release with one part of the fix has not got the fix."""
     base, new = PAIRS[name]
     assert standing(tmp_path, base + WAS, new + NOW, base + NOW) == "superseded"
-    assert standing(tmp_path, base + WAS, new + NOW, base + NOW, later=True) == "superseded"
+    assert standing(tmp_path, base + WAS, new + NOW, base + NOW, "later") == "superseded"
+
+
+ALMOST = {
+    "another default": ("def g(x=1):\n    return x\n", "def g(x=2):\n    return x\n"),
+    "another decorator": (
+        "@functools.cache\ndef g():\n    return 1\n",
+        "def g():\n    return 1\n",
+    ),
+    "another pattern": ("P = re.compile('a')\n", "P = re.compile('.*')\n"),
+    "other bases": ("class E(ValueError): pass\n", "class E(Exception): pass\n"),
+    "another value": ("class C:\n    x = (1, -2)\n", "class C:\n    x = (1, 2)\n"),
+    "another name": ("def g():\n    return 1\n", "def g():\n    return 1\n_g = g\ng = print\n"),
+    "a method moved": (
+        "class C:\n    def m(self):\n        return 1\n",
+        "class C:\n    def m(self):\n        return 1\nC.m = print\n",
+    ),
+    "no name": ("def g():\n    return 1\n", "def g():\n    return 1\ndel g\n"),
+}
+
+
+@pytest.mark.parametrize("how", ["by the file", "by what lives", "later"])
+@pytest.mark.parametrize("name", ALMOST)
+def test_almost_the_fix(tmp_path: Path, name: str, how: str) -> None:
+    """A release in which something that the fix adds is another thing has not got the fix."""
+    fix, other = ALMOST[name]
+    base = "import functools, re\ndef f():\n    return 1\n"
+    new = base.replace("return 1", "return 2")
+    assert standing(tmp_path, base, new + fix, new + other, how) == "superseded"
+
+
+SHARED = {
+    "lock": "import threading\nL = threading.Lock()\n",
+    "object": "O = object()\n",
+    "lambda": "F = lambda: 1\n",
+    "enum": "import enum\nclass E(enum.Enum):\n    A = 1\n",
+    "tuple": "import typing\nclass T(typing.NamedTuple):\n    a: int = 1\n",
+    "private": "class P:\n    __a = 1\n",
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_only_the_source_tells(tmp_path: Path, name: str) -> None:
+    """A file that is older than the process, and explains what it runs, tells of such things."""
+    base = "def f():\n    return 1\n"
+    new = base.replace("1", "2") + SHARED[name]
+    assert standing(tmp_path, base, new, new + MORE, "by the file") == "absorbed"
