@@ -114,6 +114,7 @@ class Journal:
         self._settings: Final = settings
         self._gate: Final = gate
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # the very file that was opened first
         self._seen: int | None = None  # of other processes' commits, on this connection
 
     def close(self) -> None:
@@ -196,6 +197,11 @@ class Journal:
             os.close(handle)
 
     def _open(self) -> sqlite3.Connection:
+        if self._file is not None and self._file != _identity(self.path):
+            raise OSError(
+                "it was removed, or is another file than this process opened:"
+                " put it back, or restart the process"
+            )
         if self._db is None:
             db = self._connect()
             try:
@@ -203,7 +209,7 @@ class Journal:
             except BaseException:
                 db.close()
                 raise
-            self._db = db
+            self._db, self._file = db, _identity(self.path)
         return self._db
 
     def _connect(self) -> sqlite3.Connection:
@@ -217,6 +223,15 @@ class Journal:
         )
         db.row_factory = sqlite3.Row
         return db
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file a path names; None when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def check_version(version: int) -> None:

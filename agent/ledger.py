@@ -140,14 +140,10 @@ class Ledger:
         """What somebody decides of a patch that is wanted counts for releases of which no process
         runs, too: nobody can be asked there. `new` is "confirmed" or "reverted".
         """
-        lives = {one.release for one in self.processes() if life(one.key, self._me.key) != "dead"}
-        rows = self._db.execute(
-            "SELECT DISTINCT release FROM patches WHERE digest = ? AND release != ? AND state != ?"
-            " AND state IN ('applying', 'trial', 'confirmed')",
-            (digest, self._me.release, new),
-        )
-        for release in [row["release"] for row in rows if row["release"] not in lives]:
+        for release in self.asleep_with(digest):
             patch = next(one for one in self.wanted(release) if one.digest == digest)
+            if patch.state == new:
+                continue
             reason = f"while no process of release {release} ran"
             self._db.execute(
                 "UPDATE patches SET state = ?, since = ?, until = NULL, reason = ?"
@@ -155,6 +151,16 @@ class Ledger:
                 (new, self.now, clean(reason), release, digest),
             )
             self.log_move(patch, patch.state, new, reason, by, release=release)
+
+    def asleep_with(self, digest: str) -> list[str]:
+        """The other releases that want a patch, and of which no process runs."""
+        lives = {one.release for one in self.processes() if life(one.key, self._me.key) != "dead"}
+        rows = self._db.execute(
+            "SELECT DISTINCT release FROM patches WHERE digest = ? AND release != ?"
+            " AND state IN ('applying', 'trial', 'confirmed')",
+            (digest, self._me.release),
+        )
+        return [row["release"] for row in rows if row["release"] not in lives]
 
     def decided_by_people(self, patch: Wanted, release: str) -> bool:
         """Whether somebody asked for the state that a patch has in another release."""

@@ -43,17 +43,17 @@ def is_shortage(error: BaseException | None) -> bool:
 
 
 class Again:
-    """Starts the agent later, in this process alone, and puts it into the handle that was given."""
+    """Starts the agent later, and puts it into the handle that was given."""
 
     def __init__(self, handle: Handle, begin: Callable[[], Handle]) -> None:
         self._handle: Final = handle
         self._begin: Final = begin
-        self._pid: Final = os.getpid()
-        self._halt: Final = Alarm()
+        self._pid = os.getpid()
+        self._halt = Alarm()
 
     @property
     def goes_on(self) -> bool:
-        """Whether it tries again: not in a forked child, and not once it was stopped."""
+        """Whether it tries again: in this process, and not once it was stopped."""
         return self._pid == os.getpid() and not self._halt.wait(0)
 
     def stop(self) -> None:
@@ -61,8 +61,16 @@ class Again:
         self._halt.ring()
 
     def launch(self) -> None:
-        """Start the thread. Raises RuntimeError when there can be none."""
+        """Start the thread, and one in each child that is forked meanwhile. Raises RuntimeError
+        when there can be none.
+        """
+        os.register_at_fork(after_in_child=self._after_fork)
         spawn(self._run)
+
+    def _after_fork(self) -> None:
+        if not self._halt.wait(0):
+            self._pid, self._halt = os.getpid(), Alarm()
+            spawn(self._run)
 
     def _run(self) -> None:
         pause = _FIRST_S

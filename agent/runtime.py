@@ -19,6 +19,7 @@ from zdpatch.agent.home import Home
 from zdpatch.agent.identity import find_release, identify
 from zdpatch.agent.journal import Journal
 from zdpatch.agent.native import Alarm, Lock, spawn
+from zdpatch.agent.patience import is_shortage
 from zdpatch.agent.told import Told, file_of
 from zdpatch.agent.transport import Transport
 from zdpatch.agent.verbs import Counter
@@ -186,8 +187,8 @@ class Runtime:
         try:
             if self._halt.wait(delay_s):
                 return
-            if inherited:
-                self._move_in()
+            if inherited and not self._move_in_at_last():
+                return
             while self._open() and not self._serve():
                 LOG.warning("somebody removed the agent's socket or its file; it makes them anew")
                 self._shut()
@@ -202,6 +203,21 @@ class Runtime:
                 self._leave()
             self._phase, self._reason = "off", reason
             self._done.ring()
+
+    def _move_in_at_last(self) -> bool:
+        """Move in, however long there is not enough to do so; False when the agent is stopped."""
+        backoff = Backoff(self.here.settings)
+        while True:
+            try:
+                self._move_in()
+            except Exception as error:
+                if not is_shortage(error):
+                    raise
+                self._say_closed(error)
+                if self._halt.wait(backoff.pause()):
+                    return False
+            else:
+                return True
 
     def _move_in(self) -> None:
         """A child is a process of its own, with what its parent's memory held."""

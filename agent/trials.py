@@ -31,6 +31,8 @@ def confirm(here: Here, header: Confirm, by: Actor) -> ConfirmResult:
         raise ProcessError("ZDP-213", f"{patch.id} does not run here: it is {patch.state}")
     if mine.state == "trial":
         keep(here, mine, by)
+    else:
+        _keep_elsewhere(here, patch, by)
     return ConfirmResult(patch.digest, patch.id, mine.state)
 
 
@@ -51,6 +53,16 @@ def keep(here: Here, mine: Mine, by: Actor) -> None:
         )
     check_stands(here, intake.still_trusted(here, now))
     _confirm(here, mine, by)
+
+
+def _keep_elsewhere(here: Here, patch: Wanted, by: Actor) -> None:
+    """It is confirmed here already, and on trial in a release of which no process runs."""
+    with here.journal.read() as ledger:
+        elsewhere = ledger.asleep_with(patch.digest)
+    if elsewhere:
+        intake.still_trusted(here, patch)
+        with here.journal.write("confirm") as ledger:
+            ledger.want_elsewhere(patch.digest, "confirmed", by)
 
 
 def check_stands(here: Here, bundle: VerifiedBundle) -> None:

@@ -105,7 +105,9 @@ def _find(here: Here, ref: str) -> Wanted:
 def _want_out(here: Here, patch: Wanted, by: Actor) -> RevertResult:
     """The patch does not run here; a process that starts later must not bring it back."""
     state: State = "staged" if patch.state == "staged" else "reverted"
-    if patch.state != state or patch.digest in here.mine:
+    with here.journal.read() as ledger:
+        elsewhere = ledger.asleep_with(patch.digest)
+    if patch.state != state or patch.digest in here.mine or elsewhere:
         with here.journal.write("revert.intent") as ledger:
             now = ledger.find(patch.digest)
             assert now is not None

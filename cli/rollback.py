@@ -46,7 +46,10 @@ def rollback(output: Output, /, *, patch: str | None, selector: str, timeout_s: 
         places = newest(survey.found) if patch is None else only(survey.found, patch)
         concerned = [one for one in places if _runs(one) or _is_wanted(one) or _is_out(one)]
         digest, name = places[0].patch.digest, places[0].patch.id
-        answers = client.ask([one.ref for one in concerned], Revert(digest), RevertResult)
+        # out everywhere, it may be wanted of a release that does not run now: one is asked
+        refs = [one.ref for one in concerned or places[:1]]
+        asked = client.ask(refs, Revert(digest), RevertResult)
+        answers = [one for one in asked if concerned or one.error is not None]
     tally = Tally("rollback", answers, survey.silent)
     tally.need()
     data: dict[str, object] = {

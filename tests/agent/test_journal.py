@@ -194,6 +194,22 @@ def test_history_tells_the_transitions(desk: Desk) -> None:
     ]
 
 
+def test_a_journal_that_was_taken_away(desk: Desk) -> None:
+    """Nothing is written into a file that nobody will read again, nor into another one."""
+    digest = desk.push(desk.fix(), confirm=True)
+    path = desk.here.journal.path
+    more = desk.fix(b"VAT = 3\n", base=b"VAT = 2\n", id="TWO", seq=8)
+    kept = path.rename(path.with_suffix(".kept"))
+    with pytest.raises(OperatorError, match="removed, or is another file"):
+        desk.stage(more)
+    path.write_bytes(b"")
+    with pytest.raises(OperatorError, match="removed, or is another file"):
+        desk.stage(more)
+    path.unlink()
+    kept.rename(path)
+    assert desk.wanted(digest) == "confirmed"
+
+
 def test_history_of_two_processes(desk: Desk) -> None:
     """Each process makes its own moves; the limit counts the rows that are shown."""
     digest = desk.push(desk.fix())

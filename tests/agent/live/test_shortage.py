@@ -87,6 +87,7 @@ for _ in range(int(sys.argv[2])):
     os.close(held.pop())
 handle = agent.start("shop", release="1.4", home=sys.argv[1], now=True)
 print(handle.status()["state"], flush=True)
+child = os.fork() if sys.argv[3:] else 0
 for number in held:
     os.close(number)
 end = time.monotonic() + 20
@@ -94,6 +95,8 @@ while handle.status()["state"] != "ready" and time.monotonic() < end:
     time.sleep(0.05)
 print(handle.status()["state"], flush=True)
 handle.stop()
+if child:
+    os.waitpid(child, 0)
 """
 
 
@@ -110,6 +113,20 @@ def test_no_descriptors_at_the_start(tmp_path: Path, left: int) -> None:
     first, last = done.stdout.split()
     assert first in {"retrying", "starting"}
     assert last == "ready", done.stderr
+
+
+@pytest.mark.parametrize("left", [0, 2])
+def test_no_descriptors_at_a_fork(tmp_path: Path, left: int) -> None:
+    """A worker that is forked meanwhile has an agent too, as soon as there is enough for one."""
+    done = subprocess.run(
+        [sys.executable, "-c", STARTS, str(tmp_path / "home"), str(left), "fork"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    # two processes write at once, and their lines may run together
+    assert "".join(done.stdout.split()) == "retryingreadyready", done.stderr
 
 
 def test_no_descriptors_for_long(site: Site) -> None:
