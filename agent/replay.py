@@ -82,6 +82,8 @@ def bring_up(here: Here, limit_s: float | None) -> bool:
 def _bring_up(here: Here, patch: Wanted) -> None:
     try:
         if patch.state != "confirmed" and (patch.until or 0) <= here.clock.wall():
+            if _goes_on_elsewhere(here, patch):
+                return
             _drop(here, patch, "ZDP-501", "its trial ended while no process had it")
             return
         bundle = _trusted(here, patch)
@@ -92,6 +94,17 @@ def _bring_up(here: Here, patch: Wanted) -> None:
     except Exception as error:  # noqa: BLE001 - the application comes first
         LOG.exception("%s was not brought up", patch.id)
         _settle(here, patch, "refused", f"ZDP-901: {error!r}", "ZDP-901")
+
+
+def _goes_on_elsewhere(here: Here, patch: Wanted) -> bool:
+    """Whether a living process has it on trial still: its time is up when that one says so,
+    whatever the clock of the day was set to.
+    """
+    with here.journal.read() as ledger:
+        goes_on = ledger.others_have(patch.digest)
+    if goes_on:
+        here.say(f"{patch.id} is on trial elsewhere, and is not brought up here", patch.id)
+    return goes_on
 
 
 def _trusted(here: Here, patch: Wanted) -> VerifiedBundle | None:

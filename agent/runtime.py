@@ -237,7 +237,9 @@ class Runtime:
         """How this process may end without having crashed."""
         file = file_of(self._home.app_dir, self.here.identity.key)
         self._told.write_to(file)
-        if _of_multiprocessing():
+        process = sys.modules.get("multiprocessing.process")
+        # a daemonic worker (of a Pool) is ended by a signal as soon as nobody needs it
+        if process is not None and _of_multiprocessing() and process.current_process().daemon:
             self._told.excuse(file)
 
     def _open(self) -> bool:

@@ -22,7 +22,13 @@ def load_trust(path: Path | str, reader: int | None = None) -> TrustPolicy:
     Raises OperatorError ZDP-113 when there is none, ZDP-114 when it is malformed, or when its owner
     or mode, or those of its directory, let somebody else decide whom that user trusts.
     """
-    return TrustPolicy.load(read_trust(path, reader))
+    raw = read_trust(path, reader)
+    try:
+        return TrustPolicy.load(raw)
+    except OperatorError as error:
+        error.cause = f"{path}: {error.cause}"
+        error.next = f"put back a copy of {path}, or  rm {path}; zdpatch trust init"
+        raise
 
 
 def read_trust(path: Path | str, reader: int | None = None) -> bytes:

@@ -85,7 +85,14 @@ def take_seq(home: Path, app: str, given: int | None) -> int:
             state[app] = seq
             text = json.dumps({"version": 1, "seq": state}, indent=2, sort_keys=True)
             write_atomically(path, text.encode() + b"\n", 0o600)
+            _give(path, home)
     return seq
+
+
+def _give(path: Path, home: Path) -> None:
+    """What root writes into a service's home is the service's, which builds there later."""
+    if os.geteuid() == 0:
+        os.chown(path, home.stat().st_uid, -1, follow_symlinks=False)
 
 
 def _of_another(home: Path) -> bool:
@@ -115,6 +122,7 @@ def _locked(path: Path) -> Generator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise OperatorError("ZDP-002", f"{path} cannot be used: {error.strerror}") from error
+    _give(path, path.parent)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -20,11 +20,12 @@ def below(patch: Patch, active: Iterable[Plan]) -> list[Plan]:
 
 
 def same_fix(patch: Patch, others: Iterable[Plan]) -> ProcessError:
-    """ZDP-204: every module is as `patch` would leave it, thanks to active patches."""
+    """ZDP-204: the process has all that `patch` would bring."""
     names = ", ".join(plan.patch.id for plan in others)
     return ProcessError(
         "ZDP-204",
-        f"the fix is in already, by {names}: every module is as {patch.id} would leave it",
+        f"the fix is in already: all that {patch.id} changes is as it would leave it;"
+        f" active here: {names}",
         next="zdpatch status",
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from zdpatch.agent import replay, told, transaction
+from zdpatch.agent import replay, told, transaction, trials
 from zdpatch.agent.identity import ProcessKey
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.protocol import Apply, History
@@ -205,10 +205,22 @@ def test_what_another_release_lost_by_itself(desk: Desk, *, asleep: bool) -> Non
     assert worker.state(digest) == "trial"
     desk.confirm("FIX-1")
     desk.clock.tick(60)
+    if not asleep:
+        trials.expire(worker.here)
     again = desk.another(release="1.5", key=type(key)(key.pid, 2, key.boot))
     assert again.wanted(digest) == ("confirmed" if asleep else "reverted")
     desk.clock.tick(1)
     assert desk.restart().wanted(digest) == "confirmed"
+
+
+def test_a_clock_that_is_set_forward_ends_no_trial_elsewhere(desk: Desk) -> None:
+    """A process that starts by another time of the day leaves the trial to those who have it."""
+    key = desk.here.identity.key
+    digest = desk.push(desk.fix(), trial_s=60)
+    desk.clock.step(3600)
+    new = desk.another(key=type(key)(key.pid + 1, key.ticks, key.boot + "x"))
+    assert (new.vat, new.wanted(digest)) == (b"VAT = 1\n", "trial")
+    assert "is on trial elsewhere" in said(new)
 
 
 def test_blue_and_green_do_not_fight(desk: Desk) -> None:

@@ -52,7 +52,12 @@ TAX, NEW = ("def tax():\n    return 1", "def tax():\n    return 2"), ("class", "
 CASES = {
     "the same function": ([PRICE], [OTHER], "", "ZDP-204|ONE changed shop:price, and TWO was"),
     "another function": ([PRICE], [TAX], "", "ZDP-204|ONE changed shop:price, and TWO was"),
-    "the same fix": ([PRICE], [PRICE], "", "ZDP-204|the fix is in already, by ONE"),
+    "the same fix": (
+        [PRICE],
+        [PRICE],
+        "",
+        "ZDP-204|the fix is in already: all that TWO changes is as it would leave it; active",
+    ),
     "the same constant": (
         [("RATE = 1", "RATE = 2")],
         [("RATE = 1", "RATE = 3")],
