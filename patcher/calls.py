@@ -196,6 +196,10 @@ class Changed:
             self, full=full.made, outer=outer.made, ran=full.ran, ran_outer=outer.ran, held=held
         )
 
+    def also(self, methods: Mapping[Name, str]) -> Changed:
+        """The same, with more methods of classes."""
+        return replace(self, methods={**methods, **self.methods}) if methods else self
+
     @cached_property
     def walked(self) -> dict[Name, str]:
         """What stands for every name of a module of which one has another value."""

@@ -16,7 +16,9 @@ from zdpatch.patcher.begun import so_far
 from zdpatch.patcher.calls import Changed, stale_calls
 from zdpatch.patcher.computed import stale_computed
 from zdpatch.patcher.edits import Edit, ModuleVersions, version
+from zdpatch.patcher.holding import Holders
 from zdpatch.patcher.importers import importers, source_of
+from zdpatch.patcher.indirect import as_methods, classes_of, holder_names, stale_indirect
 from zdpatch.patcher.looks import stale_metadata
 from zdpatch.patcher.source import ModuleChange
 from zdpatch.patcher.spread import learn, stale_in
@@ -76,7 +78,9 @@ def neighbours(changed: Changed, known: Known, stars: Mapping[str, Moved]) -> Ne
     found = Neighbours([], [], [])
     reaching = changed.through(known.versions)
     decided: set[str] = set(known.versions)
-    words = _words(changed, reaching, known)
+    targets = {name: why for name, why in reaching.full.items() if name not in changed.values}
+    holders = Holders(known.world, targets, reaching.ran)
+    words = _words(changed, reaching, known) | holder_names(holders)
     values = {module for module, _ in changed.values}
     names = {**reaching.full, **changed.made, **known.functions()}
     for module in importers({*stars, *(name[0] for name in names)}):
@@ -91,7 +95,7 @@ def neighbours(changed: Changed, known: Known, stars: Mapping[str, Moved]) -> Ne
             continue
         each = as_it_is(name, module, source)
         each = None if each is None else so_far(each, module)
-        why = None if each is None else _affected(each, reaching, known, module, stars)
+        why = None if each is None else _affected(each, (reaching, holders), known, module, stars)
         if each is None or why is None:
             continue
         decided.add(name)
@@ -144,12 +148,13 @@ def _words(changed: Changed, reaching: Changed, known: Known) -> set[bytes]:
 
 def _affected(
     each: ModuleVersions,
-    changed: Changed,
+    reaching: tuple[Changed, Holders],
     known: Known,
     module: ModuleType,
     stars: Mapping[str, Moved],
 ) -> Name | None:
     """A changed name that some import-time statement of the module depends on."""
+    changed, holders = reaching
     for edit in follow(each, stars):
         source, _, name = edit.cause.partition(":")
         return source, name
@@ -159,8 +164,13 @@ def _affected(
     edits = [*stale_in(each, versions, changed.values)]
     edits += stale_calls(versions, changed, lambda _module, _call: None, only=each.name)
     world = known.world.beside(each, reach.namespace(module))
+    space = reach.namespace(module)
+    world = world.with_classes(classes_of(each.name, space, holders))
+    holders = holders.within(world)
+    changed = changed.also(as_methods(world, holders))
     edits += stale_computed(versions, changed, world, only=each.name)
     edits += stale_metadata(known.edits, world, only=each.name)
+    edits += stale_indirect(versions, holders, only=each.name)
     names = {**changed.full, **changed.made, **changed.methods, **known.functions()}
     causes = {why: name for name, why in names.items()}
     return next((causes[edit.cause] for edit in edits if edit.cause in causes), None)

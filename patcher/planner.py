@@ -17,6 +17,7 @@ from zdpatch.patcher.decisions import Decisions
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.identity import disturbed, suspects
+from zdpatch.patcher.indirect import as_methods, holders_of, stale_indirect
 from zdpatch.patcher.leftovers import leftovers
 from zdpatch.patcher.looks import stale_metadata
 from zdpatch.patcher.neighbours import Known, neighbours
@@ -233,18 +234,18 @@ class _Planner:
         """What a module of the patch made by calling what changes is stale, and so is plain data
         that any other module computed by it; what others made besides is their state, and is told.
         """
-        changed = self.decisions.changes()
+        live, changed = self._live(), self.decisions.changes()
         own = {change.name for change in self.patch.changes}
         spaces = {name: each.namespace for name, each in self.inventories.items()}
-        world = World(self._live(), spaces, self.stage.classes)
-        stale = list(stale_calls(self._live(), changed, self._method))
-        known = {edit.path for edit in [*stale, *self.edits] if edit.kind in {"stale", "value"}}
-        more = [
-            *stale_computed(self._live(), changed, world),
-            *stale_metadata(self.edits, world),
-        ]
+        world = World(live, spaces, self.stage.classes)
+        stale = list(stale_calls(live, changed, self._method))
+        holders = holders_of(changed, live, world)
+        changed = changed.also(as_methods(world, holders))
+        more = [*stale_computed(live, changed, world), *stale_metadata(self.edits, world)]
         more += stale_snapshots(self.edits, world)
-        stale += [edit for edit in more if edit.path not in known]
+        for found in (more, stale_indirect(live, holders)):
+            known = {e.path for e in [*stale, *self.edits] if e.kind in {"stale", "value"}}
+            stale += [edit for edit in found if edit.path not in known]
         against = [e for e in stale if e.module in own or proven(world, e, changed)]
         self.decisions.take(against)
         self.told = [

@@ -84,6 +84,10 @@ class World:
         versions = {**self.versions, each.name: each}
         return replace(self, versions=versions, spaces={**self.spaces, each.name: space})
 
+    def with_classes(self, found: Mapping[Name, type]) -> World:
+        """The same world with more classes."""
+        return replace(self, classes={**self.classes, **found}, _kinds={}) if found else self
+
     def look(self, module: str, scope: str, name: str) -> object:
         """What a dotted name is bound to here, as far as it can be followed without running code:
         the object on the way when that has attributes of its own; MISSING when there is nothing.
