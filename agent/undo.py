@@ -172,7 +172,8 @@ def _undo(here: Here, leaving: _Exit, before: Wanted | None, *, intended: bool) 
     except Exception as error:
         stuck = leaving.verb == "revert" and getattr(error, "code", "") == _STUCK
         if stuck and isinstance(error, ZdpatchError):
-            error.state = f"{mine.patch.id} is in this process, and out of what starts from now on."
+            rest = "out of what starts from now on." if intended else _UNWRITTEN
+            error.state = f"{mine.patch.id} is in this process, and {rest}"
         if intended:
             _stay(here, leaving, None if stuck else before, error)
         raise

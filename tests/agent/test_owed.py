@@ -200,6 +200,16 @@ def test_an_undo_that_failed_is_written_later(desk: Desk) -> None:
     assert desk.wanted(digest) == "confirmed"
 
 
+def test_neither_undone_nor_written(desk: Desk) -> None:
+    """A patch that cannot be taken out while nothing can be written is not said to be unwanted."""
+    digest = desk.push(desk.fix(), confirm=True)
+    desk.engine.fails = ProcessError("ZDP-209", "shop.cart:VAT is not ours")
+    with no_room(desk, "revert.intent.begin"), pytest.raises(ProcessError) as caught:
+        desk.revert("FIX-1")
+    assert "still in by the journal" in caught.value.state
+    assert (desk.wanted(digest), desk.state(digest)) == ("confirmed", "confirmed")
+
+
 def test_a_running_patch_is_found_without_a_journal(desk: Desk) -> None:
     """What runs here can be named though nothing can be read."""
     digest = desk.push(desk.fix())
