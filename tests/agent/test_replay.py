@@ -223,6 +223,24 @@ def test_a_clock_that_is_set_forward_ends_no_trial_elsewhere(desk: Desk) -> None
     assert "is on trial elsewhere" in said(new)
 
 
+def test_an_order_that_is_done_here_reaches_who_sleeps_since(desk: Desk) -> None:
+    """The same order again, once no process of the other release runs, counts for that one."""
+    digest = desk.push(desk.fix())
+    desk.clock.tick(1)
+    other = desk.another(release="1.5", key=_own_key_with_other_namespace(desk))
+    desk.confirm("FIX-1")
+    assert other.wanted(digest) == "trial"
+    other.leave()
+    desk.confirm("FIX-1")
+    again = desk.another(release="1.5", key=_own_key_with_other_namespace(desk, "y"))
+    assert again.wanted(digest) == "confirmed"
+    desk.revert("FIX-1")
+    again.leave()
+    assert desk.revert("FIX-1") == "reverted"
+    last = desk.another(release="1.5", key=_own_key_with_other_namespace(desk, "z"))
+    assert (last.vat, last.wanted(digest)) == (b"VAT = 1\n", "reverted")
+
+
 def test_blue_and_green_do_not_fight(desk: Desk) -> None:
     """While processes of a release run, another release's decisions are not theirs."""
     digest = desk.push(desk.fix(), confirm=True)

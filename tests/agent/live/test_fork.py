@@ -187,6 +187,41 @@ def test_workers_that_are_ended_at_will(site: Site) -> None:
     assert site.operator(parent).ask(Status()).result["warnings"] == []
 
 
+CRASH = """
+import json, multiprocessing, os, sys, time
+spec = json.loads(sys.argv[1])
+sys.path.insert(0, spec["tree"])
+from shop import cart
+from zdpatch import agent
+
+agent.start("shop", release="1.4", home=spec["home"], now=True)
+print(json.dumps("ready"), flush=True)
+while sys.stdin.readline():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    print(json.dumps(child.pid), flush=True)
+    child.join()
+    print(json.dumps(child.exitcode), flush=True)
+"""
+
+
+def test_workers_that_crash_still_count(site: Site) -> None:
+    """A worker that nobody ends at will, as a server's, is a crash when it is killed."""
+    script = site.root / "program.py"
+    script.write_text(CRASH)
+    parent = site.start(command=[sys.executable, "-W", "ignore", str(script)])
+    digest, raw = site.fix()
+    push(site, parent, digest, raw, confirm=False)
+    for _ in range(2):
+        pid = parent.tell("go")
+        site.door(pid)
+        os.kill(pid, 9)
+        assert parent.read() == -9
+    site.door(parent.tell("go"))
+    (row,) = site.operator(parent).ask(Status()).result["patches"]
+    assert row["wanted"] == "quarantined"
+
+
 DAEMON = """
 import json, os, sys
 spec = json.loads(sys.argv[1])
