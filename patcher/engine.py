@@ -20,14 +20,14 @@ from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.departures import Departure, parted
 from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
+from zdpatch.patcher.imported_since import imported_since
 from zdpatch.patcher.importers import imported
 from zdpatch.patcher.planner import make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
 from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.slots import Step, differing
-from zdpatch.patcher.source import Patch
 from zdpatch.patcher.standing import standing
-from zdpatch.patcher.steps import as_imported, leaving
+from zdpatch.patcher.steps import as_imported
 from zdpatch.patcher.swap import MISSING, Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.left import Left
     from zdpatch.patcher.plan import Plan
+    from zdpatch.patcher.source import Patch
 
 
 _PLAN_LIVES_S = 60.0
@@ -259,35 +260,8 @@ class Engine:
         """
         steps = _inverses(active)
         steps += closure_steps(active.plan, taken, back=True)
-        since, caches = self._imported_since(active.plan)
+        since, caches = imported_since(active.plan, self._known())
         return distinct([*steps, *since]), caches
-
-    def _imported_since(self, plan: Plan) -> tuple[list[Step], Sequence[Callable[[], object]]]:
-        """Steps for modules imported with the patched source: back to the base in place; and what
-        empties their caches.
-        """
-        since = [
-            change
-            for change in plan.patch.changes
-            if change.name in plan.deferred and overlay.served(change.name)
-        ]
-        gone = [step for change in since if change.base is None for step in leaving(change.name)]
-        changes = tuple(
-            replace(change, base=change.new, new=change.base)
-            for change in since
-            if change.base is not None
-        )
-        if not changes:
-            return gone, ()
-        try:
-            back = make_plan(Patch(f"{plan.patch.id}~", changes), self._known(), undo=True)
-        except Refused as error:
-            names = ", ".join(change.name for change in changes)
-            cause = (
-                f"{names} was imported with the patched source and cannot go back: {error.cause}"
-            )
-            raise ProcessError("ZDP-209", cause, next="replace the worker") from error
-        return [*gone, *back.steps], back.caches
 
     def _check_top(self, patch_id: str, plan: Plan) -> None:
         mine = {change.name for change in plan.patch.changes}

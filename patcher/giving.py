@@ -5,6 +5,7 @@ and what a text makes of them.
 from __future__ import annotations
 
 import ast
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -67,7 +68,7 @@ class Gone:
 SHOWN: Final = (Table, Row, Space)
 
 
-class Giving:
+class Giving(ABC):
     """Where a text is followed: in a module, in a class of it, or in a call of a function.
 
     `local` are the variables of the call, or of a loop, with what they may stand for. `found` are
@@ -84,33 +85,33 @@ class Giving:
         self.within: tuple[FunctionType, ...] = ()
         self.asked: set[str] = set()
 
+    @abstractmethod
     def value(self, node: ast.expr) -> list[object]:
         """The objects that an expression may give, of those which hold such a function."""
-        raise NotImplementedError
 
+    @abstractmethod
     def statement(self, node: ast.stmt) -> None:
         """Follow one statement with all that is in it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def name(self, node: ast.Name) -> list[object]:
         """What a name stands for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def attribute(self, node: ast.Attribute) -> list[object]:
         """What an attribute gives."""
-        raise NotImplementedError
 
+    @abstractmethod
     def place(self, part: ast.expr) -> list[object]:
         """What stands at a place of a display, or of the arguments of a call."""
-        raise NotImplementedError
 
+    @abstractmethod
     def attribute_of(self, node: ast.Attribute, owners: list[object]) -> list[object]:
         """The same, of what its owner may be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def subscript(self, node: ast.Subscript) -> list[object]:
         """What an index gives."""
-        raise NotImplementedError
 
     def live(self, node: ast.expr) -> object:
         """What an expression stands for here as far as only looking tells; else MISSING."""

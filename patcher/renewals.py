@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher import inventory
 from zdpatch.patcher.slots import Step
+from zdpatch.patcher.source import is_patched
 
 if TYPE_CHECKING:
     from zdpatch.patcher.inventory import Inventory
@@ -40,7 +41,7 @@ def born(plan: Plan, taken: list[Inventory]) -> dict[str, int]:
     for one in taken:
         for group in one.functions.values():
             for each in group:
-                new = each.code.co_filename.startswith(f"<zdpatch {plan.patch.id} ")
+                new = is_patched(each.code.co_filename, plan.patch.id)
                 if new and "<locals>" in each.qualname:
                     path = f"{one.name}:{each.qualname}"
                     found[path] = found.get(path, 0) + 1

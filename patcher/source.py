@@ -45,6 +45,6 @@ def file_name(patch_id: str, path: str) -> str:
     return f"{_PATCHED}{patch_id} {path}>"
 
 
-def is_patched(filename: str) -> bool:
-    """Whether a file name is one of `file_name`."""
-    return filename.startswith(_PATCHED)
+def is_patched(filename: str, patch_id: str = "") -> bool:
+    """Whether a file name is one of `file_name`, of any patch or of this one."""
+    return filename.startswith(f"{_PATCHED}{patch_id} " if patch_id else _PATCHED)

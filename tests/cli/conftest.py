@@ -28,6 +28,7 @@ from zdpatch.patcher.errors import ProcessError, ZdpatchError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from tests.conftest import Mint
     from zdpatch.agent.protocol import Request
 
 SILENT: Final = b""
@@ -359,3 +360,11 @@ def fleet(home: Path) -> Iterator[Fleet]:
 def cli(home: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
     """The command."""
     return Cli(home, capsys)
+
+
+@pytest.fixture
+def bundle(mint: Mint, tmp_path: Path) -> Path:
+    """A signed bundle for `shop`."""
+    path = tmp_path / "fix.zdp"
+    path.write_bytes(mint.bundle("ci"))
+    return path
