@@ -147,6 +147,3 @@ def _inside(value: object) -> list[object]:
         table = cast("dict[object, object]", value)
         return [part for pair in reach.items(table) for part in pair]
     return get_referents(value)
-
-
-__all__ = ["plain_method", "taken_up"]

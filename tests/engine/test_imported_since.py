@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.engine.programs import told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,15 +98,7 @@ STUCK = {
 
 def undo(tmp_path: Path, base: str, new: str, use: str, check: str, *more: str) -> str:
     """What became of it; with `more` it came in again, and went out again."""
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps([base, new, use, check]), *more],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return told(tmp_path, CHILD, [base, new, use, check], *more)
 
 
 @pytest.mark.parametrize("name", OUT)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.engine.programs import told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,13 +89,6 @@ def test_another_patch_is_named(tmp_path: Path, name: str) -> None:
     """ZDP-204 with the name of the patch and what to do; ZDP-201 when something else drifted."""
     *given, said = CASES[name]
     (tmp_path / "shop.py").write_text(BASE)
-    (tmp_path / "app.py").write_text(APP)
-    done = subprocess.run(
-        [sys.executable, "app.py", json.dumps(given)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.startswith(said), done.stdout + done.stderr
-    assert ("zdpatch rollback ONE" in done.stdout) == ("ONE changed" in said)
+    answer = told(tmp_path, APP, given)
+    assert answer.startswith(said)
+    assert ("zdpatch rollback ONE" in answer) == ("ONE changed" in said)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.engine.programs import told
 from zdpatch.agent.local import make_patch
 from zdpatch.patcher.errors import OperatorError
 
@@ -62,15 +60,7 @@ def standing(tmp_path: Path, base: str, new: str, runs: str, how: str = "by what
     """How a process with the source `runs` stands to the patch from `base` to `new`: it will import
     it "later", or has done so and is judged "by the file" or "by what lives".
     """
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps([base, new, runs, how])],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return told(tmp_path, CHILD, [base, new, runs, how])
 
 
 def test_a_tree_that_is_not_there(tmp_path: Path) -> None:
