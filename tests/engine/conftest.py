@@ -5,8 +5,10 @@ that are source take a path (default `m.py`): `[base m.py]`, `[new m.py]`, `[out
 (loaded, not in the patched tree), `[gone m.py]` (removed by the patch). Others are code or
 checks: `[live]` runs after the import of the base; each expression of `[was]` is true before the
 patch and after its revert (or `[back]`, when given); `[now]` while it is applied; `[refused]`
-lists what must be told: `path row`, or an error id. `[lazy]` names files that are not imported;
-`[either]` may be refused;
+lists what must be told: `path row words of the reason`, or an error id; `[breaks]` is true when
+the edit is applied all the same, by `[control]` or by name, and was not before, or would not be in
+a fresh process. `[lazy]` names files that are not imported; `[either]` may be refused;
+`[needs flask]` names what is imported before the scenario;
 `[once]` applies only once; `[keep]` leaves it applied; `[flags]` are the interpreter's (`-O`);
 `[python 3.12]` is the least version.
 """
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 SOURCES = ("base", "new", "outside")
-SECTIONS = "case|base|new|outside|gone|lazy|live|was|now|back|refused|either|once|keep|flags|python"
+SECTIONS = (
+    "case|base|new|outside|gone|lazy|live|was|now|back|refused|control|breaks|"
+    "either|once|keep|flags|needs|python"
+)
 HEADER = re.compile(rf"\[((?:{SECTIONS})(?: [^\]]+)?)\]")
 
 
@@ -38,38 +43,38 @@ class RunCase(Protocol):
 
 
 class Children:
-    """One warm child interpreter for each set of flags, started at first use."""
+    """One warm child interpreter for each set of flags and needs, started at first use."""
 
     def __init__(self) -> None:
-        self._running: dict[str, subprocess.Popen[str]] = {}
+        self._running: dict[tuple[str, str], subprocess.Popen[str]] = {}
 
     def run(self, case: dict[str, Any]) -> dict[str, Any]:
         """Send one scenario, wait for its report."""
-        flags = str(case["sections"].get("flags", "")).strip()
-        child = self._child(flags)
+        flags, needs = (str(case["sections"].get(one, "")).strip() for one in ("flags", "needs"))
+        child = self._child(flags, needs)
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdin.write(json.dumps(case) + "\n")
         child.stdin.flush()
         line = child.stdout.readline()
         if not line:
-            del self._running[flags]
+            del self._running[flags, needs]
             child.wait(20)
         assert line, "the child interpreter ended"
         report: dict[str, Any] = json.loads(line)
         return report
 
-    def _child(self, flags: str) -> subprocess.Popen[str]:
-        if flags not in self._running:
+    def _child(self, flags: str, needs: str) -> subprocess.Popen[str]:
+        if (flags, needs) not in self._running:
             command = [sys.executable, *flags.split(), "-m", "tests.engine.scenario_child"]
-            self._running[flags] = subprocess.Popen(
-                command,
+            self._running[flags, needs] = subprocess.Popen(
+                [*command, *needs.split()],
                 cwd=HERE.parents[1],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
             )
-        return self._running[flags]
+        return self._running[flags, needs]
 
     def close(self) -> None:
         """End the children by ending their input."""

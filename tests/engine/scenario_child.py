@@ -5,7 +5,10 @@ A program, not a module: reads one JSON scenario a line on stdin, answers one JS
 on stdout. The order of one scenario: import the base, make live state, check `was`; plan (which
 must touch nothing); apply, revert, and every object must be the one it was before; apply again,
 check `now`; revert, check `back`. A scenario with `refused` must be refused with those verdicts
-and nothing touched.
+and nothing touched; with `breaks`, the edit is then applied all the same, and what it says must be
+so, which it was not before or would not be in a fresh process.
+
+Arguments are names of modules to import before the forks: frameworks, which take long.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.engine.controls import apply_anyway, expressions, fresh_truths, truths
 from tests.engine.fingerprints import difference, fingerprint, surroundings
 from tests.engine.likeness import called, same_as_fresh
 from zdpatch.agent import local
@@ -37,7 +41,8 @@ if TYPE_CHECKING:
     from zdpatch.patcher.source import Patch
 
 LIMIT_S = 150
-importlib.import_module("asyncio")  # before the forks: a dozen scenarios use it
+for needed in ["asyncio", *sys.argv[1:]]:  # a dozen scenarios use asyncio
+    importlib.import_module(needed)
 
 
 class Failed(Exception):  # noqa: N818  # it is a verdict, not an error of this program
@@ -152,14 +157,41 @@ class Scenario:
 
     def run(self) -> None:
         """The whole scenario; raises Failed where it does not hold."""
+        fresh = fresh_truths(self.begin_fresh, self.text("breaks")) if self.text("breaks") else []
         self.begin()
         check("was", self.text("was"), self.scope)
         if "either" in self.case["sections"]:
             self.must_be_right()
         elif "refused" in self.case["sections"]:
             self.must_refuse()
+            if "breaks" in self.case["sections"]:
+                self.must_break(fresh)
         else:
             self.must_apply()
+
+    def begin_fresh(self) -> dict[str, Any]:
+        """What lives, made by the new source."""
+        self.files = {
+            path: text for path, text in {**self.files, **self.new}.items() if path not in self.gone
+        }
+        self.begin()
+        return self.scope
+
+    def must_break(self, fresh: list[bool]) -> None:
+        """Applied all the same, the edit does what the refusal is for."""
+        text, base = (
+            self.text("breaks"),
+            {self._name(path): text for path, text in self.files.items()},
+        )
+        before = truths(text, self.scope)
+        self.scope["anyway"] = lambda: apply_anyway(
+            base, {self._name(path): text for path, text in self.new.items()}
+        )
+        exec(compile(self.text("control") or "anyway()", "<control>", "exec"), self.scope)
+        check("breaks", text, self.scope)
+        for number, node in enumerate(expressions(text)):
+            if before[number] and (not fresh or fresh[number]):
+                raise Failed(f"breaks: {ast.unparse(node)}: is so without the edit, too")
 
     def must_be_right(self) -> None:
         """Either refused with nothing touched, or applied with everything as a fresh import of
@@ -212,15 +244,28 @@ class Scenario:
             hits = [
                 one
                 for one in verdicts
-                if one.row in rows and any(fnmatch(one.path, path) for path in paths)
+                if one.row in rows
+                and any(fnmatch(one.path, path) for path in paths)
+                and " ".join(words[2:]) in one.reason
             ]
             if not hits:
                 raise Failed(f"no verdict {line!r} in: {told}")
-            if not all(
-                one.reason and one.remedy and (one.line > 0 or one.path.endswith(":"))
-                for one in hits
-            ):
-                raise Failed(f"a verdict without reason, remedy or line: {hits}")
+            if not all(one.reason and one.remedy and self._stands(one) for one in hits):
+                raise Failed(f"a verdict without reason, remedy or its line: {hits}")
+
+    def _stands(self, verdict: Verdict) -> bool:
+        """Whether the line of a verdict is one where its definition begins, or which it has."""
+        module, _, name = verdict.path.partition(":")
+        word = name.replace("<locals>", "").split(".")[-1].split(" ")[0].strip("()[]<>`'")
+        files = [*self.new.items(), *self.files.items(), *self.outside.items()]
+        for text in [text for path, text in files if self._name(path) == module]:
+            first = verdict.line - 1
+            lines = text.split("\n")[
+                max(0, first - 20 * (verdict.edit == "in flight")) : first + 20
+            ]
+            if verdict.line > 0 and any(word in line for line in lines):
+                return True
+        return verdict.path.endswith(":")
 
     def must_apply(self) -> None:
         """Applied, undone to the last object, applied again, undone again."""
