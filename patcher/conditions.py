@@ -46,7 +46,7 @@ from zdpatch.patcher.yields import suspended
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from zdpatch.patcher.inventory import Binding, Inventory
+    from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.outline import Item
     from zdpatch.patcher.rows import Decision
 
@@ -245,7 +245,7 @@ class Conditions:
                 if (
                     holder not in {name, *removed}
                     and not parent
-                    and not self._lets_go(holder, binding)
+                    and not self.removals.lets_go(binding.module, binding.name)
                 ):
                     yield f"{name}:{path}", f"{holder}.{binding.name} holds it"
         if classes:
@@ -255,15 +255,6 @@ class Conditions:
                 if number := _count(heap, cls):
                     yield f"{name}:{path}", _living(number)
         yield from self.removals.of_module(name)
-
-    def _lets_go(self, holder: str, binding: Binding) -> bool:
-        """Whether the patch itself unbinds the name there."""
-        each = self.versions.get(holder)
-        return (
-            each is not None
-            and each.new is not None
-            and not each.new.outline.binders("", binding.name)
-        )
 
     # ------------------------------------------------------------ functions
 

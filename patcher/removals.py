@@ -50,7 +50,7 @@ class Removals:
         gone = [(e.module, e.old[-1]) for e in self.edits if e.kind == "removed" and e.old]
         gone += [(name, item) for name in self.removed for item in self._definitions(name)]
         things = [thing for module, item in gone for thing in self._made(module, item)]
-        return Keepers.of(things, self._lets_go)
+        return Keepers.of(things, self.lets_go)
 
     def _definitions(self, name: str) -> list[Item]:
         base = self.versions[name].base
@@ -78,7 +78,7 @@ class Removals:
         made = value is not None and type(value).__flags__ & (1 << 9)  # an object of a class
         return [*found, value] if made and all(value is not f for f in found) else found
 
-    def _lets_go(self, owner: object, name: str) -> bool:
+    def lets_go(self, owner: object, name: str) -> bool:
         """Whether the patch unbinds, or binds anew, a name of a module or class."""
         if reach.is_a(owner, type):
             cls = cast("type", owner)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 KEPT = frozenset({"__dict__", "__weakref__", "__module__", "__qualname__", "__firstlineno__"})
 PARTS = ("__defaults__", "__kwdefaults__", "__annotations__", "__doc__")
-WRAPPED: dict[object, tuple[str, ...]] = {
+WRAPPED: dict[type, tuple[str, ...]] = {
     property: ("fget", "fset", "fdel"),
     classmethod: ("__func__",),
     staticmethod: ("__func__",),
@@ -117,8 +117,8 @@ def into(old: Any, new: Any, space: dict[str, Any]) -> Any:  # noqa: ANN401
     if isinstance(old, type) and isinstance(new, type):
         _class(old, new, space)
         return old
-    parts = WRAPPED.get(type(new), ())
-    if parts and type(old) is type(new):
+    parts = next((WRAPPED[kind] for kind in WRAPPED if isinstance(new, kind)), ())
+    if parts and isinstance(old, type(new)):
         for part in parts:
             into(getattr(old, part), getattr(new, part), space)
         return old
