@@ -3,7 +3,8 @@ that it has got.
 
 A new one may come when those are in the class as the source says, nothing but the class holds them,
 their names are written down nowhere near the class or its makers, and the code of the makers has no
-word that could mean the new one (`words`). A class without a plain method shows nothing.
+word that could mean the new one (`words`). A class without a plain method shows nothing, and nor do
+those which stand in a fixed list of a maker's module.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ def taken_up(cls: type, edit: Edit, base: Version) -> str:
         return shown
     if word := Words(makers, list(mro(cls)[:-1])).meaning(name):
         return f"{word!r} in its code may mean the new method"
+    listed = {text for maker in makers for text in _listed(maker)} & {m.__name__ for m in shown}
+    shown[:] = [each for each in shown if each.__name__ not in listed]
+    if not shown:
+        return f"the name {min(listed)} is written down by them"
     written = _written(cls, makers, {name, *(each.__name__ for each in shown)})
     return written or _keeper(cls, shown)
 
@@ -110,6 +115,13 @@ def _keeper(cls: type, shown: list[FunctionType]) -> str:
 
 
 # ------------------------------------------------------------ names that were written down
+
+
+def _listed(maker: type) -> Iterator[str]:
+    """What stands in the fixed lists of a maker's module: it looks for just these names."""
+    for value in _space(maker).values():
+        if type(value) in (frozenset, tuple):
+            yield from (each for each in get_referents(value) if type(each) is str)
 
 
 def _written(cls: type, makers: list[type], names: set[str]) -> str:

@@ -2,7 +2,9 @@
 
 A file holds scenarios: `[case name]`, one line that says what it proves, then sections. Sections
 that are source take a path (default `m.py`): `[base m.py]`, `[new m.py]`, `[outside app.py]`
-(loaded, not in the patched tree), `[gone m.py]` (removed by the patch). Others are code or
+(loaded, not in the patched tree), `[gone m.py]` (removed by the patch); `[edit m.py]` is the new
+source as lines of a diff, and `[like name]` takes sources, needs and live state of a case above.
+Others are code or
 checks: `[live]` runs after the import of the base; each expression of `[was]` is true before the
 patch and after its revert (or `[back]`, when given); `[now]` while it is applied; `[refused]`
 lists what must be told: `path row words of the reason`, or an error id; `[breaks]` is true when
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SOURCES = ("base", "new", "outside")
 SECTIONS = (
-    "case|base|new|outside|gone|lazy|live|was|now|back|refused|control|breaks|"
+    "case|like|base|new|edit|outside|gone|lazy|live|was|now|back|refused|control|breaks|"
     "either|once|keep|flags|needs|python"
 )
 HEADER = re.compile(rf"\[((?:{SECTIONS})(?: [^\]]+)?)\]")
@@ -86,11 +88,22 @@ def _blank() -> dict[str, Any]:
     return {"base": {}, "new": {}, "outside": {}, "gone": [], "lazy": [], "sections": {}}
 
 
+def edited(base: str, diff: str) -> str:
+    """`base` with each run of "-" lines, which stands there once, replaced by its "+" lines."""
+    for old, new in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)*)", diff, re.MULTILINE):
+        was, becomes = (re.sub("^.", "", part, flags=re.MULTILINE) for part in (old, new))
+        assert base.count(was) == 1, f"{base.count(was)} times in the base: {was}"
+        base = base.replace(was, becomes)
+    return base
+
+
 def _close_section(case: dict[str, Any], header: str, lines: list[str]) -> None:
     kind, _, path = header.partition(" ")
     text = "\n".join(lines).strip("\n") + "\n"
     if kind in SOURCES:
         case[kind][path or "m.py"] = text
+    elif kind == "edit":
+        case["new"][path or "m.py"] = edited(case["base"][path or "m.py"], text)
     elif kind in ("gone", "lazy"):
         case[kind] += path.split() or ["m.py"]
     elif kind == "case":
@@ -101,7 +114,7 @@ def _close_section(case: dict[str, Any], header: str, lines: list[str]) -> None:
 
 def parse(text: str) -> Iterator[dict[str, Any]]:
     """The scenarios of one file."""
-    case, header, lines = _blank(), "", list[str]()
+    case, header, lines, known = _blank(), "", list[str](), dict[str, dict[str, Any]]()
     for line in [*text.split("\n"), "[case end]"]:
         match = HEADER.fullmatch(line)
         if match is None:
@@ -111,8 +124,14 @@ def parse(text: str) -> Iterator[dict[str, Any]]:
             _close_section(case, header, lines)
         if match[1].startswith("case "):
             if "name" in case:
+                known[case["name"]] = case
                 yield case
             case = _blank()
+        elif match[1].startswith("like "):
+            like = known[match[1].removeprefix("like ")]
+            case |= {kind: dict(like[kind]) for kind in ("base", "outside")}
+            shared = {kind: like["sections"].get(kind) for kind in ("needs", "live", "python")}
+            case["sections"] |= {kind: text for kind, text in shared.items() if text}
         header, lines = match[1], []
 
 
