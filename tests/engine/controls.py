@@ -140,7 +140,7 @@ def _function(old: Any, new: types.FunctionType, space: dict[str, Any]) -> Any: 
 
 
 def _class(old: type, new: type, space: dict[str, Any]) -> None:
-    for name in vars(old).keys() | vars(new).keys() - KEPT:
+    for name in [name for name in {**vars(new), **vars(old)} if name not in KEPT]:
         try:
             if name in vars(new):
                 setattr(old, name, into(vars(old).get(name), vars(new)[name], space))
