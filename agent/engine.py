@@ -10,6 +10,7 @@ from zdpatch.patcher.adoption import NOTHING, Adoption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import msgspec
 
@@ -104,17 +105,24 @@ class Engine(Protocol):
 class LoadedLater:
     """The engine of this interpreter, loaded when it has something to do. Raises ZDP-216 then."""
 
+    def __init__(self) -> None:
+        self._files: Path | None = None
+
+    def keep_files(self, base: Path) -> None:
+        """Where folders of packages with patched data files are made, from the next plan on."""
+        self._files = base
+
     def plan(self, patch: Patch, *, drain_s: float = 1.0, adoption: Adoption = NOTHING) -> Planned:
         """As `Engine.plan`."""
-        return _load().plan(patch, drain_s=drain_s, adoption=adoption)
+        return self._load().plan(patch, drain_s=drain_s, adoption=adoption)
 
     def apply(self, plan: Any) -> Flipped:  # noqa: ANN401 - what `plan` returned
         """As `Engine.apply`."""
-        return _load().apply(plan)
+        return self._load().apply(plan)
 
     def revert(self, patch_id: str) -> Undone:
         """As `Engine.revert`."""
-        return _load().revert(patch_id)
+        return self._load().revert(patch_id)
 
     def active(self) -> tuple[str, ...]:
         """As `Engine.active`; loads nothing."""
@@ -128,7 +136,7 @@ class LoadedLater:
 
     def left(self, patch_id: str) -> Left:
         """As `Engine.left`."""
-        return _load().left(patch_id)
+        return self._load().left(patch_id)
 
     @property
     def waits(self) -> bool:
@@ -148,15 +156,14 @@ class LoadedLater:
 
     def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
         """As `Engine.running`."""
-        return _load().running(name, offered, since)
+        return self._load().running(name, offered, since)
 
     def standing(self, patch: Patch, adoption: Adoption = NOTHING, since: float = 0.0) -> str:
         """As `Engine.standing`."""
-        return _load().standing(patch, adoption, since)
+        return self._load().standing(patch, adoption, since)
 
-
-def _load() -> Engine:
-    return cast("Engine", later.need(later.ENGINE).engine())
+    def _load(self) -> Engine:
+        return cast("Engine", later.need(later.ENGINE).engine(self._files))
 
 
 def _loaded() -> Engine | None:

@@ -3,7 +3,7 @@
 HOME/                    0700, or 0710 for the group
 HOME/agents/             0700, or 0750
 HOME/agents/<agent>/     0700, or 0750: agent.json and the socket `s`
-HOME/apps/<app>/         0700: journal.db and blobs/
+HOME/apps/<app>/         0700: journal.db, blobs/ and files/
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class AgentFile(msgspec.Struct, frozen=True):
     def key(self) -> ProcessKey:
         """The process it belongs to."""
         return ProcessKey(self.pid, self.ticks, self.boot)
+
+
+def files_of(config: Config) -> Path:
+    """Where folders of packages with patched data files are kept for an application."""
+    return config.home / "apps" / config.app / "files"
 
 
 class Home:

@@ -9,6 +9,7 @@ from zdpatch.agent.clock import SystemClock
 from zdpatch.agent.engine import LoadedLater
 from zdpatch.agent.handle import Handle
 from zdpatch.agent.here import LOG
+from zdpatch.agent.home import files_of
 from zdpatch.agent.runtime import Runtime
 from zdpatch.agent.seat import SEAT
 
@@ -38,6 +39,7 @@ def launch(
             LOG.warning("the agent was started before, as %s", before.config.app)
             return Handle(before)
         later.keep()
+        _engine.keep_files(files_of(config))
         runtime = Runtime(config, engine or _engine, clock or SystemClock(), gate or _no_gate)
         if before is not None:
             runtime.continue_from(before)

@@ -7,10 +7,13 @@ It is a Python API only; the agent never offers it over the wire.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zdpatch.agent.shelf import Shelf
+from zdpatch.patcher import overlay, served
 from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.check import check as _check
 from zdpatch.patcher.engine import Applied, Engine, Reverted
@@ -29,22 +32,41 @@ Tree = Path | str | Mapping[str, bytes] | Mapping[str, str]
 _engine: Engine | None = None
 
 
-def engine() -> Engine:
-    """The one engine of this interpreter, which a running agent uses too."""
+def engine(files: Path | None = None) -> Engine:
+    """The one engine of this interpreter, which a running agent uses too.
+
+    `files`: where folders of packages with patched data files are made; of a temporary directory
+    unless given.
+    """
     global _engine  # noqa: PLW0603 - a process has one engine, made when first needed
     if _engine is None:
         _engine = Engine()
         os.register_at_fork(after_in_child=_engine.after_fork)
+    if files is not None or _engine.shelf is None:
+        _engine.shelf = Shelf(files or _temporary())
     return _engine
+
+
+def _temporary() -> Path:
+    return Path(tempfile.gettempdir()) / f"zdpatch-{os.geteuid()}"
 
 
 def make_patch(base: Tree, new: Tree, *, id: str = "LOCAL") -> Patch:
     """A patch from two import roots, each a directory or a mapping of "/"-separated path to source.
 
     Raises OperatorError ZDP-004 for a directory that is not there, and AuthorError: ZDP-211 for
-    changed data files, ZDP-206 for what does not parse, ZDP-001 when nothing differs.
+    changed files that are no data of a package, ZDP-206 for what does not parse, ZDP-001 when
+    nothing differs.
     """
     return _make_patch(id, tree_from_files(_files(base)), tree_from_files(_files(new)))
+
+
+def serve(patch: Patch, *, new: bool) -> None:
+    """Let this interpreter, which has imported nothing of a patch, find one side of it, whatever is
+    on disk. Raises Refused ZDP-211 for data files that cannot be served.
+    """
+    overlay.serve(patch, new=new)
+    served.serve(patch, Shelf(_temporary()), new=new)
 
 
 def check(patch: Patch) -> list[Verdict]:

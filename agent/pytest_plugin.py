@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Final, cast
 import pytest
 
 from zdpatch.agent import local
-from zdpatch.patcher import bundle, manifest, overlay
+from zdpatch.patcher import bundle, manifest
 from zdpatch.patcher.errors import ZdpatchError
-from zdpatch.patcher.source import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from zdpatch.agent.local import Tree
     from zdpatch.patcher.engine import Applied
     from zdpatch.patcher.plan import Plan
+    from zdpatch.patcher.source import Patch
 
 MODES: Final = ("live", "fresh")
 _STATE: Final = pytest.StashKey["_Session"]()
@@ -67,7 +67,7 @@ class _Session:
     def begin(self) -> None:
         """Import what the patch changes, from the side that this run begins with."""
         live = self.mode == "live"
-        overlay.serve(self.patch, new=not live)
+        local.serve(self.patch, new=not live)
         if live:
             self.told["not_imported"] = _import_all(self.patch)
 
@@ -123,7 +123,7 @@ def _read(path: Path) -> Patch:
         claimed, container = bundle.read_unverified(path.read_bytes())
     except (OSError, ZdpatchError) as error:
         raise pytest.UsageError(f"--zdpatch: {path}: {error}") from error
-    return Patch(claimed.id, manifest.changes(claimed, container.blobs))
+    return manifest.patch_of(claimed, container.blobs)
 
 
 @pytest.hookimpl(tryfirst=True)

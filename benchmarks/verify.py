@@ -49,7 +49,7 @@ def signed_bundle(keys: list[Ed25519PrivateKey]) -> bytes:
         ModuleChange(f"shop.m{n}", f"shop/m{n}.py", False, module(n, 1), module(n, 2))
         for n in range(5)
     ]
-    entries, blobs = describe(changes)
+    entries, _, blobs = describe(changes)
     manifest = Manifest(
         id="FIX-1",
         seq=1,

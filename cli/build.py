@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -21,12 +21,12 @@ from zdpatch.patcher import bundle as bundles
 from zdpatch.patcher import check as offline
 from zdpatch.patcher.errors import AuthorError
 from zdpatch.patcher.manifest import Manifest, Origin, Target, describe
-from zdpatch.patcher.source import Patch
 from zdpatch.patcher.tree import make_patch, tree_from_files
 
 if TYPE_CHECKING:
     from zdpatch.cli.import_root import Source
     from zdpatch.patcher.errors import Verdict
+    from zdpatch.patcher.source import Patch
 
 SCHEMA: Final = "zdpatch.build/v1"
 PYTHONS: Final = "cp311,cp312,cp313"
@@ -215,10 +215,10 @@ def compare(base: Source, new: Source, *, app: str, id: str | None = None) -> Pa
             cause = f"neither {base.origin} nor {new.origin} has a module of what is asked for"
         raise AuthorError("ZDP-003", cause)
     first = make_patch("NEW", old_tree, new_tree)
-    _, blobs = describe(first.changes)
+    *_, blobs = describe(first.changes, first.data)
     content = hashlib.sha256("".join(sorted(blobs)).encode()).hexdigest()
     name = id or builder.default_id(app, base.origin, new.origin, content)
-    return Patch(name, first.changes)
+    return replace(first, id=name)
 
 
 def describe_patch(
@@ -228,7 +228,7 @@ def describe_patch(
     created = builder.build_time(os.environ)
     not_after = builder.last_second(wish.not_after, created)
     where = builder.provenance(os.environ, wish.provenance)
-    entries, blobs = describe(patch.changes)
+    entries, data, blobs = describe(patch.changes, patch.data)
     manifest = Manifest(
         id=patch.id,
         seq=builder.take_seq(output.home, wish.app, wish.seq),
@@ -238,6 +238,7 @@ def describe_patch(
         not_after=not_after,
         safety=wish.safety,
         modules=entries,
+        data=data,
         requires=wish.requires,
         conflicts=wish.conflicts,
         tools={"zdpatch": zdpatch.__version__},

@@ -11,12 +11,12 @@ from zdpatch.cli.home import private_directory
 from zdpatch.patcher import bundle as bundles
 from zdpatch.patcher import manifest as manifests
 from zdpatch.patcher.errors import AuthorError, OperatorError, ZdpatchError
-from zdpatch.patcher.source import Patch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from zdpatch.patcher.manifest import Manifest
+    from zdpatch.patcher.source import Patch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class BundleFile:
 
     def patch(self) -> Patch:
         """The patch that it claims to be."""
-        return Patch(self.manifest.id, manifests.changes(self.manifest, self.blobs))
+        return manifests.patch_of(self.manifest, self.blobs)
 
 
 def read_bundle(path: Path) -> BundleFile:

@@ -175,7 +175,7 @@ def test(  # noqa: PLR0913 - one per option
 def _bundle_of(base: Source, new: Source, folder: Path) -> Path:
     """An unsigned bundle of two sources, for this run only."""
     patch = compare(base, new, app="test")
-    entries, blobs = describe(patch.changes)
+    entries, data, blobs = describe(patch.changes, patch.data)
     manifest = Manifest(
         id=patch.id,
         seq=1,
@@ -185,6 +185,7 @@ def _bundle_of(base: Source, new: Source, folder: Path) -> Path:
         not_after=LAST_SECOND,
         safety="normal",
         modules=entries,
+        data=data,
         origin=Origin(base=base.origin, new=new.origin),
     )
     path = folder / "test.zdp"

@@ -23,7 +23,9 @@ with atheris.instrument_imports(include=["zdpatch"]):
 
 def seeds() -> list[bytes]:
     """A statement and a trust file that are good."""
-    entries, blobs = manifest.describe([ModuleChange("a.b", "a/b.py", False, b"x = 1", b"x = 2")])
+    entries, _, blobs = manifest.describe(
+        [ModuleChange("a.b", "a/b.py", False, b"x = 1", b"x = 2")]
+    )
     statement = bundle.build_statement(
         Manifest(
             id="FIX-1",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.spread import Name
 
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 _HOOKS: Final = frozenset({"__subclasshook__", "__instancecheck__", "__subclasscheck__"})
 # In C, and for one class: what it has remembered, and not what was registered with it.
 _reset: Final = cast("Callable[[type], None]", vars(import_module("_abc"))["_reset_caches"])
@@ -66,6 +67,18 @@ class Answers:
     def told(self) -> list[str]:
         """Their functions, as "module:path"."""
         return sorted({path for _, path in self._stale()})
+
+    def held(self) -> Iterator[object]:
+        """These caches, and the plain containers that they keep answers in."""
+        pending: list[object] = [wrapper for wrapper, _ in self._stale()]
+        seen: set[int] = set()
+        while pending:
+            each = pending.pop()
+            if id(each) in seen:
+                continue
+            seen.add(id(each))
+            yield each
+            pending += [r for r in gc.get_referents(each) if type(r) in _CONTAINERS]
 
     def _stale(self) -> Iterator[tuple[object, str]]:
         spaces = {name: reach.namespace(module) for name, module in self.modules.items()}

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.calls import Changed, stale_calls
+from zdpatch.patcher.datafiles import data_edits
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import read
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.safety import decide
+from zdpatch.patcher.served import Served
 from zdpatch.patcher.spread import Name, stale_reads
 from zdpatch.patcher.unstarred import with_known_stars
 
@@ -28,6 +30,7 @@ def check(patch: Patch) -> list[Verdict]:
     versions = with_known_stars({c.name: read(c, patch.id) for c in patch.changes})
     edits = [edit for each in versions.values() for edit in diff(each)]
     edits += unfit(versions)
+    edits += data_edits(patch.data, versions, edits)
     changed: dict[Name, str] = {}
     fresh = edits
     while fresh:
@@ -43,6 +46,7 @@ def check(patch: Patch) -> list[Verdict]:
     decisions = [decide(edit, versions) for edit in edits]
     decisions.sort(key=lambda each: each.row == "A")
     verdicts = [each.verdict for each in decisions]
+    verdicts += Served(patch).verdicts()
     added = [v for v in versions.values() if v.base is None]
     removed = [v for v in versions.values() if v.new is None]
     verdicts += [Verdict(f"{v.name}:", 0, "added module", "A", "new module") for v in added]

@@ -28,6 +28,7 @@ from zdpatch.patcher.consumers import (
     reads_metadata,
     watched_class,
 )
+from zdpatch.patcher.datafiles import KeptData, still_kept
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
     SIGNATURES,
@@ -103,6 +104,7 @@ class Conditions:
             "none suspended": self._none_suspended,
             "not held": self._not_held,
             "branch known": self._branch_known,
+            "nothing kept": self._nothing_kept,
         }
         for need in decision.needs:
             if why := checks[need](decision.edit):
@@ -223,6 +225,11 @@ class Conditions:
         assert isinstance(edit, Unfit)
         self.heap_scan = self.heap_scan or edit.holder.kind == "instances"
         return misfit(edit, self.versions, self.inventories)
+
+    def _nothing_kept(self, edit: Edit) -> str:
+        assert isinstance(edit, KeptData)
+        self.heap_scan = self.heap_scan or edit.keep.kind == "object"
+        return still_kept(edit.keep, self.inventories[edit.module])
 
     def _not_held(self, edit: Edit) -> str:
         self.heap_scan = True

@@ -20,11 +20,13 @@ from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.departures import Departure, parted
 from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
+from zdpatch.patcher.folders import Move, redirect
 from zdpatch.patcher.imported_since import imported_since
 from zdpatch.patcher.importers import imported
 from zdpatch.patcher.planner import make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
 from zdpatch.patcher.running import Running, running
+from zdpatch.patcher.served import still_held, with_data
 from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.standing import standing
 from zdpatch.patcher.steps import as_imported
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import CodeType
 
+    from zdpatch.patcher.folders import Shelf
     from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.left import Left
     from zdpatch.patcher.plan import Plan
@@ -95,7 +98,9 @@ class Engine:
     threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        """`shelf` keeps data files that patches change; without one such patches are refused."""
+        self.shelf = shelf
         self._lock = threading.RLock()
         self._active: dict[str, _Active] = {}
         self._made: _Made | None = None
@@ -135,7 +140,7 @@ class Engine:
         try:
             if others and self.standing(patch, adoption) == "absorbed":
                 raise stacked.same_fix(patch, others)
-            return make_plan(patch, self._known(), made, adoption)
+            return make_plan(patch, self._known(), made, adoption, shelf=self.shelf)
         except Refused as refusal:
             if found := stacked.in_the_way(patch, refusal, others):
                 raise found from refusal
@@ -206,7 +211,8 @@ class Engine:
             )
 
     def _again(self, plan: Plan) -> Plan:
-        return make_plan(plan.patch, self._known(), plan.modules, plan.adoption)
+        known, made = self._known(), plan.modules
+        return make_plan(plan.patch, known, made, plan.adoption, shelf=self.shelf)
 
     def _catch_up(self, plan: Plan) -> list[Undo]:
         """Closures that calls in flight made between the scan and the flip, or still make: bring
@@ -240,7 +246,8 @@ class Engine:
             self._remember(patch_id, first)
             if leaving is not None and not leaving.settle(_SETTLE_S):
                 self._left.append(leaving)
-            return Reverted(patch_id, undo.flip_us, born(active.plan, taken))
+            stays = {**born(active.plan, taken), **still_held(active.plan)}
+            return Reverted(patch_id, undo.flip_us, stays)
 
     def _remember(self, patch_id: str, steps: Sequence[Step]) -> None:
         """Keep what an undo took away, of the last few, so that what is left of it can be told.
@@ -261,7 +268,9 @@ class Engine:
         steps = _inverses(active)
         steps += closure_steps(active.plan, taken, back=True)
         since, caches = imported_since(active.plan, self._known())
-        return distinct([*steps, *since]), caches
+        moves = (Move(each.package, each.new, each.old) for each in active.plan.moves)
+        files = (step for move in moves for step in redirect(move))
+        return distinct([*steps, *since, *files]), caches
 
     def _check_top(self, patch_id: str, plan: Plan) -> None:
         mine = {change.name for change in plan.patch.changes}
@@ -372,7 +381,8 @@ class Engine:
         """
         with self._lock:
             active = {change.name: self._sources(change.name) for change in patch.changes}
-            return standing(patch, self._known(), adoption, active, since)
+            found = standing(patch, self._known(), adoption, active, since)
+            return with_data(found, patch, self.shelf)
 
 
 def _inverses(active: _Active) -> list[Step]:

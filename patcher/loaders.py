@@ -14,6 +14,7 @@ from importlib.machinery import (
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import overlay, reach
+from zdpatch.patcher.folders import FolderLoader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,7 @@ def compiled(space: Mapping[str, object]) -> str:
 
     A file beside it may hold its source (Cython, mypyc): what runs was made from it by a compiler.
     """
-    file, loader = space.get("__file__"), space.get("__loader__")
+    file, loader = space.get("__file__"), _really(space.get("__loader__"))
     if compiled_file(file):
         return f"it is a compiled module ({str(file).rpartition('/')[2]})"
     if type(loader) is ExtensionFileLoader or loader is BuiltinImporter:
@@ -46,8 +47,13 @@ def compiled_file(path: object) -> bool:
 
 def hook(space: Mapping[str, object]) -> str:
     """The loader which may have changed the module's code on its way in; "" for usual ones."""
-    loader = space.get("__loader__")
+    loader = _really(space.get("__loader__"))
     if loader is None or loader is FrozenImporter or type(loader) in _PLAIN:
         return ""
     cls = type(loader)
     return f"{reach.class_dict(cls).get('__module__')}.{reach.qualname(cls)}"
+
+
+def _really(loader: object) -> object:
+    """The loader of the module's code, where another one is for its files."""
+    return loader.real if type(loader) is FolderLoader else loader

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from zdpatch.patcher.errors import AuthorError
-from zdpatch.patcher.source import ModuleChange
+from zdpatch.patcher.source import DataChange, ModuleChange, Patch, is_data_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -66,6 +66,21 @@ class ModuleEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return "follows" if self.base == self.new else "changed"
 
 
+class DataEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One data file of a package, before and after, by sha256. None: it is not there."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=400)]
+    base: Hex | None
+    new: Hex | None
+
+    @property
+    def state(self) -> str:
+        """What happens to it."""
+        if self.base is None:
+            return "added"
+        return "removed" if self.new is None else "changed"
+
+
 class Blob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Size of one blob, in bytes."""
 
@@ -113,6 +128,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     not_after: Second
     safety: Safety
     modules: Annotated[list[ModuleEntry], Meta(min_length=1, max_length=512)]
+    data: Annotated[list[DataEntry], Meta(max_length=512)] = msgspec.field(
+        default_factory=list[DataEntry]
+    )
     requires: Annotated[list[PatchId], Meta(max_length=32)] = msgspec.field(
         default_factory=list[str]
     )
@@ -138,7 +156,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def references(self) -> dict[str, str]:
         """Every blob it needs: subject name ("base/a/b.py", "new/a/b.py", "sbom") to sha256."""
         named: dict[str, str] = {}
-        for entry in self.modules:
+        entries: list[ModuleEntry | DataEntry] = [*self.modules, *self.data]
+        for entry in entries:
             if entry.base is not None:
                 named[f"base/{entry.path}"] = entry.base
             if entry.new is not None:
@@ -180,12 +199,15 @@ def encode(manifest: Manifest) -> bytes:
         {"name": name, "digest": {"sha256": digest}}
         for name, digest in sorted(manifest.references().items())
     ]
+    predicate: dict[str, object] = msgspec.to_builtins(manifest)
+    if not manifest.data:  # as it was spelt before there were any
+        del predicate["data"]
     return canonical(
         {
             "_type": STATEMENT_TYPE,
             "subject": subject,
             "predicateType": PREDICATE_TYPE,
-            "predicate": msgspec.to_builtins(manifest),
+            "predicate": predicate,
         }
     )
 
@@ -193,7 +215,7 @@ def encode(manifest: Manifest) -> bytes:
 def decode(payload: bytes) -> Manifest:
     """The manifest in a statement. Raises AuthorError ZDP-104 (JSON) or ZDP-105 (content)."""
     manifest = _parse(payload)
-    for rule in (_check_text, _check_times, _check_lists, _check_modules, _check_references):
+    for rule in _RULES:
         rule(manifest)
     if encode(manifest) != payload:
         raise AuthorError(
@@ -272,6 +294,17 @@ def _check_modules(manifest: Manifest) -> None:
             raise _refuse(f"module {entry.name} has neither base nor new source")
 
 
+def _check_data(manifest: Manifest) -> None:
+    paths = [entry.path for entry in manifest.data]
+    if paths != sorted(set(paths)):
+        raise _refuse("data files are not sorted by path, or one is named twice")
+    for entry in manifest.data:
+        if not is_data_path(entry.path):
+            raise _refuse(f"{entry.path!a} is not the path of a data file of a package")
+        if entry.base == entry.new:
+            raise _refuse(f"the data file {entry.path} is the same before and after")
+
+
 def _check_references(manifest: Manifest) -> None:
     wanted = set(manifest.references().values())
     listed = set(manifest.blobs)
@@ -279,6 +312,11 @@ def _check_references(manifest: Manifest) -> None:
         odd = min(wanted ^ listed)
         what = "is not listed" if odd in wanted else "is used by nothing"
         raise _refuse(f"blob {odd[:12]} {what}")
+
+
+_RULES: Final = (
+    _check_text, _check_times, _check_lists, _check_modules, _check_data, _check_references,
+)  # fmt: skip
 
 
 def path_of(name: str, *, package: bool) -> str:
@@ -293,8 +331,10 @@ def path_of(name: str, *, package: bool) -> str:
     return name.replace(".", "/") + ("/__init__.py" if package else ".py")
 
 
-def describe(changes: Iterable[ModuleChange]) -> tuple[list[ModuleEntry], dict[str, bytes]]:
-    """The module entries of a patch, sorted as a manifest wants them, and its blobs by sha256."""
+def describe(
+    changes: Iterable[ModuleChange], data: Iterable[DataChange] = ()
+) -> tuple[list[ModuleEntry], list[DataEntry], dict[str, bytes]]:
+    """The entries of a patch, sorted as a manifest wants them, and its blobs by sha256."""
     blobs: dict[str, bytes] = {}
 
     def store(source: bytes | None) -> str | None:
@@ -314,21 +354,31 @@ def describe(changes: Iterable[ModuleChange]) -> tuple[list[ModuleEntry], dict[s
         )
         for change in sorted(changes, key=lambda change: change.name)
     ]
-    return entries, blobs
+    others = [
+        DataEntry(path=each.path, base=store(each.base), new=store(each.new))
+        for each in sorted(data, key=lambda each: each.path)
+    ]
+    return entries, others, blobs
 
 
-def changes(manifest: Manifest, blobs: Mapping[str, bytes]) -> tuple[ModuleChange, ...]:
+def patch_of(manifest: Manifest, blobs: Mapping[str, bytes]) -> Patch:
     """The other way: what a manifest asks for, with the sources themselves."""
-    return tuple(
+
+    def content(digest: str | None) -> bytes | None:
+        return None if digest is None else blobs[digest]
+
+    changes = tuple(
         ModuleChange(
             name=entry.name,
             path=entry.path,
             package=entry.package,
-            base=None if entry.base is None else blobs[entry.base],
-            new=None if entry.new is None else blobs[entry.new],
+            base=content(entry.base),
+            new=content(entry.new),
         )
         for entry in manifest.modules
     )
+    data = tuple(DataChange(e.path, content(e.base), content(e.new)) for e in manifest.data)
+    return Patch(manifest.id, changes, data)
 
 
 def unsupported(manifest: Manifest) -> None:

@@ -3,7 +3,8 @@
 One finder at the front of `sys.meta_path` looks into one table. The table is a plain dict which
 only steps of a commit write to, so what will be imported flips in the same instant as what runs.
 Everything about a module but its code stays as it is on disk: its location, its packages' paths,
-its resources. Its code has the versioned file name, under which tracebacks find its source.
+its resources, unless these are patched too (see `folders`). Its code has the versioned file name,
+under which tracebacks find its source.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import PurePath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from zdpatch.patcher import codes, reach
+from zdpatch.patcher import codes, folders, reach
 from zdpatch.patcher.source import file_name
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class PatchedFinder:
     ) -> _Spec:
         """The spec for a patched module, None for others; raises for removed ones."""
         entry = TABLE.get(fullname)
-        if entry is None:
+        if entry is None and not folders.covers(fullname):
             return None
         if isinstance(entry, Removed):
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
@@ -212,13 +213,14 @@ class PatchedFinder:
         if question is not None:
             # A finder that we ask asks us again, to add its own to what it gets (import hooks do).
             question.answered = True
-            return patched(entry, self._others(question, fullname, path, target), path)
+            return _answer(entry, self._others(question, fullname, path, target), path)
         question = asked[fullname] = _Question([self])
         try:
             spec = self._others(question, fullname, path, target)
         finally:
             del asked[fullname]
-        return spec if question.answered and spec is not None else patched(entry, spec, path)
+        answered = question.answered and spec is not None
+        return spec if answered else _answer(entry, spec, path)
 
     def _others(
         self,
@@ -250,6 +252,12 @@ class _Question:
 
 
 FINDER: Final = PatchedFinder()
+
+
+def _answer(entry: Source | None, real: _Spec, path: Iterable[str] | None) -> _Spec:
+    """What is found for a module: of an entry, or whose package's files are served elsewhere."""
+    spec = real if entry is None else patched(entry, real, path)
+    return None if spec is None else folders.moved(spec)
 
 
 def patched(entry: Source, real: _Spec, path: Iterable[str] | None) -> ModuleSpec:
@@ -289,6 +297,8 @@ def make_spec(entry: Source) -> ModuleSpec:
 def source_of(spec: ModuleSpec) -> Source:
     """The entry behind a spec of `make_spec` or of the finder."""
     loader = cast("object", spec.loader)
+    if isinstance(loader, folders.FolderLoader):
+        loader = loader.real
     assert isinstance(loader, PatchedLoader)
     return loader.source
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import CodeType
 
+    from zdpatch.patcher.folders import Move
     from zdpatch.patcher.source import Patch
     from zdpatch.patcher.swap import Step
 
@@ -40,6 +41,7 @@ class Plan:
 
     `watched` maps a definition path to the old code object whose frames and holders are counted;
     `renewed` pairs old with new code of inner functions, whose closures may be made until the flip.
+    `moves` say where the data files of packages are from then on.
     """
 
     patch: Patch
@@ -56,6 +58,7 @@ class Plan:
     linecache: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     modules: Mapping[str, ModuleType] = field(default_factory=dict[str, ModuleType])
     adoption: Adoption = NOTHING
+    moves: tuple[Move, ...] = ()
 
     def summary(self) -> PlanSummary:
         return PlanSummary(

@@ -13,6 +13,7 @@ from zdpatch.patcher.broken import failing, failing_outside
 from zdpatch.patcher.calls import stale_calls
 from zdpatch.patcher.computed import proven, stale_computed
 from zdpatch.patcher.conditions import Conditions
+from zdpatch.patcher.datafiles import data_edits
 from zdpatch.patcher.decisions import Decisions
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.errors import Refused, Verdict
@@ -41,16 +42,18 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
     from zdpatch.patcher.edits import Edit, ModuleVersions
+    from zdpatch.patcher.folders import Shelf
     from zdpatch.patcher.inventory import Binding, Inventory
     from zdpatch.patcher.source import Patch
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913 - what, and what is known of the process and of the operator's wish
     patch: Patch,
     known: Iterable[CodeType] = (),
     made: Mapping[str, ModuleType] | None = None,
     adoption: Adoption = NOTHING,
     *,
+    shelf: Shelf | None = None,
     undo: bool = False,
 ) -> Plan:
     """Decide `patch` for this process. Raises Refused with every verdict when anything stands
@@ -58,29 +61,30 @@ def make_plan(
 
     `known` are code objects of active patches that no source explains (see `inventory.drift`);
     `made` are modules of the patch that an earlier plan of it has executed. `adoption` is what the
-    operator says of things that were replaced at run time. `undo`: `patch` takes another one back
-    out of modules that were imported with it (see `undoing`).
+    operator says of things that were replaced at run time. `shelf` keeps changed data files.
+    `undo`: `patch` takes another one back out of modules imported with it (see `undoing`).
     """
     try:
-        return _Planner(patch, tuple(known), made or {}, adoption, undo=undo).make()
+        return _Planner(patch, tuple(known), made or {}, adoption, shelf, undo=undo).make()
     except RecursionError as error:
         raise Refused("ZDP-206", "the source is nested too deeply to be looked at") from error
 
 
 class _Planner:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as `make_plan`
         self,
         patch: Patch,
         known: tuple[CodeType, ...],
         made: Mapping[str, ModuleType],
         adoption: Adoption,
+        shelf: Shelf | None,
         *,
         undo: bool,
     ) -> None:
         self.patch = patch
         self.undo = undo
         self.executed = made
-        self.situation = Situation.of(patch, known, adoption)
+        self.situation = Situation.of(patch, known, adoption, shelf)
         self.versions: dict[str, ModuleVersions] = dict(self.situation.versions)
         self.inventories: dict[str, Inventory] = dict(self.situation.inventories)
         self.told: list[str] = []
@@ -100,6 +104,7 @@ class _Planner:
                     learn(side.outline, self.inventories[name].namespace)
         fresh = [edit for each in self.situation.live_versions() for edit in diff(each)]
         fresh += unfit(self.versions)
+        fresh += data_edits(self.patch.data, self._live(), fresh)
         while fresh:
             self.decisions.take(fresh)
             self._widen()
@@ -315,15 +320,20 @@ class _Planner:
     def _build(self) -> Plan:
         builder = Builder(self.situation, self.versions, self.inventories, self.stage)
         builder.build(self.edits, self.rebinds)
+        served = self.situation.served
+        builder.refusals += served.against(builder.answers)
         if builder.refusals:
-            raise Refused("ZDP-202", builder.refusals[0].reason, tuple(builder.refusals))
+            first = builder.refusals[0]
+            cause = f"{first.path} (line {first.line}): {first.reason}"
+            raise Refused("ZDP-202", cause, tuple(builder.refusals))
         heap = self.conditions.heap_scan or builder.copies.scanned
         heap = heap or any(each.heap for each in self.inventories.values())
+        heap = heap or bool(self.patch.data)
         heap = heap or any(codes.kind(c) != "function" for g in builder.watched.values() for c in g)
         return Plan(
             self.patch,
-            (*self.restores, *builder.steps),
-            tuple(each.verdict for each in self.decisions.all),
+            (*self.restores, *builder.steps, *served.steps()),
+            (*(each.verdict for each in self.decisions.all), *served.verdicts()),
             builder.functions,
             heap,
             tuple(self._notices(builder, heap=heap)),
@@ -335,6 +345,7 @@ class _Planner:
             self.situation.linecache(),
             self.stage.newcomers.modules,
             self.situation.adoption,
+            served.moves,
         )
 
     def _deferred(self) -> list[str]:
@@ -357,6 +368,7 @@ class _Planner:
         for name in self._deferred():
             yield f"{name} is not imported here yet; it will be imported patched"
         yield from self.told
+        yield from self.situation.served.notices
         yield from self.said.values()
         yield from self.conditions.told
         yield from self.conditions.readers.told()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Need = Literal[
     "unconsumed", "plain class", "not made", "no instances", "no closures", "no subclasses",
-    "objects fit", "none suspended", "not held", "branch known",
+    "objects fit", "none suspended", "not held", "branch known", "nothing kept",
 ]  # fmt: skip
 REPLACE: Final = "replace the worker: zdpatch cannot do this in place"
 MIGRATE: Final = "needs a migration of live state; until then replace the worker"

@@ -359,6 +359,10 @@ class _Judge:
         reason = f"this statement {verb} {self.edit.cause} when it ran; its effect is the old one"
         return self.say("R", reason, REPLACE)
 
+    def kept(self) -> Decision:
+        """What was read of a data file is kept for later."""
+        return self.say("A", self.edit.detail, REPLACE, "nothing kept")
+
     def unfit(self) -> Decision:
         """Code reads what only new code sets, or sets otherwise, on what may be older."""
         if isinstance(self.edit, Unfit) and self.edit.holder.kind == "unknown":

@@ -18,7 +18,9 @@ from zdpatch.patcher import codes, inventory, loaders, overlay, reach
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.edits import Edit, ModuleVersions, read
 from zdpatch.patcher.errors import Refused, Verdict
+from zdpatch.patcher.folders import moved
 from zdpatch.patcher.inventory import Drift, Inventory
+from zdpatch.patcher.served import Served
 from zdpatch.patcher.source import ModuleChange, Patch, file_name
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.taken import with_branches
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import CodeType
 
+    from zdpatch.patcher.folders import Shelf
     from zdpatch.patcher.outline import Outline
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.stage import Stage, Value
@@ -58,15 +61,21 @@ class Situation:
     specs: dict[str, ModuleSpec] = field(default_factory=dict[str, ModuleSpec])
     adoption: Adoption = NOTHING
     adopted: dict[str, Drift] = field(default_factory=dict[str, Drift])
+    served: Served = field(init=False)
 
     @classmethod
     def of(
-        cls, patch: Patch, known: tuple[CodeType, ...] = (), adoption: Adoption = NOTHING
+        cls,
+        patch: Patch,
+        known: tuple[CodeType, ...] = (),
+        adoption: Adoption = NOTHING,
+        shelf: Shelf | None = None,
     ) -> Situation:
         """Look at this process. Raises Refused for syntax errors, drift, or when nothing of the
         patch is here.
         """
         found = cls(patch, known, adoption=adoption)
+        found.served = Served.of(patch, shelf)
         found.versions = {change.name: read(change, patch.id) for change in patch.changes}
         for change in patch.changes:
             found._place(change)
@@ -170,7 +179,8 @@ class Situation:
         ]
 
     def _specify(self, change: ModuleChange) -> None:
-        self.specs[change.name] = overlay.make_spec(_entry(change, self.patch.id))
+        spec = overlay.make_spec(_entry(change, self.patch.id))
+        self.specs[change.name] = moved(spec, self.served.folders)
 
     def _place_unloaded(self, change: ModuleChange) -> None:
         located = overlay.locate(change.name)

@@ -1,5 +1,5 @@
-"""A patch is the base and the new source of every module it changes; nothing else is trusted or
-needed.
+"""A patch is the base and the new source of every module it changes, and of every data file beside
+them; nothing else is trusted or needed.
 
 Source is kept as the bytes of the file: encoding cookies, line ends and all.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _PATCHED: Final = "<zdpatch "
+# what the import system loads as compiled modules, on any platform
+_NATIVE: Final = (".so", ".pyd", ".dll", ".dylib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +31,26 @@ class ModuleChange:
 
 
 @dataclass(frozen=True, slots=True)
+class DataChange:
+    """One file of a package that is no module, before and after; None: it is not there.
+
+    `path` is relative to the import root ("certifi/cacert.pem").
+    """
+
+    path: str
+    base: bytes | None
+    new: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Patch:
-    """What the engine is asked to do: bring these modules from base to new. `id` names it in file
-    names and logs.
+    """What the engine is asked to do: bring these modules and data files from base to new. `id`
+    names it in file names and logs.
     """
 
     id: str
     changes: tuple[ModuleChange, ...]
+    data: tuple[DataChange, ...] = ()
 
 
 def file_name(patch_id: str, path: str) -> str:
@@ -48,3 +63,18 @@ def file_name(patch_id: str, path: str) -> str:
 def is_patched(filename: str, patch_id: str = "") -> bool:
     """Whether a file name is one of `file_name`, of any patch or of this one."""
     return filename.startswith(f"{_PATCHED}{patch_id} " if patch_id else _PATCHED)
+
+
+def is_data_path(path: str) -> bool:
+    """Whether a path names a data file of a package: below a folder, spelt in one way, no module,
+    and none of the files that the import system itself reads or writes.
+    """
+    folder, _, name = path.rpartition("/")
+    parts = path.split("/")
+    return (
+        bool(folder)
+        and all(part not in {"", ".", "..", "__pycache__"} for part in parts)
+        and parts[0].isidentifier()
+        and not any(letter in "\\\0" or not letter.isprintable() for letter in path)
+        and not name.endswith((".py", ".pyc", ".pyo", *_NATIVE))
+    )

@@ -71,6 +71,7 @@ class Builder:
         self._unclear: dict[str, frozenset[str]] = {}
         self._found: dict[int, list[LiveFunction]] = {}
         self.copies = copies.Copies()
+        self.answers = Answers({}, {}, {})
 
     def build(self, edits: Iterable[Edit], rebinds: Iterable[tuple[Name, Binding]]) -> None:
         """Add the steps of the allowed edits, and of names elsewhere that hold a changed value."""
@@ -95,9 +96,9 @@ class Builder:
     def _answers(self, edits: Iterable[Edit]) -> None:
         """What caches answer is forgotten, and told."""
         changed = {name: ":".join(name) for name in self._changed(edits)}
-        answers = Answers.of(changed, self.inventories, self.stage.classes)
-        self.caches.append(answers.forget)
-        if told := answers.told():
+        self.answers = Answers.of(changed, self.inventories, self.stage.classes)
+        self.caches.append(self.answers.forget)
+        if told := self.answers.told():
             self.notices.append(f"caches that are emptied: {', '.join(told)}")
 
     def _changed(self, edits: Iterable[Edit]) -> Iterator[Name]:

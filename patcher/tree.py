@@ -1,24 +1,29 @@
-"""A source tree is the Python modules of one import root, and the digests of all else in it."""
+"""A source tree is the Python modules of one import root, and all other files in it."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from zdpatch.patcher.datafiles import files_of, followed, root_of
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import read
 from zdpatch.patcher.errors import AuthorError
-from zdpatch.patcher.source import ModuleChange, Patch
+from zdpatch.patcher.outline import outline
+from zdpatch.patcher.source import DataChange, ModuleChange, Patch, is_data_path
 from zdpatch.patcher.spread import Name, going, stale_reads
+from zdpatch.patcher.ways import WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from zdpatch.patcher.outline import Outline
 
 _WORD: Final = re.compile(rb"[\w\x80-\xff]+")
 _RELATIVE: Final = re.compile(rb"\bfrom[\s\\]*\.")
+_WAYS: Final = frozenset(word.encode() for word in WORDS)
 _STAR: Final = re.compile(rb"\bimport[\s\\]*\*")
 
 
@@ -34,10 +39,10 @@ class ModuleSource:
 
 @dataclass(frozen=True, slots=True)
 class SourceTree:
-    """`modules` by dotted name; `data`: sha256 (hex) of every other file by path."""
+    """`modules` by dotted name; `data`: every other file by path."""
 
     modules: Mapping[str, ModuleSource]
-    data: Mapping[str, str]
+    data: Mapping[str, bytes]
 
 
 def tree_from_files(files: Mapping[str, bytes]) -> SourceTree:
@@ -46,14 +51,14 @@ def tree_from_files(files: Mapping[str, bytes]) -> SourceTree:
     Stubs (`.pyi`, `py.typed`) are neither: no running process reads them.
     """
     modules: dict[str, ModuleSource] = {}
-    data: dict[str, str] = {}
+    data: dict[str, bytes] = {}
     for path, content in files.items():
         name = _module_name(path)
         if name is not None:
             package = path.endswith("/__init__.py")
             modules[name] = ModuleSource(name, path, package, content)
         elif not path.endswith((".pyi", "/py.typed")):
-            data[path] = hashlib.sha256(content).hexdigest()
+            data[path] = content
     return SourceTree(modules, data)
 
 
@@ -68,30 +73,30 @@ def _module_name(path: str) -> str | None:
 
 
 def make_patch(id: str, base: SourceTree, new: SourceTree) -> Patch:
-    """The patch that brings `base` to `new`: every module whose source differs, and every module of
-    the tree which took a changed value, or a name that goes, from one of these when it was imported
-    (base equal to new).
+    """The patch that brings `base` to `new`: every module whose source differs, every module of the
+    tree which took a changed value, or a name that goes, from one of these when it was imported
+    (base equal to new); every data file of a package that differs, and the modules that read it.
 
-    Raises AuthorError ZDP-211 for changed data files, Refused ZDP-206 for a source that does not
-    parse, AuthorError ZDP-001 when nothing differs.
+    Raises AuthorError ZDP-211 for other files that differ, Refused ZDP-206 for a source that does
+    not parse, AuthorError ZDP-001 when nothing differs.
     """
-    _same_data(base, new)
+    data = _data(base, new)
     changes = {
         name: _change(base.modules.get(name), new.modules.get(name))
         for name in sorted({*base.modules, *new.modules})
         if base.modules.get(name) != new.modules.get(name)
     }
-    if not changes:
+    if not changes and not data:
         raise AuthorError(
             "ZDP-001", "the two trees have the same modules: there is nothing to patch"
         )
     try:
-        dependents = _dependents(id, changes, base, new)
+        dependents = {*_dependents(id, changes, base, new), *_readers(data, base, new)}
     except RecursionError as error:
         raise AuthorError("ZDP-206", "a source is nested too deeply to be looked at") from error
-    for name in dependents:
+    for name in sorted(dependents - set(changes)):
         changes[name] = _change(base.modules[name], new.modules[name])
-    return Patch(id, tuple(changes[name] for name in sorted(changes)))
+    return Patch(id, tuple(changes[name] for name in sorted(changes)), data)
 
 
 def _change(base: ModuleSource | None, new: ModuleSource | None) -> ModuleChange:
@@ -101,18 +106,59 @@ def _change(base: ModuleSource | None, new: ModuleSource | None) -> ModuleChange
     return ModuleChange(present.name, present.path, present.package, sources[0], sources[1])
 
 
-def _same_data(base: SourceTree, new: SourceTree) -> None:
+def _data(base: SourceTree, new: SourceTree) -> tuple[DataChange, ...]:
+    """The data files that differ. Raises AuthorError ZDP-211 for what is no file of a package."""
     every = sorted({*base.data, *new.data})
-    changed = [path for path in every if base.data.get(path) != new.data.get(path)]
-    if changed:
-        shown = ", ".join(changed[:5]) + (
-            f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+    differ = [path for path in every if base.data.get(path) != new.data.get(path)]
+    packages = _packages(base) | _packages(new)
+    outside = [p for p in differ if not is_data_path(p) or not root_of(p, packages)]
+    if outside:
+        shown = ", ".join(outside[:5]) + (
+            f" and {len(outside) - 5} more" if len(outside) > 5 else ""
         )
         raise AuthorError(
             "ZDP-211",
-            f"files which are not Python modules differ: {shown}",
+            f"files which are neither Python modules nor data of a package differ: {shown}",
             next="leave them out of both trees, or deploy them with a release",
         )
+    return tuple(DataChange(path, base.data.get(path), new.data.get(path)) for path in differ)
+
+
+def _packages(tree: SourceTree) -> set[str]:
+    return {module.name for module in tree.modules.values() if module.package}
+
+
+def _readers(data: tuple[DataChange, ...], base: SourceTree, new: SourceTree) -> Iterator[str]:
+    """Modules that may read changed data files, or that say where they are; and the packages whose
+    files they are.
+    """
+    packages = _packages(base)
+    both = {*base.modules} & {*new.modules}
+    yield from both & {root_of(each.path, packages).replace("/", ".") for each in data}
+    roots = files_of(data, packages).packages
+    texts = {
+        name: text
+        for name in (base.modules if roots else ())
+        if (text := _Text.of(base.modules[name].source)).words and _near(name, text, roots)
+    }
+    asks = [name for name, text in texts.items() if text.words & _WAYS]
+    outlines: dict[str, Outline] = {}
+    while asks:
+        for name in asks:
+            module = base.modules[name]
+            outlines[name] = outline(name, module.source, package=module.package)
+        flow = followed(data, outlines, packages)
+        names = [*flow.names]
+        asks = [n for n, text in texts.items() if n not in outlines and text.may_read(names)]
+        if not asks:
+            found = {name for name, _ in [*flow.names, *flow.readers, *flow.read]}
+            yield from found & both
+
+
+def _near(name: str, text: _Text, roots: frozenset[str]) -> bool:
+    """Whether a module is in one of these packages, or names one."""
+    inside = any(name == root or name.startswith(f"{root}.") for root in roots)
+    return inside or any(root.rpartition(".")[2].encode() in text.words for root in roots)
 
 
 def _dependents(

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.patcher import bundle, keyring, manifest
 from zdpatch.patcher.errors import AuthorError, OperatorError
 from zdpatch.patcher.keyring import TrustPolicy, explain, judge, match
-from zdpatch.patcher.source import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Mapping, Sequence
 
     from zdpatch.patcher.keyring import Judged
     from zdpatch.patcher.manifest import Manifest
+    from zdpatch.patcher.source import Patch
 
 __all__ = ["Identity", "TrustPolicy", "VerifiedBundle", "reverify", "verify"]
 
@@ -50,7 +50,7 @@ class VerifiedBundle:
 
     def patch(self) -> Patch:
         """What the engine is asked to do."""
-        return Patch(self.manifest.id, manifest.changes(self.manifest, self.blobs))
+        return manifest.patch_of(self.manifest, self.blobs)
 
 
 def verify(  # noqa: PLR0913 - a decision without I/O is handed all it depends on

@@ -58,7 +58,7 @@ class Mint:
 
     def manifest(self, changes: Iterable[ModuleChange] = CHANGES, /, **fields: object) -> Manifest:
         """A manifest which the agent `identity` accepts at `now`, with `fields` replaced."""
-        entries, _ = describe(changes)
+        entries, _, _ = describe(changes)
         made = Manifest(
             id="FIX-1",
             seq=7,
@@ -83,7 +83,7 @@ class Mint:
         self, claim: Manifest, *signers: str, changes: Iterable[ModuleChange] = CHANGES
     ) -> bytes:
         """A bundle file of a manifest that is at hand, signed by `signers`."""
-        _, blobs = describe(changes)
+        *_, blobs = describe(changes)
         return self.signed(bundle.assemble(claim, blobs), *signers)
 
     def signed(self, raw: bytes, *signers: str) -> bytes:

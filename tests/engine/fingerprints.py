@@ -6,6 +6,7 @@ import functools
 import sys
 import threading
 import types
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -90,13 +91,25 @@ def fingerprint(names: Iterable[str]) -> dict[str, object]:
     while level:
         below: list[tuple[str, object]] = []
         for way, value in sorted(level, key=lambda pair: pair[0]):
-            found[way] = value
+            found[way] = _stand_in(value)
             if id(value) in seen or _foreign(value, own):
                 continue
             seen.add(id(value))
             below += [(f"{way} {part}", item) for part, item in _parts(value)]
         level = below
     return found
+
+
+_texts: dict[tuple[int, int], object] = {}
+
+
+def _stand_in(value: object) -> object:
+    """Of a text or a path, another object that is the same for the same one: who holds the way to a
+    data file stands against a patch of it.
+    """
+    if not _is(value, str, bytes, PurePath):
+        return value
+    return _texts.setdefault((id(value), hash(value)), object())
 
 
 def difference(

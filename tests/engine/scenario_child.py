@@ -25,6 +25,7 @@ import tempfile
 import textwrap
 import traceback
 import types
+import zlib
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,12 @@ def raises(call: Callable[[], object], *kinds: type[BaseException]) -> bool:
     return False
 
 
+def _taken_out(files: dict[str, str]) -> dict[str, bytes]:
+    """Files that are no modules, compressed: who holds their content stands against a patch."""
+    names = [path for path in files if not path.endswith(".py")]
+    return {path: zlib.compress(files.pop(path).encode()) for path in names}
+
+
 # -- one scenario ----------------------------------------------------------------------------------
 
 
@@ -98,12 +105,14 @@ class Scenario:
 
     def __init__(self, case: dict[str, Any]) -> None:
         self.case = case
+        self.data = {side: _taken_out(case[side]) for side in ("base", "new")}
         self.files: dict[str, str] = case["base"]
         self.new: dict[str, str] = case["new"]
         self.gone: list[str] = case["gone"]
         self.outside: dict[str, str] = case["outside"]
         self.lazy: list[str] = case["lazy"]
-        self.names = [self._name(path) for path in [*self.files, *self.new, *self.outside]]
+        sources = [*self.files, *self.new, *self.outside]
+        self.names = [self._name(path) for path in sources]
         self.module = types.ModuleType("scene")
         self.scope: dict[str, Any] = vars(self.module)
 
@@ -121,6 +130,9 @@ class Scenario:
         for path, text in {**self.files, **self.outside}.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text)
+        for path, packed in self.data["base"].items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(zlib.decompress(packed))
         sys.path.insert(0, str(root))
         sys.dont_write_bytecode = True
         importlib.invalidate_caches()
@@ -150,9 +162,15 @@ class Scenario:
         base = {path: text.encode() for path, text in self.files.items()}
         new = {**base, **{path: text.encode() for path, text in self.new.items()}}
         for path in self.gone:
-            del new[path]
-        made = local.make_patch(base, new)
-        self.scope.update(patch=made, local=local, base_files=base, new_files=new)
+            new.pop(path, None)
+        self.scope.update(local=local, base_files=base, new_files={**new})
+        before, after = (
+            {path: zlib.decompress(packed) for path, packed in self.data[side].items()}
+            for side in ("base", "new")
+        )
+        after = {path: text for path, text in (before | after).items() if path not in self.gone}
+        made = local.make_patch({**base, **before}, {**new, **after})
+        self.scope.update(patch=made)
         return made
 
     def run(self) -> None:

@@ -50,7 +50,7 @@ def test_changes_and_describe_are_inverse(mint: Mint) -> None:
         ModuleChange("a.c", "a/c.py", False, b"# -*- coding: latin-1 -*-\n", None),
     )
     made, container = bundle.read_unverified(mint.bundle(changes=reversed(given)))
-    assert manifest.changes(made, container.blobs) == given
+    assert manifest.patch_of(made, container.blobs).changes == given
     assert [entry.state for entry in made.modules] == ["follows", "added", "removed"]
 
 

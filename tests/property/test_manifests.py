@@ -71,7 +71,9 @@ def test_round_trip(mint: Mint, patch: tuple[ModuleChange, ...], fields: dict[st
     meant = msgspec.structs.replace(mint.manifest(patch), **fields)
     raw = mint.made(meant, changes=patch)
     found, container = bundle.read_unverified(raw)
-    assert manifest.changes(found, container.blobs) == tuple(sorted(patch, key=lambda c: c.name))
+    assert manifest.patch_of(found, container.blobs).changes == tuple(
+        sorted(patch, key=lambda c: c.name)
+    )
     assert (found.id, found.seq, found.target) == (meant.id, meant.seq, meant.target)
     assert found.fixes == sorted(set(meant.fixes))
     payload = bundle.parse_envelope(container.envelope).payload
