@@ -13,8 +13,8 @@ import click
 import zdpatch
 from zdpatch.agent.config import is_app
 from zdpatch.cli import builder, errors, livebase, verdicts
-from zdpatch.cli.bundlefile import read_bundle, write_atomically
-from zdpatch.cli.output import Command, Output, clean, count, pass_output
+from zdpatch.cli.bundlefile import contents, read_bundle, write_atomically
+from zdpatch.cli.output import Command, Output, clean, pass_output
 from zdpatch.cli.sign import add_signatures, load_keys
 from zdpatch.cli.sources import SOURCE_KINDS, narrowed, read_source
 from zdpatch.patcher import bundle as bundles
@@ -207,7 +207,7 @@ def read_ends(  # noqa: PLR0913 - two sources, and how to read them
 
 
 def compare(base: Source, new: Source, *, app: str, id: str | None = None) -> Patch:
-    """The patch between two sources. Raises ZDP-003 (no difference), ZDP-211 (a data file)."""
+    """The patch between two sources. Raises ZDP-003 (no difference), ZDP-211 (other files)."""
     old_tree, new_tree = tree_from_files(base.files), tree_from_files(new.files)
     if old_tree == new_tree:
         cause = f"nothing differs between {base.origin} and {new.origin}"
@@ -258,7 +258,7 @@ def _report(output: Output, path: Path, found: list[Verdict], *, signed: bool) -
         str(path),
         manifest.id,
         f"seq {manifest.seq}",
-        count(len(manifest.modules), "module"),
+        contents(manifest),
         f"{len(file.raw)} bytes",
         f"sha256:{file.digest[:12]}",
     ]
@@ -274,6 +274,7 @@ def _report(output: Output, path: Path, found: list[Verdict], *, signed: bool) -
         "signatures": file.signatures,
         "in_place": not verdicts.unsafe(found),
         "modules": [entry.name for entry in manifest.modules],
+        "data": [entry.path for entry in manifest.data],
         "origin": {"base": manifest.origin.base, "new": manifest.origin.new},
         "created": manifest.created,
         "not_after": manifest.not_after,

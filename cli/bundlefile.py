@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zdpatch.cli.home import private_directory
+from zdpatch.cli.output import count
 from zdpatch.patcher import bundle as bundles
 from zdpatch.patcher import manifest as manifests
 from zdpatch.patcher.errors import AuthorError, OperatorError, ZdpatchError
@@ -88,3 +89,9 @@ def keep_copy(home: Path, bundle: BundleFile) -> None:
         if home.stat().st_uid == os.geteuid() and not path.exists():
             private_directory(path.parent)
             write_atomically(path, bundle.raw, 0o600)
+
+
+def contents(claim: Manifest) -> str:
+    """How much is in a bundle: "3 modules, 1 data file"."""
+    modules, data = count(len(claim.modules), "module"), count(len(claim.data), "data file")
+    return f"{modules}, {data}" if claim.data else modules

@@ -71,7 +71,8 @@ def check(
 
 def _paths(file: BundleFile, prefix: str) -> dict[str, str]:
     lead = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-    return {entry.name: lead + entry.path for entry in file.manifest.modules}
+    data = {entry.path: lead + entry.path for entry in file.manifest.data}
+    return {entry.name: lead + entry.path for entry in file.manifest.modules} | data
 
 
 def _lines(

@@ -22,7 +22,7 @@ from zdpatch.patcher.errors import OperatorError, ProcessError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from zdpatch.patcher.source import ModuleChange
+    from zdpatch.patcher.source import DataChange, ModuleChange
 
 SCHEMA: Final = "zdpatch.diff/v1"
 _COLOUR: Final = {"+": "green", "-": "red", "@": "cyan"}
@@ -52,15 +52,14 @@ def diff(output: Output, /, *, target: str, definition: str) -> None:
     changes: list[dict[str, object]] = []
     lines: list[str] = []
     for file in files:
-        for change in file.patch().changes:
-            text = difference(change, definition)
+        patch = file.patch()
+        texts = [("module", each.name, difference(each, definition)) for each in patch.changes]
+        if not definition:
+            texts += [("data", each.path, data_difference(each)) for each in patch.data]
+        for kind, name, text in texts:
             if text:
-                entry: dict[str, object] = {
-                    "patch": file.manifest.id,
-                    "module": change.name,
-                    "diff": "".join(text),
-                }
-                changes.append(entry)
+                found: dict[str, object] = {kind: name, "diff": "".join(text)}
+                changes.append({"patch": file.manifest.id, **found})
                 lines += [_painted(output, line) for line in text]
     if not changes and definition:
         raise OperatorError(
@@ -80,6 +79,18 @@ def difference(change: ModuleChange, definition: str = "") -> list[str]:
     before = "/dev/null" if change.base is None else f"a/{change.path}"
     after = "/dev/null" if change.new is None else f"b/{change.path}"
     return list(difflib.unified_diff(old.splitlines(True), new.splitlines(True), before, after))
+
+
+def data_difference(change: DataChange) -> list[str]:
+    """The unified diff of a data file that is text; of another, that it differs."""
+    before = "/dev/null" if change.base is None else f"a/{change.path}"
+    after = "/dev/null" if change.new is None else f"b/{change.path}"
+    try:
+        old, new = ((side or b"").decode().splitlines(True) for side in (change.base, change.new))
+    except UnicodeDecodeError:
+        sizes = " -> ".join(f"{len(side or b''):,}" for side in (change.base, change.new))
+        return [f"Binary files {before} and {after} differ ({sizes} bytes)\n"]
+    return list(difflib.unified_diff(old, new, before, after))
 
 
 def decoded(source: bytes | None) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from zdpatch.agent.trustfile import load_trust
 from zdpatch.cli import trustedit
-from zdpatch.cli.bundlefile import BundleFile, read_bundle
+from zdpatch.cli.bundlefile import BundleFile, contents, read_bundle
 from zdpatch.cli.output import Command, Output, clean, count, pass_output, table
 from zdpatch.patcher import bundle as bundles
 from zdpatch.patcher import keyring, manifest
@@ -21,7 +21,7 @@ from zdpatch.patcher.keyring import Judged
 
 if TYPE_CHECKING:
     from zdpatch.patcher.keyring import TrustPolicy
-    from zdpatch.patcher.manifest import Manifest, ModuleEntry
+    from zdpatch.patcher.manifest import DataEntry, Manifest, ModuleEntry
 
 SCHEMA: Final = "zdpatch.inspect/v1"
 
@@ -125,6 +125,15 @@ def as_json(file: BundleFile, opinion: Opinion, now: int) -> dict[str, object]:
             }
             for entry in claim.modules
         ],
+        "data": [
+            {
+                "path": entry.path,
+                "state": entry.state,
+                "base_bytes": size_of(entry.base, claim),
+                "new_bytes": size_of(entry.new, claim),
+            }
+            for entry in claim.data
+        ],
         "signatures": [
             {
                 "keyid": one.keyid,
@@ -162,8 +171,9 @@ def as_lines(output: Output, file: BundleFile, opinion: Opinion, now: int) -> li
     ]
     lines = table([fact for fact in facts if fact[1]])
     lines = [line + ended if line.startswith("accepted until") else line for line in lines]
-    lines += ["", f"{count(len(claim.modules), 'module')}, {len(file.raw):,} bytes"]
-    lines += table([module_row(entry, claim) for entry in claim.modules])
+    lines += ["", f"{contents(claim)}, {len(file.raw):,} bytes"]
+    lines += table([row(each, each.name, claim) for each in claim.modules])
+    lines += table([row(each, each.path, claim) for each in claim.data])
     lines += ["", count(len(opinion.signatures), "signature")]
     lines += table(
         [
@@ -201,8 +211,8 @@ def built_words(claim: Manifest) -> str:
     return ", ".join(words)
 
 
-def module_row(entry: ModuleEntry, claim: Manifest) -> tuple[str, str, str]:
+def row(entry: ModuleEntry | DataEntry, name: str, claim: Manifest) -> tuple[str, str, str]:
     """State, name, and bytes before and after."""
     before, after = size_of(entry.base, claim), size_of(entry.new, claim)
     sizes = " -> ".join("-" if size is None else f"{size:,}" for size in (before, after))
-    return entry.state, entry.name, f"{sizes} bytes"
+    return entry.state, name, f"{sizes} bytes"

@@ -38,8 +38,9 @@ def read_agents(
 ) -> LiveBase:
     """The base of the modules of `new`, from the agents that `spec` ("agent:SELECTOR") names.
 
-    `spare` is a source for modules of which the processes have none; they compare it too. `whole`:
-    `new` is all there is of its packages. Raises ZDP-401, ZDP-402, ZDP-004 and Refused ZDP-201.
+    `spare` is a source for data files, and for modules of which the processes have none; they
+    compare it too. `whole`: `new` is all there is of its packages. Raises ZDP-401, ZDP-402, ZDP-004
+    and Refused ZDP-201.
     """
     refs = chosen(discover(home), parse_selector(spec.removeprefix(PREFIX)))
     if not refs:
@@ -64,7 +65,9 @@ class _Asked:
         self.ref = ref
         self.new = new
         self.tree = tree_from_files(new.files)
-        self.spare = {} if spare is None else tree_from_files(spare.files).modules
+        given = tree_from_files({} if spare is None else spare.files)
+        self.spare = given.modules
+        self.data = self.tree.data if spare is None else given.data
         self.rows: dict[str, SourceRow] = {}
         self.sources: dict[str, bytes] = {}
         self.from_spare: list[str] = []
@@ -135,8 +138,10 @@ class _Asked:
             )
 
     def files(self) -> dict[str, bytes]:
-        """The base as files: modules from the process, data as in the new source."""
-        files = {path: self.new.files[path] for path in self.tree.data}
+        """The base as files: modules from the process; data as in the spare source, if there is
+        one, else as in the new.
+        """
+        files = dict(self.data)
         for name, source in self.sources.items():
             path = name.replace(".", "/")
             files[f"{path}/__init__.py" if self.rows[name].package else f"{path}.py"] = source
@@ -152,8 +157,12 @@ class _Asked:
         if self.others:
             names = ", ".join(self.others[:5]) + (", ..." if len(self.others) > 5 else "")
             lines.append(f"          loaded, and not in the new source, left alone: {clean(names)}")
-        if self.tree.data:
-            lines.append("          data files of the process are not compared")
+        if self.data is not self.tree.data:
+            lines.append(
+                "          data files are those of --base-source; each process compares them"
+            )
+        elif self.data:
+            lines.append("          data files are taken to be the new ones; see --base-source")
         return lines
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from zdpatch.cli import fleet
+from zdpatch.cli.bundlefile import contents
 from zdpatch.cli.client import label
 from zdpatch.cli.errors import FleetError
 from zdpatch.cli.output import Output, clean, count, table
@@ -35,6 +36,7 @@ def bundle_json(file: BundleFile) -> dict[str, object]:
         "app": manifest.target.app,
         "fixes": list(manifest.fixes),
         "modules": [entry.name for entry in manifest.modules],
+        "data": [entry.path for entry in manifest.data],
         "origin": {"base": manifest.origin.base, "new": manifest.origin.new},
     }
 
@@ -46,7 +48,7 @@ def plan_lines(output: Output, file: BundleFile, targets: Sequence[Target]) -> l
         manifest.id,
         f"seq {manifest.seq}",
         f"sha256:{file.digest[:12]}",
-        count(len(manifest.modules), "module"),
+        contents(manifest),
         *(["fixes " + ", ".join(manifest.fixes)] if manifest.fixes else []),
     ]
     pids = ", ".join(str(target.ref.pid) for target in targets[:8])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zdpatch.cli.bundlefile import read_bundle, write_atomically
+from zdpatch.cli.bundlefile import contents, read_bundle, write_atomically
 from zdpatch.cli.keyfile import Passphrases, SigningKey, load_private
 from zdpatch.cli.output import Command, Output, clean, count, pass_output
 from zdpatch.patcher import bundle as bundles
@@ -93,9 +93,9 @@ def sign(
         "signed_by": [{"key": str(key.path), "keyid": key.keyid} for key in keys],
         "signatures": total,
     }
-    modules = count(len(claim.modules), "module")
     lines = [
-        f"{claim.id}  {claim.safety}  for {claim.target.app}, {modules}  digest {file.digest}",
+        f"{claim.id}  {claim.safety}  for {claim.target.app}, {contents(claim)}"
+        f"  digest {file.digest}",
         *(f"signed  {clean(key.path)}  key id {key.keyid}" for key in keys),
         f"{clean(where)} has {count(total, 'signature')}.",
     ]

@@ -117,7 +117,7 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-208": "new value cannot be evaluated",
     "ZDP-209": "undo would overwrite a later change",
     "ZDP-210": "this interpreter fails the self-test",
-    "ZDP-211": "a data file changed",
+    "ZDP-211": "a file that cannot be served",
     "ZDP-212": "unknown or unstaged patch",
     "ZDP-213": "not possible in this state",
     "ZDP-214": "an audit hook makes the flip interruptible",

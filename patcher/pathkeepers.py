@@ -166,10 +166,10 @@ def _hits(values: list[object], wanted: Wanted) -> Iterator[object]:
 def _aside(objects: list[object]) -> set[int]:
     """Holders that do not count: what imports hold, and the namespaces of modules."""
     found = {id(sys.path_importer_cache), id(FOLDERS), id(sys.modules)}
-    for _, module in reach.modules():
-        space = reach.namespace(module)
-        found |= {id(space), id(space.get("__path__"))}
+    found |= {id(reach.namespace(module)) for _, module in reach.modules()}
     for each in objects:
+        if type(each) is ModuleType:  # also of modules that nobody can import any more
+            found.add(id(reach.namespace(each).get("__path__")))
         if type(each) in _OF_IMPORTS or issubclass(type(each), PurePath):
             found.add(id(each))
             found |= {id(r) for r in gc.get_referents(each) if type(r) in {dict, list}}

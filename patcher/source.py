@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 _PATCHED: Final = "<zdpatch "
-# what the import system loads as compiled modules, on any platform
-_NATIVE: Final = (".so", ".pyd", ".dll", ".dylib")
+# compiled modules on any platform, and what they are compiled from
+_NATIVE: Final = (
+    ".so", ".pyd", ".dll", ".dylib", ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".pyx", ".pxd",
+    ".pxi", ".rs", ".f", ".f90",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,8 @@ def is_patched(filename: str, patch_id: str = "") -> bool:
 
 
 def is_data_path(path: str) -> bool:
-    """Whether a path names a data file of a package: below a folder, spelt in one way, no module,
-    and none of the files that the import system itself reads or writes.
+    """Whether a path names a data file of a package: below a folder, spelt in one way, no module
+    nor what one is compiled from, and no remark on what could not be read ("a (submodule)").
     """
     folder, _, name = path.rpartition("/")
     parts = path.split("/")
@@ -76,5 +79,5 @@ def is_data_path(path: str) -> bool:
         and all(part not in {"", ".", "..", "__pycache__"} for part in parts)
         and parts[0].isidentifier()
         and not any(letter in "\\\0" or not letter.isprintable() for letter in path)
-        and not name.endswith((".py", ".pyc", ".pyo", *_NATIVE))
+        and not name.endswith((".py", ".pyc", ".pyo", ")", *_NATIVE))
     )

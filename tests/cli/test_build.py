@@ -169,13 +169,23 @@ def test_only_what_is_not_there(build: Build) -> None:
     assert "what is asked for" in ran.error["cause"]
 
 
-def test_changed_data_is_named(build: Build, trees: Path) -> None:
-    """A changed data file is refused by name, never dropped in silence; --only is the way out."""
+def test_changed_data_is_carried(build: Build, trees: Path) -> None:
+    """A changed data file of a package is in the bundle, unless it is left out."""
     (trees / "old/shop/page.html").write_text("1")
     (trees / "new/shop/page.html").write_text("2")
+    assert build("--json").json["data"] == ["shop/page.html"]
+    assert build("--json", "--only", "shop.cart").json["data"] == []
+
+
+def test_other_files_are_named(build: Build, trees: Path) -> None:
+    """A changed file of no package is refused by name, never dropped in silence; --only is the way
+    out.
+    """
+    (trees / "old/shop.ini").write_text("1")
+    (trees / "new/shop.ini").write_text("2")
     ran = build("--json")
     assert (ran.code, ran.error["code"]) == (4, "ZDP-211")
-    assert "shop/page.html" in ran.error["cause"]
+    assert "shop.ini" in ran.error["cause"]
     assert build("--only", "shop.cart").code == 0
 
 

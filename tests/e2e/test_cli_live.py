@@ -198,6 +198,41 @@ def test_what_the_old_initialiser_made_is_told(place: Place) -> None:
     assert told in place.run("status", "--detail")
 
 
+def test_a_data_file_goes_in_and_out(place: Place) -> None:
+    """A data file goes in with a running process, is there after a restart, and goes out; one that
+    the process does not have is refused.
+    """
+    cart = (
+        "import json\nfrom pathlib import Path\n\n\n"
+        "def price(net):\n"
+        "    return net * json.loads((Path(__file__).parent / 'rate.json').read_text())\n"
+    )
+    for tree, rate in (("old", "1"), ("new", "3"), ("newer", "4")):
+        (place.path / tree / "shop").mkdir(parents=True, exist_ok=True)
+        (place.path / tree / "shop/__init__.py").write_text("")
+        (place.path / tree / "shop/cart.py").write_text(cart)
+        (place.path / tree / "shop/rate.json").write_text(rate)
+    first = place.serve()
+    assert place.build(base="new", new="newer")["data"] == ["shop/rate.json"]
+    error = place.json("push", "fix.zdp", "--yes", code=4)["error"]
+    assert (error["code"], "shop/rate.json" in error["cause"]) == ("ZDP-201", True)
+    built = place.build()
+    assert built["modules"] == ["shop", "shop.cart"]
+    assert "+3" in place.run("diff", "fix.zdp")
+    assert "2 modules, 1 data file" in place.run("inspect", "fix.zdp")
+    assert place.json("check", "fix.zdp")["in_place"] is True
+    place.run("push", "fix.zdp", "--yes", "--confirm")
+    assert first.ask(5) == "15 FIX-1"
+    assert (place.path / "old/shop/rate.json").read_text() == "1"
+    first.end()
+    second = place.serve()
+    assert second.ask(5) == "15 FIX-1"
+    third = place.serve(tree="new")  # a release that has it
+    assert third.ask(5) == "15"
+    place.run("rollback", "FIX-1")
+    assert second.ask(5) == "5"
+
+
 def test_one_that_runs_something_else_stops_all(place: Place) -> None:
     """If one process runs another base, none changes; --partial changes those which can."""
     same = place.serve()

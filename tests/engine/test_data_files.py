@@ -129,7 +129,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 files = local.engine().shelf.base
 print(said[:55], rates(), os.listdir(files), refused(local.plan, one))
 """,
-        "ZDP-211 pkg/rates.json cannot be served: File too large:  [1, 1] [] allowed",
+        "ZDP-211 pkg/rates.json cannot be served: File too large [1, 1] [] allowed",
     ),
     "a frozen heap": (
         """
