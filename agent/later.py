@@ -219,6 +219,7 @@ def _own_packages() -> dict[str, Sequence[str] | None]:
 
 def _own_modules() -> Iterator[str]:
     yield ENGINE
+    yield "zdpatch.agent.shelf"
     for folder in zdpatch.patcher.__path__:
         for file in sorted(os.listdir(folder)):  # noqa: PTH208 - names, no Path for each
             if file.endswith(".py") and file != "__init__.py":

@@ -7,7 +7,6 @@ It is a Python API only; the agent never offers it over the wire.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +47,8 @@ def engine(files: Path | None = None) -> Engine:
 
 
 def _temporary() -> Path:
+    import tempfile  # noqa: PLC0415 - an agent has a place of its own
+
     return Path(tempfile.gettempdir()) / f"zdpatch-{os.geteuid()}"
 
 

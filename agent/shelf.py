@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
-import shutil
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -47,7 +45,9 @@ class Shelf:
         if place.is_dir():
             return str(place)
         _private(self.base)
-        half = self.base / f".{secrets.token_hex(8)}"
+        import shutil  # noqa: PLC0415 - a process without patched data files does without it
+
+        half = self.base / f".{os.urandom(8).hex()}"
         try:
             (half / real.name).mkdir(mode=0o755, parents=True)
             _mirror(real, half / real.name, files)
@@ -77,6 +77,8 @@ def _private(base: Path) -> None:
 
 def _mirror(real: Path, place: Path, files: Mapping[str, bytes | None]) -> None:
     """Folders as folders, modules as copies, all else as links; nothing of what `files` names."""
+    from shutil import copyfile  # noqa: PLC0415 - as above
+
     for number, (path, inner) in enumerate(_walk(real)):
         if number > _MOST:
             raise OSError(27, f"it has more than {_MOST} files", str(real))
@@ -85,7 +87,7 @@ def _mirror(real: Path, place: Path, files: Mapping[str, bytes | None]) -> None:
             copy.mkdir(mode=0o755, exist_ok=True)
         elif inner not in files:
             if path.suffix in _MODULES:
-                shutil.copyfile(path, copy)
+                copyfile(path, copy)
             else:
                 copy.symlink_to(path)
 

@@ -8,7 +8,6 @@ a module, and stands against the patch where it is anything else.
 
 from __future__ import annotations
 
-import importlib.readers
 import sys
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader, SourcelessFileLoader
@@ -52,10 +51,10 @@ class FolderLoader:
 
     def get_resource_reader(self, fullname: str) -> object:
         """The files of the folder."""
-        if self.real is None:
-            raise AttributeError("get_resource_reader")
+        from importlib.readers import FileReader  # noqa: PLC0415 - with whoever asks for resources
+
         file = self.move.of(str(cast("Any", self.real).get_filename(fullname)))
-        return importlib.readers.FileReader(cast("Any", SimpleNamespace(path=file)))
+        return FileReader(cast("Any", SimpleNamespace(path=file)))
 
     def get_data(self, path: str) -> bytes:
         """What is in a file."""
