@@ -122,7 +122,9 @@ def still_kept(keep: Keep, taken: Inventory) -> str:
         return f"{keep.name} holds a {type(value).__qualname__}"
     if keep.kind == "object":
         found = count(reach.family(*taken.classes.get(keep.name, [])))
-        return f"there are {found.number} live instances" if found.number else ""
+        one = "there is a live instance"
+        many = f"there are {found.number} live instances" if found.number else ""
+        return one if found.number == 1 else many
     return "whether that is still there cannot be told"
 
 

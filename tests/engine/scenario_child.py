@@ -279,11 +279,11 @@ class Scenario:
         for text in [text for path, text in files if self._name(path) == module]:
             first = verdict.line - 1
             lines = text.split("\n")[
-                max(0, first - 20 * (verdict.edit == "in flight")) : first + 20
+                max(0, first - 20 * (verdict.edit in {"in flight", "kept"})) : first + 20
             ]
             if verdict.line > 0 and any(word in line for line in lines):
                 return True
-        return verdict.path.endswith(":")
+        return verdict.path.endswith(":") or verdict.path in self.data["base"]
 
     def must_apply(self) -> None:
         """Applied, undone to the last object, applied again, undone again."""
