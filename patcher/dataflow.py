@@ -15,9 +15,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.names import FunctionNode, dotted
+from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.purity import origin
 from zdpatch.patcher.spelling import parameters, receiver
-from zdpatch.patcher.spread import meanings
+from zdpatch.patcher.spread import meanings, split
 from zdpatch.patcher.ways import CONTENT, NOTHING, Files, Ways
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ _KEEPS: Final = (
     "register", "add", "set", "put", "append", "update", "install", "insert", "extend", "push",
     "save", "store", "dictConfig", "fileConfig", "basicConfig",
 )  # fmt: skip
+_PROPERTIES: Final = frozenset({"property", "cached_property"})
+_EMPTIED: Final = frozenset({"functools.cache", "functools.lru_cache"})
 _MAKING: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 
 
@@ -68,13 +71,14 @@ NOWHERE: Final = Keep("", "", 0, "", "", "")
 class Flow:
     """What the names of some modules give of the files, when all of it is followed.
 
-    `names`: of functions and variables; `read`: statements that had the content when they ran;
-    `kept`: where functions keep it.
+    `names`: of variables, and of calls of functions (those in `functions`); `read`: statements that
+    had the content when they ran; `kept`: where functions keep it.
     """
 
     outlines: Mapping[str, Outline]
     files: Files
     names: dict[Name, int] = field(default_factory=dict["Name", int])
+    functions: set[Name] = field(default_factory=set["Name"])
     given: set[Name] = field(default_factory=set["Name"])
     attributes: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     read: dict[tuple[str, int], Item] = field(default_factory=dict["tuple[str, int]", "Item"])
@@ -94,7 +98,8 @@ class Flow:
 
     def _size(self) -> tuple[object, ...]:
         levels = sum(self.names.values()), sum(self.attributes.values())
-        return levels, len(self.given), len(self.read), len(self.kept), len(self.readers)
+        others = (self.given, self.read, self.kept, self.readers, self.functions)
+        return (*levels, *map(len, others))
 
     def _follow(self, outline: Outline, item: Item) -> None:
         if item.kind in {"import", "star", "field"}:
@@ -125,6 +130,10 @@ class Flow:
             self.readers[name] = item
         self.kept |= body.kept
         self._note(outline, item.scope, item.name, body.gives)
+        if not (decorators := {*map(_last, node.decorator_list)}) & _PROPERTIES:
+            self.functions.add(name)
+        if body.gives == CONTENT and (kept := _remembers(outline, item, node, decorators)):
+            self.kept.add(kept)
 
     def _note(self, outline: Outline, scope: str, name: str, level: int) -> None:
         if not level:
@@ -139,12 +148,35 @@ class Flow:
         key = module, name
         self.attributes[key] = max(level, self.attributes.get(key, NOTHING))
 
-    def of(self, outline: Outline, scope: str, name: str) -> int:
-        """What a dotted name gives, read in a scope of a module."""
-        if "." in name and (own := self.attributes.get((outline.name, name.rpartition(".")[2]))):
-            return own
-        every = meanings(outline, scope, name, self.outlines)
-        return max((self.names.get(each, NOTHING) for each in every), default=NOTHING)
+    def of(
+        self,
+        outline: Outline,
+        scope: str,
+        imports: Mapping[str, str],
+        name: str,
+        *,
+        called: bool = False,
+    ) -> int:
+        """What a dotted name gives, or a call of it, read in a scope of a module; `imports`: those of
+        the function too.
+        """
+        every = {*meanings(outline, scope, name, self.outlines)}
+        every |= {*split(origin(name, imports), self.outlines)}
+        found = every & self.names.keys()
+        levels = [self.names[each] for each in found if called or each not in self.functions]
+        attribute = name.rpartition(".")[2] if "." in name else ""
+        for module in self._known_to(outline, imports) if attribute else ():
+            last = {each.rpartition(".")[2] for owner, each in self.functions if owner == module}
+            if called or attribute not in last:
+                levels.append(self.attributes.get((module, attribute), NOTHING))
+        return max(levels, default=NOTHING)
+
+    def _known_to(self, outline: Outline, imports: Mapping[str, str]) -> Iterator[str]:
+        """Modules whose objects a module may have: its own, and those that it imports from."""
+        sources = {*imports.values()}
+        for name in self.outlines:
+            if name == outline.name or any(f"{s}.".startswith(f"{name}.") for s in sources):
+                yield name
 
 
 class _Body:
@@ -175,8 +207,10 @@ class _Body:
         self.variables: dict[str, int] = {}
         self.kept: set[Keep] = set()
         self.most = self.gives = NOTHING
-        named = partial(flow.of, outline, scope)
-        self.ways = Ways(flow.files, outline.imports, self.variables, named, named)
+        self.imports = outline.imports | _imported(self.parts, outline)
+        named = partial(flow.of, outline, scope, self.imports)
+        called = partial(named, called=True)
+        self.ways = Ways(flow.files, self.imports, self.variables, named, called)
 
     def run(self) -> int:
         """Follow it; the most that any of its expressions gives."""
@@ -213,8 +247,17 @@ class _Body:
                 self.gives = max(self.gives, self.ways.given(value))
             case ast.Call():
                 self._call(part)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                self._inner(name, part)
             case _:
                 pass
+
+    def _inner(self, name: str, node: ast.AST) -> None:
+        """A function inside holds what it names of the content for as long as it lives."""
+        named = {p.id for p in ast.walk(node) if isinstance(p, ast.Name)}
+        level = max((self.variables.get(each, NOTHING) for each in named), default=NOTHING)
+        if level and not self.scope_level:
+            self.variables[name] = max(level, self.variables.get(name, NOTHING))
 
     def _store(self, target: ast.expr, value: ast.expr) -> None:
         level = self.ways.given(value)
@@ -237,7 +280,8 @@ class _Body:
 
     def _bind(self, name: str, level: int, line: int) -> None:
         if name in self.shared and not self.scope_level:
-            self._keep(level, line, "variable", name, f"the variable {name}")
+            kind = "variable" if self.outline.binders("", name) else "other"
+            self._keep(level, line, kind, name, f"the variable {name}")
             self.flow._note(self.outline, "", name, level)
         self.variables[name] = max(level, self.variables.get(name, NOTHING))
 
@@ -289,12 +333,13 @@ class _Body:
             return
         if isinstance(node.func, ast.Attribute):
             self._method(node.func, name, node.lineno)
-        elif name and name in self.outline.imports:
-            self._outsider(self.outline.imports[name], node.lineno)
+        elif name and name in self.imports:
+            self._outsider(self.imports[name], node.lineno)
 
     def _own_functions(self, name: str) -> Iterator[Name]:
         """Functions of these modules that a call of `name` may run."""
         every = [*meanings(self.outline, self.scope, name, self.flow.outlines)]
+        every += split(origin(name, self.imports), self.flow.outlines)
         if self.own and name.startswith(f"{self.own}."):
             every.append((self.outline.name, f"{self.scope}.{name.partition('.')[2]}"))
         for module, path in every:
@@ -308,9 +353,11 @@ class _Body:
     def _method(self, func: ast.Attribute, name: str | None, line: int) -> None:
         """A method of something, or a function of a module, that gets the content."""
         root = (name or "").partition(".")[0]
-        module = any(isinstance(item.node, ast.Import) for item in self.outline.binders("", root))
+        nodes = [*(item.node for item in self.outline.binders("", root)), *self.parts]
+        whole = (part for part in nodes if isinstance(part, ast.Import))
+        module = any((a.asname or a.name.partition(".")[0]) == root for n in whole for a in n.names)
         if name is not None and module:
-            self._outsider(origin(name, self.outline.imports), line)
+            self._outsider(origin(name, self.imports), line)
         elif func.attr not in _LETS_GO and not _makes(func.value):
             self._into(func.value, CONTENT, line)
 
@@ -321,6 +368,41 @@ class _Body:
         goes = last in _LETS_GO or last[:1].isupper() or last.startswith(_MAKES)
         if last.startswith(_KEEPS) if standard else not goes:
             self._keep(CONTENT, line, "other", full, f"what {full} makes of it")
+
+
+def _imported(parts: Iterable[ast.AST], outline: Outline) -> dict[str, str]:
+    """What names stand for that are imported inside."""
+    found: dict[str, str] = {}
+    for part in parts:
+        if isinstance(part, ast.Import):
+            for each in part.names:
+                root = each.name.partition(".")[0]
+                found[each.asname or root] = each.name if each.asname else root
+        elif isinstance(part, ast.ImportFrom):
+            base = absolute(part, outline.name, package=outline.package)
+            found |= {each.asname or each.name: f"{base}.{each.name}" for each in part.names}
+    return found
+
+
+def _last(node: ast.expr) -> str:
+    """The last name of a decorator."""
+    called = node.func if isinstance(node, ast.Call) else node
+    return (dotted(called) or "").rpartition(".")[2]
+
+
+def _remembers(
+    outline: Outline, item: Item, node: FunctionNode, decorators: set[str]
+) -> Keep | None:
+    """Where a decorator keeps what a function gives; what `functools` caches can be emptied."""
+    place = (outline.name, item.qualname, node.lineno)
+    if "cached_property" in decorators:
+        what = f"objects of {item.scope} (.{item.name})"
+        return Keep(*place, "object", item.scope, what)
+    origins = {origin(dotted(d.func if isinstance(d, ast.Call) else d) or "", outline.imports)
+               for d in node.decorator_list}  # fmt: skip
+    others = {each.rpartition(".")[2] for each in origins - _EMPTIED}
+    caches = sorted(each for each in others if "cache" in each.lower() or "memo" in each.lower())
+    return Keep(*place, "other", caches[0], f"what {caches[0]} remembers") if caches else None
 
 
 def says_path(node: ast.AST) -> bool:

@@ -38,6 +38,11 @@ _OF_IMPORTS: Final = (
     FileFinder, ModuleSpec, SourceFileLoader, SourcelessFileLoader, FolderLoader, PatchedLoader,
     Move, Step,
 )  # fmt: skip
+# Names by which functions ask for resources of a package.
+_ASKS: Final = frozenset(
+    {"files", "open_binary", "open_text", "read_binary", "read_text", "get_data", "as_file",
+     "open_resource", "resource_filename", "resource_string", "resource_stream", "joinpath"}
+)  # fmt: skip
 _PLAIN: Final = (dict, list, tuple, set, frozenset)
 
 
@@ -130,6 +135,22 @@ def _found(wanted: Wanted, aside: Collection[int]) -> dict[str, str]:
         if (told := wanted.told(value)) is not None:
             found.setdefault(told[0], f"{_named(holder)} holds {told[1]}")
     return found
+
+
+def foreign_reader(package: str, known: Collection[str]) -> str:
+    """Who names a package and asks for resources, in modules that are not `known`; "" for nobody.
+
+    What it does with them is not followed.
+    """
+    for each in gc.get_objects():
+        if type(each) is FunctionType and each.__module__ not in known:
+            code = each.__code__
+            if _ASKS.intersection(code.co_names) and any(
+                type(text) is str and (text == package or text.startswith(f"{package}."))
+                for text in code.co_consts
+            ):
+                return f"{_kind(each)} names the package, and may keep what it reads of it"
+    return ""
 
 
 def _holders(wanted: Wanted, beside: Collection[int] = ()) -> Iterator[tuple[object, object]]:

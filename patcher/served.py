@@ -10,7 +10,7 @@ from zdpatch.patcher import folders, overlay
 from zdpatch.patcher.datafiles import root_of
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.folders import FOLDERS, Move
-from zdpatch.patcher.pathkeepers import Wanted, count, keepers
+from zdpatch.patcher.pathkeepers import Wanted, count, foreign_reader, keepers
 from zdpatch.patcher.slots import MISSING, Step
 from zdpatch.patcher.source import DataChange
 
@@ -79,6 +79,11 @@ class Served:
         for move, group in zip(self.moves, _groups(self.patch).values(), strict=True):
             for path, why in keepers(Wanted.of(move, group), forgotten):
                 yield Verdict(path, 1, "data file", "R", why, _REPLACE)
+        known = {change.name for change in self.patch.changes}
+        for move, group in zip(self.moves, _groups(self.patch).values(), strict=True):
+            imported = sys.modules.get(move.package) is not None  # else nobody has asked for any
+            if imported and (why := foreign_reader(move.package, known)):
+                yield Verdict(group[0].path, 1, "data file", "R", why, _REPLACE)
         for each in self.patch.data:
             folder = each.path.rpartition("/")[0].replace("/", ".")
             if (module := sys.modules.get(folder)) is not None and not hasattr(module, "__file__"):

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.names import dotted
-from zdpatch.patcher.purity import origin
+from zdpatch.patcher.purity import CALLERS, origin
 from zdpatch.patcher.spelling import texts
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ _PATH_METHODS: Final = frozenset(
 _QUESTIONS: Final = frozenset(
     {"exists", "isfile", "isdir", "is_file", "is_dir", "islink", "access"}
 )
+_CALLERS: Final = CALLERS | {"functools.partial", "functools.reduce", "next", "iter"}
 # Words that a text without them cannot read a file of its package by.
 WORDS: Final = frozenset(
     {*PLACES, "resources", "importlib_resources", "get_data", "pkg_resources"}
@@ -98,8 +99,8 @@ class Files:
 
 @dataclass
 class Ways:
-    """What expressions of one body give. `name` says what a dotted name gives, `called` what a call
-    of one does.
+    """What expressions of one body give. `name` says what a dotted name gives, `called`
+    what a call of one does: a function that is only named reads nothing.
     """
 
     files: Files
@@ -172,6 +173,9 @@ class Ways:
             return NOTHING
         if full in _PATH_CALLS:
             return self._joined(arguments, whole=True)
+        if full in _CALLERS:
+            names = filter(None, map(dotted, (a for a in arguments if isinstance(a, ast.expr))))
+            level = max([level, *map(self.called, names)])
         base = self.given(node.func.value) if isinstance(node.func, ast.Attribute) else NOTHING
         if isinstance(node.func, ast.Attribute) and base == PATH:
             return self._method(node.func, arguments)
