@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import reach
-from zdpatch.patcher.dataflow import NOWHERE, Flow, Keep, says_path
+from zdpatch.patcher.bodyflow import NOWHERE, Keep, says_path
+from zdpatch.patcher.dataflow import Flow
 from zdpatch.patcher.edits import BODY, Edit
 from zdpatch.patcher.instances import count
 from zdpatch.patcher.ways import Files

@@ -9,62 +9,25 @@ in the process (see `folders`).
 from __future__ import annotations
 
 import ast
-import sys
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from zdpatch.patcher.bodyflow import Body, Keep, says_path
 from zdpatch.patcher.names import FunctionNode, dotted
-from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.purity import origin
-from zdpatch.patcher.spelling import parameters, receiver
+from zdpatch.patcher.spelling import parameters
 from zdpatch.patcher.spread import meanings, split
-from zdpatch.patcher.ways import CONTENT, NOTHING, Files, Ways
+from zdpatch.patcher.ways import CONTENT, NOTHING, Files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from zdpatch.patcher.outline import Item, Outline
     from zdpatch.patcher.spread import Name
 
 _ROUNDS: Final = 12  # names found by names found by names
-# What an object does with what it is given that leaves nothing behind.
-_LETS_GO: Final = frozenset(
-    {"debug", "info", "warning", "error", "exception", "critical", "log", "write", "writelines",
-     "send", "sendall", "print", "format", "join", "loads", "load", "encode", "decode",
-     "startswith", "endswith", "index", "count", "find", "get", "render", "match", "search",
-     "fullmatch", "sub", "split", "replace", "strip", "parse", "fromstring", "compile", "close",
-     "enter_context"}
-)  # fmt: skip
-# How functions are named that make something of it, and those that keep it.
-_MAKES: Final = (
-    "load", "safe_load", "parse", "read", "decode", "from", "render", "format", "to_",
-    "as_", "compile", "is_", "check", "valid", "escape", "quote", "strip", "split", "get_", "make_",
-)  # fmt: skip
-_KEEPS: Final = (
-    "register", "add", "set", "put", "append", "update", "install", "insert", "extend", "push",
-    "save", "store", "dictConfig", "fileConfig", "basicConfig",
-)  # fmt: skip
 _PROPERTIES: Final = frozenset({"property", "cached_property"})
 _EMPTIED: Final = frozenset({"functools.cache", "functools.lru_cache"})
-_MAKING: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
-
-
-@dataclass(frozen=True)
-class Keep:
-    """A place where a function puts what it read. `kind`: "variable" of the module, "table" that a
-    variable of the module names, "object" (an attribute of objects of class `name`), or "other".
-    """
-
-    module: str
-    qualname: str
-    line: int
-    kind: str
-    name: str
-    what: str
-
-
-NOWHERE: Final = Keep("", "", 0, "", "", "")
 
 
 @dataclass
@@ -80,7 +43,8 @@ class Flow:
     names: dict[Name, int] = field(default_factory=dict["Name", int])
     functions: set[Name] = field(default_factory=set["Name"])
     given: set[Name] = field(default_factory=set["Name"])
-    attributes: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    attributes: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    methods: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     read: dict[tuple[str, int], Item] = field(default_factory=dict["tuple[str, int]", "Item"])
     kept: set[Keep] = field(default_factory=set[Keep])
     readers: dict[Name, Item] = field(default_factory=dict["Name", "Item"])
@@ -97,7 +61,7 @@ class Flow:
         return self
 
     def _size(self) -> tuple[object, ...]:
-        levels = sum(self.names.values()), sum(self.attributes.values())
+        levels = sum(self.names.values()), sum(sum(e.values()) for e in self.attributes.values())
         others = (self.given, self.read, self.kept, self.readers, self.functions)
         return (*levels, *map(len, others))
 
@@ -110,32 +74,34 @@ class Flow:
             self._statement(outline, item)
 
     def _statement(self, outline: Outline, item: Item) -> None:
-        body = _Body(self, outline, item.scope, [item.node], scope_level=True)
+        body = Body(self, outline, item.scope, [item.node], scope_level=True)
         body.run()
         for name, level in body.variables.items():
-            self._note(outline, item.scope, name, level)
+            self.note(outline, item.scope, name, level)
         if body.most == CONTENT or (body.most and says_path(item.node)):
             self.read[outline.name, item.line] = item
 
     def _function(self, outline: Outline, item: Item, node: FunctionNode) -> None:
         header = [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
-        if _Body(self, outline, item.scope, header, scope_level=True).run() == CONTENT:
+        if Body(self, outline, item.scope, header, scope_level=True).run() == CONTENT:
             self.read[outline.name, item.line] = item
         name = (outline.name, item.qualname)
-        body = _Body(self, outline, item.scope, node.body, node=node, qualname=item.qualname)
+        body = Body(self, outline, item.scope, node.body, node=node, qualname=item.qualname)
         if name in self.given:
             others = set(parameters(node)) - ({body.own} if item.scope else set())
             body.variables |= dict.fromkeys(others, CONTENT)
         if body.run() == CONTENT or body.gives:
             self.readers[name] = item
         self.kept |= body.kept
-        self._note(outline, item.scope, item.name, body.gives)
+        self.note(outline, item.scope, item.name, body.gives)
         if not (decorators := {*map(_last, node.decorator_list)}) & _PROPERTIES:
             self.functions.add(name)
+            self.methods.add((outline.name, item.name))
         if body.gives == CONTENT and (kept := _remembers(outline, item, node, decorators)):
             self.kept.add(kept)
 
-    def _note(self, outline: Outline, scope: str, name: str, level: int) -> None:
+    def note(self, outline: Outline, scope: str, name: str, level: int) -> None:
+        """A name of a scope gives that."""
         if not level:
             return
         found = (outline.name, f"{scope}.{name}" if scope else name)
@@ -145,8 +111,8 @@ class Flow:
 
     def attribute(self, module: str, name: str, level: int) -> None:
         """An attribute of objects, or of a class, of this module gives that."""
-        key = module, name
-        self.attributes[key] = max(level, self.attributes.get(key, NOTHING))
+        modules = self.attributes.setdefault(name, {})
+        modules[module] = max(level, modules.get(module, NOTHING))
 
     def of(
         self,
@@ -157,7 +123,7 @@ class Flow:
         *,
         called: bool = False,
     ) -> int:
-        """What a dotted name gives, or a call of it, read in a scope of a module; `imports`: those of
+        """What a dotted name gives, or a call of it, read in a scope of a module, with `imports` of
         the function too.
         """
         every = {*meanings(outline, scope, name, self.outlines)}
@@ -165,223 +131,17 @@ class Flow:
         found = every & self.names.keys()
         levels = [self.names[each] for each in found if called or each not in self.functions]
         attribute = name.rpartition(".")[2] if "." in name else ""
-        for module in self._known_to(outline, imports) if attribute else ():
-            last = {each.rpartition(".")[2] for owner, each in self.functions if owner == module}
-            if called or attribute not in last:
-                levels.append(self.attributes.get((module, attribute), NOTHING))
+        for module, level in self.attributes.get(attribute, {}).items():
+            method = (module, attribute) in self.methods
+            if (called or not method) and _knows(outline, imports, module):
+                levels.append(level)
         return max(levels, default=NOTHING)
 
-    def _known_to(self, outline: Outline, imports: Mapping[str, str]) -> Iterator[str]:
-        """Modules whose objects a module may have: its own, and those that it imports from."""
-        sources = {*imports.values()}
-        for name in self.outlines:
-            if name == outline.name or any(f"{s}.".startswith(f"{name}.") for s in sources):
-                yield name
 
-
-class _Body:
-    """One function, or one statement of a scope."""
-
-    def __init__(  # noqa: PLR0913 - where it stands, and what it is
-        self,
-        flow: Flow,
-        outline: Outline,
-        scope: str,
-        nodes: Iterable[ast.AST],
-        *,
-        node: FunctionNode | None = None,
-        qualname: str = "",
-        scope_level: bool = False,
-    ) -> None:
-        self.flow = flow
-        self.outline = outline
-        self.scope = scope
-        self.qualname = qualname
-        self.scope_level = scope_level
-        self.parts = [part for each in nodes for part in ast.walk(each)]
-        self.own = receiver(node) if node is not None and scope else ""
-        self.making = bool(scope) and qualname.rpartition(".")[2] in _MAKING
-        self.taken = set(parameters(node)) if node is not None else set[str]()
-        shared = [p for p in self.parts if isinstance(p, ast.Global | ast.Nonlocal)]
-        self.shared = {name for part in shared for name in part.names}
-        self.variables: dict[str, int] = {}
-        self.kept: set[Keep] = set()
-        self.most = self.gives = NOTHING
-        self.imports = outline.imports | _imported(self.parts, outline)
-        named = partial(flow.of, outline, scope, self.imports)
-        called = partial(named, called=True)
-        self.ways = Ways(flow.files, self.imports, self.variables, named, called)
-
-    def run(self) -> int:
-        """Follow it; the most that any of its expressions gives."""
-        while True:
-            before = dict(self.variables), self.gives
-            for part in self.parts:
-                self._part(part)
-            if (self.variables, self.gives) == before:
-                break
-        read = (p for p in self.parts if not isinstance(getattr(p, "ctx", None), ast.Store))
-        levels = (self.ways.given(each) for each in read if isinstance(each, ast.expr))
-        self.most = max(levels, default=NOTHING)
-        return self.most
-
-    def _part(self, part: ast.AST) -> None:
-        match part:
-            case ast.Assign(targets=targets, value=value):
-                for target in targets:
-                    self._store(target, value)
-            case (
-                ast.AugAssign(target=target, value=value)
-                | ast.NamedExpr(target=target, value=value)
-            ):
-                self._store(target, value)
-            case ast.AnnAssign(target=target, value=ast.expr() as value):
-                self._store(target, value)
-            case ast.For(target=target, iter=value) | ast.AsyncFor(target=target, iter=value):
-                self._store(target, value)
-            case ast.comprehension(target=target, iter=value):
-                self._store(target, value)
-            case ast.withitem(optional_vars=ast.expr() as target, context_expr=value):
-                self._store(target, value)
-            case ast.Return(value=value) | ast.Yield(value=value) | ast.YieldFrom(value=value):
-                self.gives = max(self.gives, self.ways.given(value))
-            case ast.Call():
-                self._call(part)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                self._inner(name, part)
-            case _:
-                pass
-
-    def _inner(self, name: str, node: ast.AST) -> None:
-        """A function inside holds what it names of the content for as long as it lives."""
-        named = {p.id for p in ast.walk(node) if isinstance(p, ast.Name)}
-        level = max((self.variables.get(each, NOTHING) for each in named), default=NOTHING)
-        if level and not self.scope_level:
-            self.variables[name] = max(level, self.variables.get(name, NOTHING))
-
-    def _store(self, target: ast.expr, value: ast.expr) -> None:
-        level = self.ways.given(value)
-        if not level:
-            return
-        match target:
-            case ast.Name(id=name):
-                self._bind(name, level, target.lineno)
-            case ast.Tuple(elts=elts) | ast.List(elts=elts):
-                for each in elts:
-                    self._store(each, value)
-            case ast.Starred(value=inner):
-                self._store(inner, value)
-            case ast.Attribute(value=owner, attr=attr):
-                self._into_object(owner, attr, level, target.lineno)
-            case ast.Subscript(value=owner):
-                self._into(owner, level, target.lineno)
-            case _:
-                pass
-
-    def _bind(self, name: str, level: int, line: int) -> None:
-        if name in self.shared and not self.scope_level:
-            kind = "variable" if self.outline.binders("", name) else "other"
-            self._keep(level, line, kind, name, f"the variable {name}")
-            self.flow._note(self.outline, "", name, level)
-        self.variables[name] = max(level, self.variables.get(name, NOTHING))
-
-    def _into_object(self, owner: ast.expr, attr: str, level: int, line: int) -> None:
-        self.flow.attribute(self.outline.name, attr, level)
-        name = dotted(owner)
-        if name and name == self.own:
-            if self.making and (self.outline.name, self.qualname) in self.flow.given:
-                return  # the object is made of what it is given: it is followed itself
-            self._keep(level, line, "object", self.scope, f"objects of {self.scope} (.{attr})")
-        elif self._is_local(name):
-            self._bind(str(name), level, line)
-        else:
-            self._keep(level, line, "other", attr, f"{ast.unparse(owner)}.{attr}")
-
-    def _into(self, owner: ast.expr, level: int, line: int) -> None:
-        """Put into a container."""
-        name = dotted(owner)
-        if self._is_local(name):
-            self._bind(str(name), level, line)
-        elif name and "." not in name and self.outline.binders("", name):
-            self._keep(level, line, "table", name, f"the table {name}")
-        elif name and name.partition(".")[0] == self.own and name.count(".") == 1:
-            self._keep(level, line, "object", self.scope, f"objects of {self.scope} ({name})")
-        else:
-            self._keep(level, line, "other", name or "", ast.unparse(owner))
-
-    def _is_local(self, name: str | None) -> bool:
-        if name is None or "." in name or name in self.taken or name in self.shared:
-            return False
-        stored = (p for p in self.parts if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store))
-        return any(part.id == name for part in stored)
-
-    def _keep(self, level: int, line: int, kind: str, name: str, what: str) -> None:
-        if level == CONTENT and not self.scope_level:
-            self.kept.add(Keep(self.outline.name, self.qualname, line, kind, name, what))
-
-    # ------------------------------------------------------------ calls
-
-    def _call(self, node: ast.Call) -> None:
-        """Who gets the content as an argument may keep it."""
-        arguments: list[ast.expr] = [*node.args, *(word.value for word in node.keywords)]
-        level = max(map(self.ways.given, arguments), default=NOTHING)
-        if level != CONTENT:
-            return
-        name = dotted(node.func)
-        if name and (own := [*self._own_functions(name)]):
-            self.flow.given.update(own)
-            return
-        if isinstance(node.func, ast.Attribute):
-            self._method(node.func, name, node.lineno)
-        elif name and name in self.imports:
-            self._outsider(self.imports[name], node.lineno)
-
-    def _own_functions(self, name: str) -> Iterator[Name]:
-        """Functions of these modules that a call of `name` may run."""
-        every = [*meanings(self.outline, self.scope, name, self.flow.outlines)]
-        every += split(origin(name, self.imports), self.flow.outlines)
-        if self.own and name.startswith(f"{self.own}."):
-            every.append((self.outline.name, f"{self.scope}.{name.partition('.')[2]}"))
-        for module, path in every:
-            scope, _, last = path.rpartition(".")
-            for item in self.flow.outlines[module].binders(scope, last):
-                if isinstance(item.node, FunctionNode):
-                    yield module, path
-                elif isinstance(item.node, ast.ClassDef):
-                    yield from ((module, f"{path}.{made}") for made in _MAKING)
-
-    def _method(self, func: ast.Attribute, name: str | None, line: int) -> None:
-        """A method of something, or a function of a module, that gets the content."""
-        root = (name or "").partition(".")[0]
-        nodes = [*(item.node for item in self.outline.binders("", root)), *self.parts]
-        whole = (part for part in nodes if isinstance(part, ast.Import))
-        module = any((a.asname or a.name.partition(".")[0]) == root for n in whole for a in n.names)
-        if name is not None and module:
-            self._outsider(origin(name, self.imports), line)
-        elif func.attr not in _LETS_GO and not _makes(func.value):
-            self._into(func.value, CONTENT, line)
-
-    def _outsider(self, full: str, line: int) -> None:
-        """A function of another package gets the content."""
-        last = full.rpartition(".")[2]
-        standard = full.partition(".")[0] in sys.stdlib_module_names
-        goes = last in _LETS_GO or last[:1].isupper() or last.startswith(_MAKES)
-        if last.startswith(_KEEPS) if standard else not goes:
-            self._keep(CONTENT, line, "other", full, f"what {full} makes of it")
-
-
-def _imported(parts: Iterable[ast.AST], outline: Outline) -> dict[str, str]:
-    """What names stand for that are imported inside."""
-    found: dict[str, str] = {}
-    for part in parts:
-        if isinstance(part, ast.Import):
-            for each in part.names:
-                root = each.name.partition(".")[0]
-                found[each.asname or root] = each.name if each.asname else root
-        elif isinstance(part, ast.ImportFrom):
-            base = absolute(part, outline.name, package=outline.package)
-            found |= {each.asname or each.name: f"{base}.{each.name}" for each in part.names}
-    return found
+def _knows(outline: Outline, imports: Mapping[str, str], module: str) -> bool:
+    """Whether a module may have objects of another one: it is that, or imports from it."""
+    sources = imports.values()
+    return module == outline.name or any(f"{s}.".startswith(f"{module}.") for s in sources)
 
 
 def _last(node: ast.expr) -> str:
@@ -403,19 +163,3 @@ def _remembers(
     others = {each.rpartition(".")[2] for each in origins - _EMPTIED}
     caches = sorted(each for each in others if "cache" in each.lower() or "memo" in each.lower())
     return Keep(*place, "other", caches[0], f"what {caches[0]} remembers") if caches else None
-
-
-def says_path(node: ast.AST) -> bool:
-    """Whether it asks where submodules are looked for, which stays as it is."""
-    odd = {"__path__", "submodule_search_locations"}
-    return any(
-        (isinstance(part, ast.Name) and part.id in odd)
-        or (isinstance(part, ast.Attribute) and part.attr in odd)
-        for part in ast.walk(node)
-    )
-
-
-def _makes(node: ast.expr) -> bool:
-    """Whether an expression is a new object: of a class, by the custom of names."""
-    name = dotted(node.func) if isinstance(node, ast.Call) else None
-    return bool(name) and str(name).rpartition(".")[2][:1].isupper()
