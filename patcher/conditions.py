@@ -29,6 +29,7 @@ from zdpatch.patcher.consumers import (
     watched_class,
 )
 from zdpatch.patcher.datafiles import KeptData, still_kept
+from zdpatch.patcher.defaults_of_fields import another_default, made_field
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
     SIGNATURES,
@@ -132,7 +133,8 @@ class Conditions:
         annotated = isinstance(item.node, ast.AnnAssign)
         typed = edit.kind == "fields" and not comes_or_goes and plain_fields(edit)
         typed = typed or class_variable(edit, self.versions[edit.module])
-        if annotated and not typed and "__dataclass_fields__" in reach.class_dict(cls):
+        default = another_default(edit) and made_field(cls, item.name) is not None
+        if annotated and not (typed or default) and "__dataclass_fields__" in reach.class_dict(cls):
             return "a dataclass made fields of its annotated attributes"
         if why := field_of_derived(cls, item.name):
             return why
@@ -140,7 +142,7 @@ class Conditions:
         if comes_or_goes and (why := collected(cls, item.name, implemented=concrete)):
             return why
         why = self._decorated(edit)
-        if edit.kind == "fields":
+        if edit.kind == "fields" or default:
             why = why or self._given_away(edit, edit.scope) or self._reader(edit)
         return why
 

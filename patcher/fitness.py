@@ -70,7 +70,9 @@ def _holds(value: object, name: str, kept: frozenset[str]) -> bool:
         own: Mapping[str, object] = reach.namespace(cast("ModuleType", value))
     else:
         own = (
-            reach.class_dict(cast("type", value)) if reach.is_a(value, type) else _own(value) or {}
+            reach.class_dict(cast("type", value))
+            if reach.is_a(value, type)
+            else own_attributes(value) or {}
         )
     held = own.get(name, MISSING)
     if held is MISSING and (slot := reach.member(value, name)) is not None:
@@ -102,12 +104,12 @@ def _spaces(value: object) -> Iterator[Mapping[str, object]]:
     elif reach.is_a(value, type):
         yield from map(reach.class_dict, _mro(value))
     else:
-        if (own := _own(value)) is not None:
+        if (own := own_attributes(value)) is not None:
             yield own
         yield from map(reach.class_dict, _mro(type(value)))
 
 
-def _own(value: object) -> dict[str, object] | None:
+def own_attributes(value: object) -> dict[str, object] | None:
     """The attributes of an instance; None when it has no dict."""
     for cls in _mro(type(value)):
         slot = reach.class_dict(cls).get("__dict__")
@@ -134,7 +136,7 @@ class _Look:
             mro = _mro(value)
             yield from (n for n in names if not any(self._binds(cls, n, value) for cls in mro))
             return
-        own = _own(value) or {}
+        own = own_attributes(value) or {}
         mro = _mro(type(value))
         for name in names - own.keys():
             if not any(self._binds(cls, name, value) for cls in mro):

@@ -15,6 +15,7 @@ from zdpatch.patcher.computed import proven, stale_computed
 from zdpatch.patcher.conditions import Conditions
 from zdpatch.patcher.datafiles import data_edits
 from zdpatch.patcher.decisions import Decisions
+from zdpatch.patcher.defaults_of_fields import unused_defaults
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.identity import disturbed, suspects
@@ -289,6 +290,8 @@ class _Planner:
         """Whether live functions come to something that changes."""
         changed = self.decisions.changes()
         names = {**changed.full, **changed.made, **changed.methods}
+        for name in unused_defaults(self.edits, self.stage.classes):
+            names.pop(name, None)
         spaces = {name: each.namespace for name, each in self.inventories.items()}
         return Reaching(names, spaces, self.stage.classes)
 

@@ -18,6 +18,7 @@ from types import CellType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from zdpatch.patcher import reach
+from zdpatch.patcher.defaults_of_fields import another_default
 from zdpatch.patcher.edits import DOCSTRING, METADATA, SIGNATURES
 from zdpatch.patcher.importers import source_of
 
@@ -48,7 +49,7 @@ class Readers:
 
     def of(self, edit: Edit) -> str:
         """The object that may have read what `edit` changes, for people; "" when there is none."""
-        if edit.kind != "fields" and not edit.facets & SIGNATURES:
+        if not _of_class(edit) and not edit.facets & SIGNATURES:
             return ""
         who = self._reader(edit, _OF_SIGNATURES)
         return f"an object of {who} holds it, and may have read it" if who else ""
@@ -72,7 +73,7 @@ class Readers:
         a class body its class.
         """
         taken = self.inventories[edit.module]
-        if edit.kind == "fields":
+        if _of_class(edit):
             return list(taken.classes.get(edit.scope, ()))
         found: list[object] = [f.function for f in taken.functions.get(edit.qualname, ())]
         if edit.scope and edit.new[-1].name in _CALLED_AS_CLASS:
@@ -86,7 +87,7 @@ class Readers:
 
     @cached_property
     def _holders(self) -> _Holders:
-        fields = [e for e in self.edits if e.kind == "fields" and e.old and e.new]
+        fields = [e for e in self.edits if _of_class(e) and e.old and e.new]
         told = [*self._functions, *(e for e in fields if e.module in self.inventories)]
         told_of = {id(each): each for edit in told for each in self._told(edit)}
         return _Holders.of(self._held_elsewhere(told_of))
@@ -121,6 +122,11 @@ class Readers:
             if each == name or (not own and each.partition(".")[0] == home):
                 source = source_of(module)
                 yield b"signature( __doc__" if source is None else source
+
+
+def _of_class(edit: Edit) -> bool:
+    """Whether who reads what an edit changes reads its class."""
+    return edit.kind == "fields" or another_default(edit)
 
 
 @dataclass(eq=False)

@@ -13,6 +13,7 @@ from zdpatch.patcher import codes, copies, inventory, overlay, reach
 from zdpatch.patcher.abstract import implemented
 from zdpatch.patcher.caches import Answers, changes_kinds, forget_kinds
 from zdpatch.patcher.compiler import fitted
+from zdpatch.patcher.defaults_of_fields import FieldDefaults
 from zdpatch.patcher.edits import BODY, DEFAULTS, Edit, ModuleVersions
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.fields import Fields, annotated
@@ -62,6 +63,7 @@ class Builder:
         self.notices: list[str] = []
         self.metadata = Metadata(stage, inventories.values(), self.refusals.add)
         self.fields = Fields(stage, self.refusals.add)
+        self.defaults = FieldDefaults(self.refusals.add)
         self.functions = 0
         self.caches: list[Callable[[], object]] = []
         self.watched: dict[str, tuple[CodeType, ...]] = {}
@@ -87,6 +89,7 @@ class Builder:
         self.fields.finish()
         self._modules()
         self._abstract(merged)
+        self.steps += self.defaults.steps()
         self.steps = distinct([*self.steps, *self.metadata.steps, *self.fields.steps])
         self.notices += [*self.metadata.notices, *self.fields.notices]
         self._answers(edits)
@@ -231,6 +234,7 @@ class Builder:
             cls = self.stage.classes[edit.module, edit.scope]
             new = None if name == "__doc__" and value.new is MISSING else value.new
             self.steps.append(Step("class", cls, mangled(edit.scope, name), new, present, what))
+            self.defaults.add(edit, cls, new)
             if name == "__eq__":
                 self._implicit_hash(edit, cls)
         else:
