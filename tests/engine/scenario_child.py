@@ -30,6 +30,7 @@ from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.engine.checks import Failed, check, raises
 from tests.engine.controls import apply_anyway, expressions, fresh_truths, truths
 from tests.engine.fingerprints import difference, fingerprint, surroundings
 from tests.engine.likeness import called, same_as_fresh
@@ -37,56 +38,11 @@ from zdpatch.agent import local
 from zdpatch.patcher.errors import Verdict, ZdpatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zdpatch.patcher.source import Patch
 
 LIMIT_S = 150
 for needed in ["asyncio", *sys.argv[1:]]:  # a dozen scenarios use asyncio
     importlib.import_module(needed)
-
-
-class Failed(Exception):  # noqa: N818  # it is a verdict, not an error of this program
-    """The scenario does not hold; the text says where."""
-
-
-# -- checks ----------------------------------------------------------------------------------------
-
-
-def _explain(node: ast.expr, scope: dict[str, Any]) -> str:
-    if isinstance(node, ast.Compare) and len(node.comparators) == 1:
-        left, right = node.left, node.comparators[0]
-        values = [
-            eval(compile(ast.Expression(side), "<check>", "eval"), scope) for side in (left, right)
-        ]
-        return f"{values[0]!r:.300} against {values[1]!r:.300}"
-    return "false"
-
-
-def check(stage: str, text: str, scope: dict[str, Any]) -> None:
-    """Each expression statement of `text` must be true; other statements are run."""
-    for node in ast.parse(text).body:
-        shown = ast.unparse(node)
-        try:
-            if isinstance(node, ast.Expr):
-                code = compile(ast.Expression(node.value), f"<{stage}>", "eval")
-                if not eval(code, scope):
-                    raise Failed(f"{stage}: {shown}: {_explain(node.value, scope)}")
-            else:
-                exec(compile(ast.Module([node], []), f"<{stage}>", "exec"), scope)
-        except Failed:
-            raise
-        except BaseException as error:
-            raise Failed(f"{stage}: {shown}: raised\n{traceback.format_exc()}") from error
-
-
-def raises(call: Callable[[], object], *kinds: type[BaseException]) -> bool:
-    """True when `call()` raises one of `kinds`: for the check lines of scenarios."""
-    try:
-        call()
-    except kinds:
-        return True
-    return False
 
 
 def _taken_out(files: dict[str, str]) -> dict[str, bytes]:
@@ -189,27 +145,31 @@ class Scenario:
 
     def begin_fresh(self) -> dict[str, Any]:
         """What lives, made by the new source."""
-        self.files = {
-            path: text for path, text in {**self.files, **self.new}.items() if path not in self.gone
-        }
+        files, data = self.files | self.new, self.data["base"] | self.data["new"]
+        self.files = {path: text for path, text in files.items() if path not in self.gone}
+        self.data["base"] = {path: text for path, text in data.items() if path not in self.gone}
         self.begin()
         return self.scope
 
     def must_break(self, fresh: list[bool]) -> None:
         """Applied all the same, the edit does what the refusal is for."""
-        text, base = (
-            self.text("breaks"),
-            {self._name(path): text for path, text in self.files.items()},
-        )
-        before = truths(text, self.scope)
-        self.scope["anyway"] = lambda: apply_anyway(
-            base, {self._name(path): text for path, text in self.new.items()}
-        )
+        text, before = self.text("breaks"), truths(self.text("breaks"), self.scope)
+        self.scope["anyway"] = self._apply_anyway
         exec(compile(self.text("control") or "anyway()", "<control>", "exec"), self.scope)
         check("breaks", text, self.scope)
         for number, node in enumerate(expressions(text)):
             if before[number] and (not fresh or fresh[number]):
                 raise Failed(f"breaks: {ast.unparse(node)}: is so without the edit, too")
+
+    def _apply_anyway(self) -> dict[str, types.ModuleType]:
+        """Data files are replaced, modules changed by name."""
+        for path, packed in self.data["new"].items():
+            Path(self.scope["root"], path).write_bytes(zlib.decompress(packed))
+        base, new = (
+            {self._name(path): text for path, text in files.items()}
+            for files in (self.files, self.new)
+        )
+        return apply_anyway(base, new)
 
     def must_be_right(self) -> None:
         """Either refused with nothing touched, or applied with everything as a fresh import of
