@@ -24,7 +24,7 @@ from zdpatch.patcher.outline import Item
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from zdpatch.patcher.accesses import Access
+    from zdpatch.patcher.touched import Access
 
 
 @dataclass(frozen=True, eq=False)

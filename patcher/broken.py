@@ -45,7 +45,7 @@ def failing_outside(
         if (each := as_it_is(name, module, source)) is None or each.base is None:
             continue
         own = name.partition(".")[0] in packages
-        own = own and not inventory.drift(inventory.take(module, heap=False), each.base.code)
+        own = own and not inventory.drift(inventory.take(module, heap=False), each.base.written)
         every = {**versions, name: each}
         for edit in stale_in(each, every, going):
             if _fails(edit, every):

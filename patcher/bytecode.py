@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dis
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from types import CodeType
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +45,44 @@ class Bound:
 
     once: frozenset[str]
     definitions: tuple[Definition, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What a source that was compiled to `code` says is there; read once for all comparisons."""
+
+    code: CodeType
+    _bodies: dict[int, Bound] = field(default_factory=dict[int, Bound], init=False, repr=False)
+
+    @cached_property
+    def flat(self) -> dict[str, list[CodeType]]:
+        """Its functions, as `codes.flatten` lists them."""
+        return codes.flatten(self.code)
+
+    @cached_property
+    def digests(self) -> dict[str, set[bytes]]:
+        """Their digests by path."""
+        return {path: set(map(codes.digest, group)) for path, group in self.flat.items()}
+
+    @cached_property
+    def class_bodies(self) -> dict[str, list[CodeType]]:
+        """The bodies of its classes by path."""
+        return codes.class_bodies(self.code)
+
+    @cached_property
+    def lazy(self) -> frozenset[str]:
+        """See `lazy_values`."""
+        return lazy_values(self.code)
+
+    @cached_property
+    def _elsewhere(self) -> frozenset[str]:
+        return stored_elsewhere(self.code)
+
+    def bound(self, body: CodeType) -> Bound:
+        """What the module's body, or that of one of its classes, surely binds."""
+        if id(body) not in self._bodies:
+            self._bodies[id(body)] = bound(body, self._elsewhere)
+        return self._bodies[id(body)]
 
 
 def lazy_values(base: CodeType) -> frozenset[str]:

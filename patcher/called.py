@@ -71,7 +71,7 @@ def _run(code: CodeType, node: Inner, imports: Mapping[str, str]) -> list[bytes]
     quiet = {_place(inner) for inner in kept} - {_place(i) for i in every if i not in kept}
     inside = (
         codes.digest(each)
-        for each in _functions(code)
+        for each in codes.functions_in(code)
         if (each.co_name, each.co_firstlineno) not in quiet
     )
     return [alone(code), *inside]
@@ -93,21 +93,14 @@ def _given(code: CodeType, node: Inner) -> list[list[bytes]]:
 def _at(
     code: CodeType, places: Collection[tuple[str, int]]
 ) -> Iterator[tuple[CodeType, tuple[str, int]]]:
-    for each in _functions(code):
+    for each in codes.functions_in(code):
         place = each.co_name, each.co_firstlineno
         if place in places:
             yield each, place
 
 
 def _makes_functions(code: CodeType) -> bool:
-    return next(_functions(code), None) is not None
-
-
-def _functions(code: CodeType) -> Iterator[CodeType]:
-    """The functions which the code makes itself."""
-    for each in code.co_consts:
-        if isinstance(each, CodeType) and codes.is_function_code(each):
-            yield each
+    return next(codes.functions_in(code), None) is not None
 
 
 def _place(node: Inner) -> tuple[str, int]:

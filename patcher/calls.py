@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -17,10 +17,11 @@ from zdpatch.patcher.edits import BODY, Edit, ModuleVersions
 from zdpatch.patcher.held import HELD, held_names, used
 from zdpatch.patcher.hooks import may_call_methods
 from zdpatch.patcher.inner import EVERY, executed
+from zdpatch.patcher.named import Names, made_by
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.own_names import GIVING, gives_name, may_be_read, own_names
 from zdpatch.patcher.purity import origin
-from zdpatch.patcher.reached import Reach, made_by
+from zdpatch.patcher.reached import Reach
 from zdpatch.patcher.spread import Name, meanings, was_there
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Changed:
     it gives back is (see `Reach`). `given`: functions that give back what does something else.
     `held`: names bound to what one of `full` gave, of which only that differs.
     `made`: initialisers; `methods`: what of classes is changed, there or gone, initialisers aside.
+    `names`: what definitions name, kept for whoever asks again.
     """
 
     full: Mapping[Name, str]
@@ -153,6 +155,7 @@ class Changed:
     methods: Mapping[Name, str]
     given: Mapping[Name, str]
     held: Mapping[Name, str]
+    names: Names = field(default_factory=Names)
 
     @classmethod
     def of(
@@ -161,6 +164,7 @@ class Changed:
         versions: Mapping[str, ModuleVersions],
         values: Mapping[Name, str],
         new: Collection[Name] = (),
+        names: Names | None = None,
     ) -> Changed:
         """From the edits, and the names with another value, of which `new` had none before."""
         full, outer, ran = dict(values), dict(values), dict(values)
@@ -187,7 +191,8 @@ class Changed:
         methods = {name: why for name, why in {**moved, **full}.items() if "." in name[1]}
         methods = {name: why for name, why in methods.items() if _last(name) not in _MAKING}
         ran = {name: why for name, why in ran.items() if name in full}
-        return cls(full, outer, ran, outer, values, replaced, made, methods, given, {})
+        names = names or Names()
+        return cls(full, outer, ran, outer, values, replaced, made, methods, given, {}, names)
 
     def through(self, versions: Mapping[str, ModuleVersions]) -> Changed:
         """The same, with what reaches it in `versions`."""
@@ -215,10 +220,13 @@ class Changed:
         has been made and not run.
         """
         more = {**(self.walked if walked is None else walked), **self.held}
+        named = self.names.of(scope, versions)
+        alike = self.full == self.outer and self.ran == self.ran_outer
         while True:
-            full = Reach.of(scope, {**self.full, **more}, {**self.ran, **more}, versions)
-            outer = Reach.of(scope, {**self.outer, **more}, {**self.ran_outer, **more}, versions)
-            held = held_names(scope, (full, outer), self.held, versions)
+            full = outer = Reach.of(named, {**self.full, **more}, {**self.ran, **more})
+            if not alike:
+                outer = Reach.of(named, {**self.outer, **more}, {**self.ran_outer, **more})
+            held = held_names(named, (full, outer), self.held)
             fresh = {name: why for name, why in held.items() if name not in full.made}
             if not fresh:
                 return full, outer, held

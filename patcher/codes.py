@@ -22,18 +22,17 @@ from inspect import (
     CO_OPTIMIZED,
 )
 from types import CodeType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 from weakref import ref
 
 from zdpatch.patcher import flow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+_T = TypeVar("_T")
 _DIGEST_SIZE: Final = 20  # bytes
-_MOST_DIGESTS: Final = 20_000
-# By identity: code is never changed, but compares and hashes by value, slowly.
-_digests: dict[int, tuple[ref[CodeType], bytes]] = {}
+_MOST_KEPT: Final = 20_000
 _INLINE_SCOPES: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
 _GENERIC: Final = "<generic parameters of "
 _KIND_FLAGS: Final = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
@@ -91,6 +90,13 @@ def walk(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from walk(constant)
+
+
+def functions_in(code: CodeType) -> Iterator[CodeType]:
+    """The functions which `code` makes itself."""
+    for each in code.co_consts:
+        if isinstance(each, CodeType) and is_function_code(each):
+            yield each
 
 
 def _by_qualname(codes: Iterator[CodeType]) -> dict[str, list[CodeType]]:
@@ -169,17 +175,40 @@ def like_live(new: CodeType, live: CodeType) -> CodeType:
     return new.replace(co_flags=new.co_flags | mark)
 
 
+class ByCode(Generic[_T]):
+    """Answers about code objects, asked once for each that lives; an answer must not hold code.
+
+    By identity: code is never changed, but compares and hashes by value, slowly.
+    """
+
+    def __init__(self, ask: Callable[[CodeType], _T]) -> None:
+        self._ask = ask
+        self._known: dict[int, tuple[ref[CodeType], _T]] = {}
+
+    def of(self, code: CodeType) -> _T:
+        """The answer for `code`."""
+        known = self._known.get(id(code))
+        if known is not None and known[0]() is code:
+            return known[1]
+        answer = self._ask(code)
+        if len(self._known) >= _MOST_KEPT:
+            self._known.clear()
+        self._known[id(code)] = ref(code), answer
+        return answer
+
+
 def digest(code: CodeType) -> bytes:
     """What `code` does, as 20 bytes; see the module's first sentence for what counts."""
-    known = _digests.get(id(code))
-    if known is not None and known[0]() is code:
-        return known[1]
+    return _digests.of(code)
+
+
+def _digest(code: CodeType) -> bytes:
     hashed = blake2b(digest_size=_DIGEST_SIZE)
     _feed(hashed, code)
-    if len(_digests) >= _MOST_DIGESTS:
-        _digests.clear()
-    found = _digests[id(code)] = (ref(code), hashed.digest())
-    return found[1]
+    return hashed.digest()
+
+
+_digests: Final = ByCode(_digest)
 
 
 def body_digest(code: CodeType) -> bytes:

@@ -15,6 +15,7 @@ from zdpatch.patcher.consumers import registers
 from zdpatch.patcher.edits import DOCSTRING
 from zdpatch.patcher.errors import Refused
 from zdpatch.patcher.evaluate import Unevaluable
+from zdpatch.patcher.named import Names
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.placement import ill_placed
 from zdpatch.patcher.remade import remade
@@ -63,6 +64,7 @@ class Decisions:
         self.changed: dict[Name, str] = {}
         self.arrived: set[Name] = set()
         self._unmet: set[int] = set()
+        self._names = Names()
 
     @property
     def refused(self) -> bool:
@@ -71,7 +73,7 @@ class Decisions:
 
     def changes(self) -> Changed:
         """What changes, for those who look for its users."""
-        return Changed.of(self.edits, self.versions, self.changed, self.arrived)
+        return Changed.of(self.edits, self.versions, self.changed, self.arrived, self._names)
 
     def take(self, edits: list[Edit]) -> None:
         """Decide new edits, then evaluate the values of those that are allowed."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.names import FunctionNode, annotations_of, dotted
+from zdpatch.patcher.parts import children, parts
 from zdpatch.patcher.purity import origin
 
 if TYPE_CHECKING:
@@ -33,21 +34,27 @@ Inner = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 def walk_run(
     node: FunctionNode | ast.Lambda, imports: Mapping[str, str], *, made: bool = False
-) -> Iterator[ast.AST]:
+) -> list[ast.AST]:
     """Every part of the body that may run when the function is called; with `made`, also what runs
     when the function that it gives back is called. `imports` as in `purity`.
     """
-    kept = kept_inner(node, imports)
-    pending: list[ast.AST] = [*_body(node)]
+    body = _body(node)
+    inside = parts(*body)
+    kept = kept_inner(node, imports) if any(isinstance(part, Inner) for part in inside) else None
+    if not kept:
+        return inside
+    found: list[ast.AST] = []
+    pending = body
     while pending:
         part = pending.pop()
-        yield part
+        found.append(part)
         if isinstance(part, Inner) and part in kept:
             pending += _evaluated(part)
             if made:
-                yield from walk_run(part, _outside(node, imports))
+                found += walk_run(part, _outside(node, imports))
         else:
-            pending += ast.iter_child_nodes(part)
+            pending += children(part)
+    return found
 
 
 def given_back(node: FunctionNode | ast.Lambda) -> set[Inner]:
@@ -55,7 +62,7 @@ def given_back(node: FunctionNode | ast.Lambda) -> set[Inner]:
     body = _body(node)
     values: list[ast.AST] = [*body] if isinstance(node, ast.Lambda) else []
     values += [part.value for part in _own(body) if isinstance(part, ast.Return) and part.value]
-    inside = {part for value in values for part in ast.walk(value)}
+    inside = {part for value in values for part in parts(value)}
     names = {part.id for part in inside if isinstance(part, ast.Name)}
     return {
         part
@@ -91,7 +98,7 @@ def _evaluated(node: Inner) -> list[ast.AST]:
 def _outside(node: FunctionNode | ast.Lambda, imports: Mapping[str, str]) -> dict[str, str]:
     """The imports of the module, without names that are something else in the function."""
     own: set[str] = set()
-    for part in ast.walk(node):
+    for part in parts(node):
         match part:
             case ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 own.add(name)
@@ -127,7 +134,7 @@ def kept_inner(node: FunctionNode | ast.Lambda, imports: Mapping[str, str]) -> s
     if not direct:
         return set()
     keeps = _keeper(node, imports)
-    inside = [part for each in body for part in ast.walk(each)]
+    inside = parts(*body)
     if any(isinstance(p, ast.Call) and dotted(p.func) in _LOOKERS for p in inside):
         return set()
     shared = {name for p in inside if isinstance(p, ast.Global | ast.Nonlocal) for name in p.names}
@@ -151,7 +158,7 @@ def _own(body: list[ast.AST]) -> Iterator[ast.AST]:
         part = pending.pop()
         yield part
         if not isinstance(part, Inner | ast.ClassDef):
-            pending += ast.iter_child_nodes(part)
+            pending += children(part)
 
 
 def _direct(body: list[ast.AST]) -> Iterator[Inner]:
@@ -174,7 +181,7 @@ def _used(body: list[ast.AST], kept: set[Inner], quiet: set[int]) -> set[str]:
             continue
         if isinstance(part, ast.Name) and id(part) not in quiet:
             found.add(part.id)  # also bound again: then it is not known what it stands for
-        pending += ast.iter_child_nodes(part)
+        pending += children(part)
     return found
 
 
@@ -193,7 +200,7 @@ def _quiet(body: list[ast.AST], keeps: _Keeps) -> Iterator[ast.expr]:
             case _:
                 pass
         if not isinstance(part, Inner | ast.ClassDef):
-            pending += ast.iter_child_nodes(part)
+            pending += children(part)
 
 
 def _given_back(value: ast.expr, keeps: _Keeps) -> Iterator[ast.expr]:

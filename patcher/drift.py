@@ -21,12 +21,7 @@ from types import (
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from zdpatch.patcher import codes, reach
-from zdpatch.patcher.bytecode import (
-    Definition,
-    bound,
-    lazy_values,
-    stored_elsewhere,
-)
+from zdpatch.patcher.bytecode import Definition, Written
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -63,25 +58,26 @@ class Drift:
     kind: What
 
 
-def drift(inventory: Inventory, base: CodeType, known: Collection[CodeType] = ()) -> list[Drift]:
+def drift(
+    inventory: Inventory, base: CodeType | Written, known: Collection[CodeType] = ()
+) -> list[Drift]:
     """What of `inventory` the source behind `base` does not explain, in order of lines.
 
     `base` is the module code compiled from the source that should be running, whatever its file
-    name. `known` are further codes whose presence is explained (closures that an active patch had
-    to leave on old code).
+    name, or what has been read of it. `known` are further codes whose presence is explained
+    (closures that an active patch had to leave on old code).
     """
-    compared = _Comparison(inventory, base, known)
+    written = base if isinstance(base, Written) else Written(base)
+    compared = _Comparison(inventory, written, known)
     found = [*compared.functions(), *compared.definitions()]
     unique = {(d.path, d.line, d.kind): d for d in found}
     return sorted(unique.values(), key=lambda d: (d.line, d.path))
 
 
 class _Comparison:
-    def __init__(self, inventory: Inventory, base: CodeType, known: Collection[CodeType]) -> None:
+    def __init__(self, inventory: Inventory, base: Written, known: Collection[CodeType]) -> None:
         self.inventory = inventory
         self.base = base
-        self.flat = codes.flatten(base)
-        self.digests = {q: {codes.digest(c) for c in cs} for q, cs in self.flat.items()}
         self.known = {codes.digest(code) for code in known}
         self.live = {
             id(f.function): codes.digest(f.code)
@@ -89,7 +85,6 @@ class _Comparison:
             for f in functions
         }
         self.files = self._files()
-        self.stored_elsewhere = stored_elsewhere(base)
         self.bound: set[int] = set()  # classes found where their only statement put them
 
     def _files(self) -> set[str]:
@@ -106,17 +101,16 @@ class _Comparison:
 
     def explains(self, live: LiveFunction) -> bool:
         digest = self.live[id(live.function)]
-        return digest in self.digests.get(live.qualname, ()) or digest in self.known
+        return digest in self.base.digests.get(live.qualname, ()) or digest in self.known
 
     def functions(self) -> Iterator[Drift]:
         """Live functions from the module's own file that run what the base has not."""
-        lazy = lazy_values(self.base)
         for path, functions in self.inventory.functions.items():
-            for live in functions if path not in lazy else ():
+            for live in functions if path not in self.base.lazy else ():
                 if self.explains(live) or live.code.co_filename not in self.files:
                     continue
-                if path in self.flat:
-                    line = self.flat[path][0].co_firstlineno
+                if path in self.base.flat:
+                    line = self.base.flat[path][0].co_firstlineno
                     what = f"{live.where} runs code that differs from the base"
                     yield self._drift(path, line, what, "changed")
                 elif not live.left_over:
@@ -127,8 +121,8 @@ class _Comparison:
     def definitions(self) -> Iterator[Drift]:
         """Plain definitions of the module and of its plainly made classes."""
         space = self.inventory.namespace
-        yield from self._body(self.base, space, "", strict=True)
-        for path, bodies in codes.class_bodies(self.base).items():
+        yield from self._body(self.base.code, space, "", strict=True)
+        for path, bodies in self.base.class_bodies.items():
             made_here = [c for c in self.inventory.classes.get(path, []) if self._made(c, path)]
             for cls in made_here if len(bodies) == 1 else []:
                 own = {str(key): value for key, value in reach.items(reach.class_dict(cls))}
@@ -151,7 +145,7 @@ class _Comparison:
     def _body(
         self, body: CodeType, space: dict[str, object], prefix: str, *, strict: bool
     ) -> Iterator[Drift]:
-        surely = bound(body, self.stored_elsewhere)
+        surely = self.base.bound(body)
         for name in surely.once:
             value = space.get(name)
             if reach.is_a(value, type) and reach.qualname(cast("type", value)) == prefix + name:

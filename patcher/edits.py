@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes
 from zdpatch.patcher.assigned import IN_FUNCTION
+from zdpatch.patcher.bytecode import Written
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.outline import DEFINITIONS, Item, Outline, outline
 from zdpatch.patcher.source import ModuleChange, file_name
@@ -95,8 +96,9 @@ class Version:
     def read_as(self, outline: Outline) -> Version:
         """The same source under another outline."""
         again = Version(outline, self.filename)
-        if "code" in vars(self):
-            vars(again)["code"] = self.code  # as the cached property does
+        for known in ("code", "written"):
+            if known in vars(self):
+                vars(again)[known] = vars(self)[known]  # as the cached property does
         return again
 
     @cached_property
@@ -109,8 +111,13 @@ class Version:
         return self._functions.get((item.qualname, first_line(item.node)))
 
     @cached_property
+    def written(self) -> Written:
+        """What its code says is there."""
+        return Written(self.code)
+
+    @property
     def flat(self) -> dict[str, list[CodeType]]:
-        return codes.flatten(self.code)
+        return self.written.flat
 
 
 @dataclass(frozen=True, eq=False)

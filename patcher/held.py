@@ -8,14 +8,14 @@ import ast
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.names import FunctionNode, annotations_of, dotted, uses
-from zdpatch.patcher.reached import bound
 from zdpatch.patcher.spread import Name, meanings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from zdpatch.patcher.edits import ModuleVersions
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.named import Named
+    from zdpatch.patcher.outline import Item, Outline
     from zdpatch.patcher.reached import Reach
 
 _LOOKING: Final = frozenset({"eval", "exec", "globals", "locals", "vars"})
@@ -23,39 +23,35 @@ HELD: Final = "held"  # detail of an edit of kind "stale"
 
 
 def held_names(
-    scope: Mapping[str, ModuleVersions],
-    reaches: tuple[Reach, Reach],
-    known: Mapping[Name, str],
-    modules: Collection[str],
+    named: Named, reaches: tuple[Reach, Reach], known: Mapping[Name, str]
 ) -> dict[Name, str]:
-    """`known`, and the names in `scope` that hold something made, with the path to blame.
+    """`known`, and the names in the modules of `named` that hold something made, with the path to
+    blame.
 
     `reaches`: who reaches a change at all, for values, and without what decorators make.
     """
     found = dict(known)
     full, outer = reaches
-    for name, item, each in bound(scope):
+    for name, item, makers in named.bound:
         reach = outer if isinstance(item.node, FunctionNode) else full
-        if (why := reach.only_binds(each, item, modules)) is not None:
+        if (why := reach.only_binds(makers)) is not None:
             found[name] = why
     size = -1
     while size != len(found):
         size = len(found)
-        for name, why in [*_passed_on(scope, found, modules)]:
+        for name, why in [*_passed_on(named, found)]:
             found.setdefault(name, why)
     return found
 
 
-def _passed_on(
-    scope: Mapping[str, ModuleVersions], held: Mapping[Name, str], modules: Collection[str]
-) -> Iterator[tuple[Name, str]]:
+def _passed_on(named: Named, held: Mapping[Name, str]) -> Iterator[tuple[Name, str]]:
     if not held:
         return
-    for each in scope.values():
-        for item in each.new.outline.every() if each.new else ():
+    for each in named.bodies:
+        for item in each.outline.every():
             if item.kind != "value" or not _only_binds(item.node):
                 continue
-            why = _held_in(_loaded(item), each, item, held, modules)
+            why = _held_in(_loaded(item), each.outline, item, held, each.modules)
             for name in item.names if why is not None else ():
                 yield (each.name, f"{item.scope}.{name}" if item.scope else name), why or ""
 
@@ -64,9 +60,10 @@ def used(
     each: ModuleVersions, item: Item, held: Mapping[Name, str], modules: Collection[str]
 ) -> str | None:
     """The path to blame when a statement may have run something that is held."""
-    if not held:
+    if not held or each.new is None:
         return None
-    why = _held_in(_loaded(item) | item.calls, each, item, held, modules)
+    outline = each.new.outline
+    why = _held_in(_loaded(item) | item.calls, outline, item, held, modules)
     if why is None:
         why = _by_text(each, item, held) or _by_attribute(item, held)
     elif isinstance(item.node, FunctionNode):
@@ -74,7 +71,7 @@ def used(
         values += [] if item.lazy_annotations else annotations_of(item.node).values()
         headers = [*item.node.decorator_list, *(v for v in values if not _only_holds(v))]
         read = uses(*headers).reads
-        why = _held_in(read, each, item, held, modules)
+        why = _held_in(read, outline, item, held, modules)
     elif item.kind == "value" and _only_binds(item.node):
         why = None
     return why
@@ -96,14 +93,13 @@ def _loaded(item: Item) -> set[str] | frozenset[str]:
 
 def _held_in(
     reads: Collection[str],
-    each: ModuleVersions,
+    outline: Outline,
     item: Item,
     held: Mapping[Name, str],
     modules: Collection[str],
 ) -> str | None:
-    assert each.new is not None
     for read in sorted(reads):
-        for name in meanings(each.new.outline, item.scope, read, modules):
+        for name in meanings(outline, item.scope, read, modules):
             if name in held:
                 return held[name]
     return None

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
-from zdpatch.patcher.accesses import Accesses, accesses
+from zdpatch.patcher.accesses import accesses
 from zdpatch.patcher.names import FunctionNode, dotted, mangled
 from zdpatch.patcher.outline import absolute
+from zdpatch.patcher.parts import children, parts
 from zdpatch.patcher.spelling import parameters, receiver, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from zdpatch.patcher.outline import Outline
+    from zdpatch.patcher.touched import Accesses
 
 _DEPTH: Final = 2  # an initialiser calls a method that calls a method
 _COPIES: Final = frozenset({"copy", "deepcopy", "replace"})
@@ -68,6 +70,11 @@ class Function:
         return _text(self.outline, self.node)
 
     @cached_property
+    def parts(self) -> list[ast.AST]:
+        """All of it, level by level."""
+        return parts(self.node)
+
+    @cached_property
     def accesses(self) -> Accesses:
         return self._accesses(_DEPTH)
 
@@ -111,7 +118,7 @@ class Function:
         """What each of its variables may hold: expressions; None where it is something else."""
         found: dict[str, list[ast.expr | None]] = {name: [None] for name in parameters(self.node)}
         whole: dict[int, tuple[str, ast.expr]] = {}
-        for part in ast.walk(self.node):
+        for part in self.parts:
             if isinstance(part, ast.Assign):
                 whole |= {
                     id(e): (e.id, part.value) for e in part.targets if isinstance(e, ast.Name)
@@ -123,7 +130,7 @@ class Function:
                 found.setdefault(part.asname or part.name.partition(".")[0], []).append(None)
             elif isinstance(part, FunctionNode | ast.ClassDef | ast.ExceptHandler):
                 found.setdefault(part.name or "", []).append(None)
-        for part in ast.walk(self.node):
+        for part in self.parts:
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
                 found.setdefault(part.id, []).append(whole.get(id(part), ("", None))[1])
             elif isinstance(part, ast.arg):
@@ -272,20 +279,20 @@ def _functions(outline: Outline) -> Iterator[Function]:
                     yield found
                 if b"class " in _text(outline, node):
                     within = outer | set(variables(node))
-                    below = ast.iter_child_nodes(node)
+                    below = children(node)
                     yield from visit(below, f"{path}.<locals>.", "", within, inside=True)
             elif isinstance(node, ast.ClassDef):
                 path = f"{prefix}{node.name}"
                 yield from visit(node.body, f"{path}.", path, outer, inside=False)
             elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
-                below = ast.iter_child_nodes(node)
+                below = children(node)
                 yield from visit(below, prefix, cls, outer, inside=inside)
 
     yield from visit(outline.tree.body, "", "", frozenset(), inside=False)
 
 
 def _classes(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
-    for child in ast.iter_child_nodes(node):
+    for child in children(node):
         if isinstance(child, ast.ClassDef):
             yield f"{prefix}{child.name}", child
             yield from _classes(child, f"{prefix}{child.name}.")
@@ -296,7 +303,7 @@ def _classes(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
 
 
 def _module_names(tree: ast.Module) -> Iterator[str]:
-    for part in ast.walk(tree):
+    for part in parts(tree):
         if isinstance(part, ast.Import):
             for alias in part.names:
                 yield alias.asname or alias.name.partition(".")[0]
@@ -304,7 +311,7 @@ def _module_names(tree: ast.Module) -> Iterator[str]:
 
 def _imported(each: Function, name: str) -> str:
     """The origin of a name that the function itself imports."""
-    for part in ast.walk(each.node):
+    for part in each.parts:
         if isinstance(part, ast.ImportFrom):
             base = absolute(part, each.outline.name, package=each.outline.package)
             for alias in part.names:
@@ -348,4 +355,4 @@ def bound_on(node: ast.ClassDef) -> Iterator[str]:
         elif isinstance(part, ast.alias):
             yield part.asname or part.name.partition(".")[0]
         else:
-            pending.extend(ast.iter_child_nodes(part))
+            pending.extend(children(part))

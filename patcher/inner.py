@@ -22,8 +22,13 @@ def inner_reads(node: ast.AST, outline: Outline) -> set[str]:
     """Full dotted names that a definition reads of what it imports in its body; `EVERY` is the last
     part where it reads names that only running it tells.
     """
-    if not _worth(node, outline):
-        return set()
+    if id(node) not in outline.inner_reads:
+        found = _inner_reads(node, outline) if _worth(node, outline) else set[str]()
+        outline.inner_reads[id(node)] = found
+    return outline.inner_reads[id(node)]
+
+
+def _inner_reads(node: ast.AST, outline: Outline) -> set[str]:
     own, found = _imported(node, outline)
     names = {**outline.imports, **own}
     for part in ast.walk(node):
@@ -39,8 +44,8 @@ def inner_reads(node: ast.AST, outline: Outline) -> set[str]:
 def _worth(node: ast.AST, outline: Outline) -> bool:
     """Whether its text has what is looked for: most definitions need not be walked."""
     first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", None)
-    lines = outline.lines[first - 1 : last]
-    return any(word in line for line in lines for word in _WORDS)
+    text = b"\n".join(outline.lines[first - 1 : last])
+    return any(word in text for word in _WORDS)
 
 
 def _imported(node: ast.AST, outline: Outline) -> tuple[dict[str, str], set[str]]:

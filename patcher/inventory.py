@@ -246,9 +246,12 @@ def _pair(
         for function in inventory.functions.get(path, []):
             live.setdefault(codes.digest(function.code), []).append(function)
         for digest, candidates in ordinals.items():
-            places = [codes.position(alternatives[i]) for i in candidates]
-            chosen = _choose(places, [codes.position(f.code) for f in live.get(digest, [])])
-            for function, choice in zip(live.get(digest, []), chosen, strict=True):
+            group = live.get(digest, [])
+            chosen: list[int | None] = [0] * len(group)
+            if len(candidates) > 1:
+                places = [codes.position(alternatives[i]) for i in candidates]
+                chosen = _choose(places, [codes.position(f.code) for f in group])
+            for function, choice in zip(group, chosen, strict=True):
                 if choice is None:
                     unknown.setdefault(path, []).append(function)
                 else:
@@ -260,8 +263,6 @@ def _choose(
     places: list[tuple[int, int, int]], live: list[tuple[int, int, int]]
 ) -> list[int | None]:
     """For each live position the index of its place; None where it cannot be known."""
-    if len(places) == 1:
-        return [0] * len(live)
     different = sorted(set(live))
     if set(different) <= set(places) and len(set(places)) == len(places):
         return [places.index(position) for position in live]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.machinery import EXTENSION_SUFFIXES
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher import inventory, reach
 from zdpatch.patcher.begun import so_far
@@ -100,7 +100,7 @@ def neighbours(changed: Changed, known: Known, stars: Mapping[str, Moved]) -> Ne
             continue
         decided.add(name)
         taken = inventory.take(module, heap=False)
-        if inventory.drift(taken, _code(each)):
+        if each.base is None or inventory.drift(taken, each.base.written):
             found.doubts.append((why, name))
         else:
             found.modules.append((each, taken))
@@ -122,11 +122,6 @@ def as_it_is(name: str, module: ModuleType, source: bytes) -> ModuleVersions | N
     except (SyntaxError, RecursionError):
         return None
     return ModuleVersions(ModuleChange(name, path, package, source, source), each, each)
-
-
-def _code(each: ModuleVersions) -> Any:  # noqa: ANN401 - the code of a side that is there
-    assert each.base is not None
-    return each.base.code
 
 
 def _words(changed: Changed, reaching: Changed, known: Known) -> set[bytes]:

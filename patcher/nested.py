@@ -92,11 +92,20 @@ def alone(code: CodeType) -> bytes:
     """A digest without the functions it makes, and what these are known to set on their object; its
     comprehensions are its own.
     """
+    return _ALONE.of(code)
+
+
+def _alone(code: CodeType) -> bytes:
+    if not codes.is_class_body(code) and next(codes.functions_in(code), None) is None:
+        return codes.digest(code)  # there is nothing to leave out
     constants = (
         None if isinstance(each, CodeType) and codes.is_function_code(each) else each
         for each in code.co_consts
     )
     return codes.body_digest(code.replace(co_consts=tuple(constants)))
+
+
+_ALONE: Final = codes.ByCode(_alone)
 
 
 def _inner(code: CodeType) -> dict[str, list[CodeType]]:

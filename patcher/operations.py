@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.deferred import walk_run
 from zdpatch.patcher.names import FunctionNode, dotted
+from zdpatch.patcher.parts import children, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,8 +84,8 @@ def ran_by_body(node: FunctionNode, imports: Mapping[str, str] | None) -> Ran:
     """What a call of a function may do, with what the functions inside it may: all of these, or
     those that it runs, which takes the `imports` of the module.
     """
-    own = {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
-    every = [part for statement in node.body for part in ast.walk(statement)]
+    own = {part.arg for part in parts(node.args) if isinstance(part, ast.arg)}
+    every = parts(*node.body)
     found = Ran()
     for part in every if imports is None else walk_run(node, imports):
         _note(part, found)
@@ -121,7 +122,7 @@ def _at_once(node: ast.AST) -> Iterator[ast.AST]:
             case ast.AnnAssign(value=value):
                 pending += [part.target] if value is None else [part.target, value]
             case _:
-                pending += ast.iter_child_nodes(part)
+                pending += children(part)
 
 
 def _defaults(arguments: ast.arguments) -> list[ast.expr]:

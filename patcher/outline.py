@@ -11,7 +11,7 @@ import ast
 import importlib.util
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from zdpatch.patcher.assigned import with_assigned
 from zdpatch.patcher.branches import Branches, branch_key, decided, taken_blocks, without_blocks
@@ -19,6 +19,7 @@ from zdpatch.patcher.deferred import walk_run
 from zdpatch.patcher.generics import params_of
 from zdpatch.patcher.names import FunctionNode, Uses, dotted, uses
 from zdpatch.patcher.operations import Ran, ran_by_statement
+from zdpatch.patcher.parts import parts
 from zdpatch.patcher.purity import NAMED_TUPLE, origin
 from zdpatch.patcher.statements import (
     bound_names,
@@ -100,7 +101,7 @@ class Item:
     @cached_property
     def global_names(self) -> frozenset[str]:
         """Dotted names of a definition whose root is none of its own parameters and variables."""
-        return self._global_names(ast.walk(self.node))
+        return self._global_names(self._parts)
 
     def run_names(self, imports: Mapping[str, str], *, made: bool = False) -> frozenset[str]:
         """Those of `global_names` that are read when the function is called (see `deferred`);
@@ -108,8 +109,8 @@ class Item:
         """
         assert isinstance(self.node, FunctionNode)
         if made not in self._run_names:
-            header = ast.walk(self.node.args)  # a default may be called in the body
-            names = self._global_names([*header, *walk_run(self.node, imports, made=made)])
+            header = parts(self.node.args)  # a default may be called in the body
+            names = self._global_names(header + walk_run(self.node, imports, made=made))
             self._run_names[made] = names
         return self._run_names[made]
 
@@ -117,19 +118,25 @@ class Item:
     def _run_names(self) -> dict[bool, frozenset[str]]:
         return {}
 
-    def _global_names(self, parts: Iterable[ast.AST]) -> frozenset[str]:
+    @cached_property
+    def _parts(self) -> list[ast.AST]:
+        return parts(self.node)
+
+    @cached_property
+    def _own_names(self) -> set[str]:
+        """Parameters and variables."""
         own: set[str] = set()
-        for part in ast.walk(self.node):
+        for part in self._parts:
             if isinstance(part, ast.arg):
                 own.add(part.arg)
             elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
                 own.add(part.id)
-        names = {
-            name
-            for part in parts
-            if isinstance(part, ast.Name | ast.Attribute) and (name := dotted(part)) is not None
-        }
-        return frozenset(name for name in names if name.partition(".")[0] not in own)
+        return own
+
+    def _global_names(self, nodes: Iterable[ast.AST]) -> frozenset[str]:
+        names = {dotted(part) for part in nodes if isinstance(part, (ast.Name, ast.Attribute))}
+        own = self._own_names
+        return frozenset(n for n in names if n is not None and n.partition(".")[0] not in own)
 
     @cached_property
     def ran(self) -> Ran:
@@ -160,6 +167,8 @@ class Outline:
     items: tuple[Item, ...]
     lazy_annotations: bool
     imports: dict[str, str] = field(default_factory=dict[str, str])
+    inner_reads: dict[int, set[str]] = field(default_factory=dict[int, Any], repr=False)
+    """What `inner.inner_reads` has found, by the node."""
 
     @cached_property
     def lines(self) -> list[bytes]:

@@ -82,7 +82,7 @@ class Put:
 def stores(function: Function) -> Iterator[Put]:
     """What a function puts where other calls find it."""
     declared = _declared(function)
-    for part in ast.walk(function.node):
+    for part in function.parts:
         match part:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
@@ -151,7 +151,7 @@ def located(side: Side, function: Function, node: ast.expr) -> _Key | None:
 
 
 def _declared(function: Function) -> set[str]:
-    parts = ast.walk(function.node) if b"global " in function.text else ()
+    parts = function.parts if b"global " in function.text else ()
     return {name for part in parts if isinstance(part, ast.Global) for name in part.names}
 
 
@@ -245,7 +245,7 @@ def _elements(side: Side, function: Function, place: Place, *, bare: bool) -> It
         return (dotted(node) or "").rpartition(".")[2] == place.name
 
     settled = _settled(function) if bare else {}
-    for part in ast.walk(function.node):
+    for part in function.parts:
         for each in _given_by(part, place.what, here):
             if settled.get(ast.unparse(each), each.lineno) >= each.lineno:
                 yield each

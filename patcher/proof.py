@@ -129,7 +129,7 @@ class Proof:
     def _drift(self) -> Iterator[Drift]:
         for name, taken in self.taken.items():
             new = self.versions[name].new
-            yield from inventory.drift(taken, new.code) if new is not None else ()
+            yield from inventory.drift(taken, new.written) if new is not None else ()
 
     def _is_in(self, edit: Edit) -> bool:
         if edit.kind == "nested":

@@ -261,7 +261,7 @@ def brief(value: object) -> str:
 def drift_of(taken: Inventory, each: ModuleVersions, known: Iterable[CodeType]) -> list[Drift]:
     """Live code of a module which the base of the patch does not explain."""
     assert each.base is not None
-    return inventory.drift(taken, each.base.code, tuple(known))
+    return inventory.drift(taken, each.base.written, tuple(known))
 
 
 def _entry(change: ModuleChange, patch_id: str) -> overlay.Source:

@@ -89,7 +89,7 @@ def _at_base(each: ModuleVersions, known: tuple[CodeType, ...], aside: frozenset
         return _same(located.code, base)
     if base is None:
         return False
-    found = inventory.drift(inventory.take(module, heap=False), base.code, known)
+    found = inventory.drift(inventory.take(module, heap=False), base.written, known)
     return all(drift.path in aside for drift in found)
 
 

@@ -17,9 +17,9 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from zdpatch.patcher import reach
+from zdpatch.patcher.named import made_by
 from zdpatch.patcher.operations import CALLED_BY, Ran, ran_by_body
 from zdpatch.patcher.purity import origin
-from zdpatch.patcher.reached import made_by
 from zdpatch.patcher.spread import Name, meanings, split
 from zdpatch.patcher.swap import MISSING
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.holders import bound_on
 from zdpatch.patcher.names import FunctionNode, dotted
+from zdpatch.patcher.parts import children, parts
 from zdpatch.patcher.spelling import parameters
 
 if TYPE_CHECKING:
@@ -85,9 +86,7 @@ class _Uses:
         self.bare = bare
         self.seen: set[str] = set()
         self.parents: dict[int, ast.AST] = {
-            id(child): part
-            for part in ast.walk(function.node)
-            for child in ast.iter_child_nodes(part)
+            id(child): part for part in function.parts for child in children(part)
         }
 
     def of(self, nodes: Iterable[ast.expr]) -> Iterator[str]:
@@ -105,7 +104,7 @@ class _Uses:
         if name in self.seen:
             return
         self.seen.add(name)
-        for part in ast.walk(self.function.node):
+        for part in self.function.parts:
             if isinstance(part, ast.Name) and part.id == name and isinstance(part.ctx, ast.Load):
                 yield from self._as(part)
 
@@ -230,6 +229,6 @@ def given(
 
 
 def _returned(node: FunctionNode) -> Iterator[ast.expr]:
-    for part in ast.walk(node):
+    for part in parts(node):
         if isinstance(part, ast.Return) and part.value is not None:
             yield part.value
