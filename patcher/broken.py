@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from zdpatch.patcher import inventory, reach
 from zdpatch.patcher.importers import importers, source_of
 from zdpatch.patcher.names import uses
-from zdpatch.patcher.neighbours import as_it_is
 from zdpatch.patcher.spread import stale_in, stale_reads
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.edits import Edit, ModuleVersions
     from zdpatch.patcher.spread import Name
+    from zdpatch.patcher.texts import Texts
 
 
 def failing(going: Mapping[Name, str], versions: Mapping[str, ModuleVersions]) -> Iterator[Edit]:
@@ -29,7 +29,7 @@ def failing(going: Mapping[Name, str], versions: Mapping[str, ModuleVersions]) -
 
 
 def failing_outside(
-    going: Mapping[Name, str], versions: Mapping[str, ModuleVersions]
+    going: Mapping[Name, str], versions: Mapping[str, ModuleVersions], texts: Texts
 ) -> Iterator[tuple[Edit, bool]]:
     """The same for loaded modules that are not in the patch, and whether they are in a package of
     the patch, and surely run what their source says.
@@ -42,7 +42,7 @@ def failing_outside(
             continue
         if not any(word in source for word in words):
             continue
-        if (each := as_it_is(name, module, source)) is None or each.base is None:
+        if (each := texts.as_it_is(name, module, source)) is None or each.base is None:
             continue
         own = name.partition(".")[0] in packages
         own = own and not inventory.drift(inventory.take(module, heap=False), each.base.written)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _DIGEST_SIZE: Final = 20  # bytes
-_MOST_KEPT: Final = 20_000
+_FEW: Final = 1_000  # answers about code that is gone, before they are looked for
 _INLINE_SCOPES: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
 _GENERIC: Final = "<generic parameters of "
 _KIND_FLAGS: Final = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
@@ -184,6 +184,7 @@ class ByCode(Generic[_T]):
     def __init__(self, ask: Callable[[CodeType], _T]) -> None:
         self._ask = ask
         self._known: dict[int, tuple[ref[CodeType], _T]] = {}
+        self._most = _FEW
 
     def of(self, code: CodeType) -> _T:
         """The answer for `code`."""
@@ -191,8 +192,9 @@ class ByCode(Generic[_T]):
         if known is not None and known[0]() is code:
             return known[1]
         answer = self._ask(code)
-        if len(self._known) >= _MOST_KEPT:
-            self._known.clear()
+        if len(self._known) >= self._most:
+            alive = {key: each for key, each in [*self._known.items()] if each[0]() is not None}
+            self._known, self._most = alive, 2 * len(alive) + _FEW
         self._known[id(code)] = ref(code), answer
         return answer
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.folders import Move, redirect
 from zdpatch.patcher.imported_since import imported_since
 from zdpatch.patcher.importers import imported
-from zdpatch.patcher.planner import make_plan
+from zdpatch.patcher.planner import Planner, make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
 from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.served import still_held, with_data
@@ -33,7 +34,7 @@ from zdpatch.patcher.steps import as_imported
 from zdpatch.patcher.swap import MISSING, Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from types import CodeType
 
     from zdpatch.patcher.folders import Shelf
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 
 _PLAN_LIVES_S = 60.0
+# What was seen of the heap counts as long as a plan that is just being made needs to its end.
+_HEAP_LIVES_S = 0.5
 _REMEMBERED = 8  # undos of which `left` can tell what is left
 _SETTLE_S = 0.02  # how long an apply or a revert itself waits for calls that began before
 
@@ -71,11 +74,26 @@ class Reverted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class _Made:
-    """A plan, and the state of the process that it was made in (`at` in monotonic seconds)."""
+    """A plan, and the state of the process that it was made in; monotonic seconds: `at` when it was
+    made, `seen` when the heap was looked at. `planner` can do that again, where the plan depends on
+    it.
+    """
 
     plan: Plan
     world: tuple[object, ...]
     at: float
+    seen: float
+    planner: Planner | None
+
+    @property
+    def old(self) -> bool:
+        return time.monotonic() - self.at >= _PLAN_LIVES_S
+
+    def again(self) -> Plan | None:
+        """The plan, with what the heap has now; None when only a new one can tell."""
+        with suppress(Refused):  # a new one will say all that stands against it
+            return self.plan if self.planner is None else self.planner.again()
+        return None
 
 
 @dataclass(eq=False)
@@ -124,53 +142,63 @@ class Engine:
         with self._lock:
             self._check_self()
             self._settle_all(drain_s)
-            if self._still_true(patch) and self._made and self._made.plan.adoption == adoption:
-                return self._made.plan
-            made = self._made.plan.modules if self._made and self._made.plan.patch == patch else {}
-            plan = self._plan_on_top(patch, made, adoption)
-            drain(plan, drain_s)
-            self._made = _Made(plan, self._world(patch), time.monotonic())
-            return plan
+            made = self._made
+            if made is not None and made.plan.adoption == adoption and self._still_true(patch):
+                found = made.again()
+                if found is not None:
+                    drain(found, drain_s)
+                    self._keep(found, made.planner, made.at)
+                    return found
+            planner, found = self._plan_on_top(patch, adoption)
+            drain(found, drain_s)
+            self._keep(found, planner)
+            return found
 
-    def _plan_on_top(
-        self, patch: Patch, made: Mapping[str, ModuleType], adoption: Adoption
-    ) -> Plan:
+    def _keep(self, plan: Plan, planner: Planner | None, at: float | None = None) -> None:
+        now = time.monotonic()
+        self._made = None  # what it holds would count as the state of the process
+        world = self._world(plan)
+        planner = planner if plan.heap_scan else None
+        self._made = _Made(plan, world, now if at is None else at, now, planner)
+
+    def _plan_on_top(self, patch: Patch, adoption: Adoption) -> tuple[Planner, Plan]:
         """Of what is there, active patches included. Raises ZDP-204 for one that is in the way."""
+        made = self._made.plan.modules if self._made and self._made.plan.patch == patch else {}
+        self._made = None
         others = stacked.below(patch, (each.plan for each in self._active.values()))
         try:
             if others and self.standing(patch, adoption) == "absorbed":
                 raise stacked.same_fix(patch, others)
-            return make_plan(patch, self._known(), made, adoption, shelf=self.shelf)
+            planner = Planner.of(patch, self._known(), made, adoption, shelf=self.shelf)
+            return planner, planner.make()
         except Refused as refusal:
             if found := stacked.in_the_way(patch, refusal, others):
                 raise found from refusal
             raise
 
-    def _still_true(self, patch: Patch, plan: Plan | None = None) -> bool:
-        """Whether the plan made last (`plan`, if given) is for `patch`, and nothing it was made
-        from has changed.
+    def _still_true(self, patch: Patch) -> bool:
+        """Whether the plan made last is for `patch`, and nothing it was made from has changed, the
+        heap aside.
         """
         made = self._made
         return (
             made is not None
-            and (plan is None or made.plan is plan)
             and made.plan.patch == patch
-            and not made.plan.heap_scan
-            and time.monotonic() - made.at < _PLAN_LIVES_S
-            and made.world == self._world(patch)
+            and not patch.data  # files are looked at each time
+            and not made.old
+            and made.world == self._world(made.plan)
             and not differing(made.plan.steps)
-            and not in_flight(made.plan)
         )
 
-    def _world(self, patch: Patch) -> tuple[object, ...]:
-        """What a plan without a heap scan depends on besides its steps: which modules and patches
-        there are, what the namespaces bind, and how many functions hold each of them (a reload
-        makes more).
+    def _world(self, plan: Plan) -> tuple[object, ...]:
+        """What a plan depends on besides its steps and the heap: which modules and patches there
+        are, and what the namespaces bind. Where the heap was not asked, also how many functions
+        hold each of them (a reload makes more).
         """
-        loaded = (sys.modules.get(change.name) for change in patch.changes)
+        loaded = (sys.modules.get(change.name) for change in plan.patch.changes)
         spaces = [reach.namespace(m) for m in loaded if reach.is_a(m, ModuleType)]  # type: ignore[arg-type]
         bound = tuple(tuple(map(id, list(space.values()))) for space in spaces)
-        holders = tuple(sys.getrefcount(space) for space in spaces)
+        holders = () if plan.heap_scan else tuple(sys.getrefcount(space) for space in spaces)
         return frozenset(sys.modules), self.active(), bound, holders
 
     def _check_self(self) -> None:
@@ -190,7 +218,7 @@ class Engine:
         with self._lock:
             if plan.patch.id in self._active:
                 raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
-            fresh = plan if self._still_true(plan.patch, plan) else self._again(plan)
+            fresh = self._fresh(plan)
             self._made = None
             first, leaving = parted(fresh.steps)
             undo = _flip(fresh, first)
@@ -210,7 +238,15 @@ class Engine:
                 notices,
             )
 
-    def _again(self, plan: Plan) -> Plan:
+    def _fresh(self, plan: Plan) -> Plan:
+        """The plan if it is true now, or another one of the same patch. Raises Refused."""
+        last = self._made
+        if last is not None and last.plan is plan and self._still_true(plan.patch):
+            if last.planner is None or time.monotonic() - last.seen < _HEAP_LIVES_S:
+                return plan
+            if (again := last.again()) is not None:
+                return again
+        self._made = last = None
         known, made = self._known(), plan.modules
         return make_plan(plan.patch, known, made, plan.adoption, shelf=self.shelf)
 
@@ -351,15 +387,21 @@ class Engine:
 
     @property
     def waits(self) -> bool:
-        """Whether names of removed definitions wait for calls in flight; see `settle`."""
-        return bool(self._left) or any(a.leaving is not None for a in self._active.values())
+        """Whether names of removed definitions wait for calls in flight, or a plan is kept that
+        nobody may want any more; see `settle`.
+        """
+        kept = self._made is not None and self._made.planner is not None
+        return kept or bool(self._left) or any(a.leaving for a in self._active.values())
 
     def settle(self) -> None:
-        """Take away names of removed definitions that no call in flight can read any more.
+        """Take away names of removed definitions that no call in flight can read any more, and a
+        plan that has got old.
 
         The owner asks again later while some wait.
         """
         with self._lock:
+            if self._made is not None and self._made.old:
+                self._made = None
             self._left = [each for each in self._left if not each.settle(0.0)]
             for active in self._active.values():
                 active.settle()

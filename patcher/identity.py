@@ -36,7 +36,11 @@ def suspects(reaching: Reaching, owners: Collection[type]) -> Suspects:
     """
     found: Suspects = {}
     own: _Own = {}
-    for cls in inventory.every_class():
+    classes = inventory.every_class()
+    writing = {id(cls) for cls in classes if any(behind_it for _, behind_it in _body(cls, own))}
+    for cls in classes:
+        if writing.isdisjoint(map(id, mro(cls))):
+            continue  # none of these methods is written in Python
         for name, function in _methods(cls, own):
             if reaching.is_changed(function):
                 continue  # an edit of its own
@@ -63,17 +67,23 @@ def disturbed(reaching: Reaching, suspected: Suspects) -> Iterator[tuple[str, st
                 break
 
 
+def _body(cls: type, own: _Own) -> list[tuple[str, list[FunctionType]]]:
+    """The methods of its identity that the body of a class has."""
+    known = own.get(id(cls))
+    if known is None:
+        space = reach.class_dict(cls)
+        names = [*(IDENTITY & space.keys())]
+        known = own[id(cls)] = cls, [(name, behind(space[name])) for name in names]
+    return known[1]
+
+
 def _methods(cls: type, own: _Own) -> Iterator[tuple[str, FunctionType]]:
     """The methods of its identity that are written in Python, its own and inherited ones. `own`:
     what the bodies of classes looked at before have; `object` is looked at once for all.
     """
     known: set[str] = set()
     for owner in mro(cls):
-        if id(owner) not in own:
-            space = reach.class_dict(owner)
-            names = [*(IDENTITY & space.keys())]
-            own[id(owner)] = owner, [(name, behind(space[name])) for name in names]
-        for name, functions in own[id(owner)][1]:
+        for name, functions in _body(owner, own):
             if name not in known:
                 known.add(name)
                 for function in functions:

@@ -15,12 +15,10 @@ from zdpatch.patcher import inventory, reach
 from zdpatch.patcher.begun import so_far
 from zdpatch.patcher.calls import Changed, stale_calls
 from zdpatch.patcher.computed import stale_computed
-from zdpatch.patcher.edits import Edit, ModuleVersions, version
 from zdpatch.patcher.holding import Holders
 from zdpatch.patcher.importers import importers, source_of
 from zdpatch.patcher.indirect import as_methods, classes_of, holder_names, stale_indirect
 from zdpatch.patcher.looks import stale_metadata
-from zdpatch.patcher.source import ModuleChange
 from zdpatch.patcher.spread import learn, stale_in
 from zdpatch.patcher.stars import follow
 from zdpatch.patcher.swap import MISSING
@@ -30,10 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from types import ModuleType
 
+    from zdpatch.patcher.edits import Edit, ModuleVersions
     from zdpatch.patcher.inventory import Binding, Inventory
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.stage import Value
     from zdpatch.patcher.stars import Moved
+    from zdpatch.patcher.texts import Texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Neighbours:
 @dataclass(frozen=True, eq=False)
 class Known:
     """What the plan knows so far: the versions and inventories of its modules, the live classes,
-    new values and edits.
+    new values and edits, and the texts that it has read.
     """
 
     versions: Mapping[str, ModuleVersions]
@@ -59,6 +59,7 @@ class Known:
     classes: Mapping[Name, type]
     values: Mapping[Name, Value]
     edits: Collection[Edit]
+    texts: Texts
 
     def functions(self) -> dict[Name, str]:
         """The functions of which anything changes, each with its path."""
@@ -93,7 +94,7 @@ def neighbours(changed: Changed, known: Known, stars: Mapping[str, Moved]) -> Ne
         hinted = bool(values) or (bool(stars) and b"*" in source)
         if not hinted and not any(word in source for word in words):
             continue
-        each = as_it_is(name, module, source)
+        each = known.texts.as_it_is(name, module, source)
         each = None if each is None else so_far(each, module)
         why = None if each is None else _affected(each, (reaching, holders), known, module, stars)
         if each is None or why is None:
@@ -111,17 +112,6 @@ def neighbours(changed: Changed, known: Known, stars: Mapping[str, Moved]) -> Ne
 def _name(module: ModuleType) -> str:
     name = reach.namespace(module).get("__name__")
     return name if type(name) is str else "?"
-
-
-def as_it_is(name: str, module: ModuleType, source: bytes) -> ModuleVersions | None:
-    """A module that is as its source says on both sides; None when that does not parse."""
-    package = "__path__" in reach.namespace(module)
-    path = name.replace(".", "/") + ("/__init__.py" if package else ".py")
-    try:
-        each = version(name, source, f"<source of {name}>", package=package)
-    except (SyntaxError, RecursionError):
-        return None
-    return ModuleVersions(ModuleChange(name, path, package, source, source), each, each)
 
 
 def _words(changed: Changed, reaching: Changed, known: Known) -> set[bytes]:

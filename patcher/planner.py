@@ -4,9 +4,10 @@ found and checked.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher import codes, reach
+from zdpatch.patcher import codes, inventory, reach
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.broken import failing, failing_outside
@@ -35,6 +36,7 @@ from zdpatch.patcher.stage import Stage
 from zdpatch.patcher.stars import follow, moved
 from zdpatch.patcher.steps import Builder
 from zdpatch.patcher.swap import MISSING, Step
+from zdpatch.patcher.texts import Texts
 from zdpatch.patcher.tracing import World
 from zdpatch.patcher.unmoved import unmoved
 
@@ -65,13 +67,27 @@ def make_plan(  # noqa: PLR0913 - what, and what is known of the process and of 
     operator says of things that were replaced at run time. `shelf` keeps changed data files.
     `undo`: `patch` takes another one back out of modules imported with it (see `undoing`).
     """
-    try:
-        return _Planner(patch, tuple(known), made or {}, adoption, shelf, undo=undo).make()
-    except RecursionError as error:
-        raise Refused("ZDP-206", "the source is nested too deeply to be looked at") from error
+    return Planner.of(patch, known, made, adoption, shelf=shelf, undo=undo).make()
 
 
-class _Planner:
+class Planner:
+    """Decides one patch; and once it has, judges the process again without reading a text again."""
+
+    @classmethod
+    def of(  # noqa: PLR0913 - as `make_plan`
+        cls,
+        patch: Patch,
+        known: Iterable[CodeType] = (),
+        made: Mapping[str, ModuleType] | None = None,
+        adoption: Adoption = NOTHING,
+        *,
+        shelf: Shelf | None = None,
+        undo: bool = False,
+    ) -> Planner:
+        """As `make_plan`; nothing but the situation has been looked at."""
+        with _readable():
+            return cls(patch, tuple(known), made or {}, adoption, shelf, undo=undo)
+
     def __init__(  # noqa: PLR0913 - as `make_plan`
         self,
         patch: Patch,
@@ -88,6 +104,7 @@ class _Planner:
         self.situation = Situation.of(patch, known, adoption, shelf)
         self.versions: dict[str, ModuleVersions] = dict(self.situation.versions)
         self.inventories: dict[str, Inventory] = dict(self.situation.inventories)
+        self.texts = Texts()
         self.told: list[str] = []
         self.said: dict[tuple[str, int], str] = {}
         self.rebinds: list[tuple[Name, Binding]] = []
@@ -99,6 +116,30 @@ class _Planner:
         self.edits = self.decisions.edits  # grows
 
     def make(self) -> Plan:
+        """The plan. Raises Refused."""
+        with _readable():
+            self._decide()
+            return self._judge()
+
+    def again(self) -> Plan | None:
+        """The plan once more, of what the heap has now: the objects, closures and suspended calls.
+
+        The caller has seen that the rest is as it was: the modules and what they bind, the patches,
+        and what the steps of the plan replace. None when it is not, in a way that only shows here.
+        Raises Refused.
+        """
+        heap = bool(self.situation.adoption.replace)
+        fresh = {n: inventory.take(t.module, heap=heap) for n, t in self.inventories.items()}
+        before, now = self.stage.classes, self.situation.classes(fresh)
+        if before.keys() != now.keys() or any(before[name] is not now[name] for name in now):
+            return None
+        self.inventories.update(fresh)
+        self.situation.inventories = {name: fresh[name] for name in self.situation.inventories}
+        with _readable():
+            return self._judge()
+
+    def _decide(self) -> None:
+        """What the text says, and the values in the process."""
         for name, each in self._live().items():
             for side in (each.base, each.new):
                 if side is not None:
@@ -118,6 +159,11 @@ class _Planner:
         self._check_calls()
         if not self.undo:
             self._check_gone()
+        self._decided = tuple(self.told)
+
+    def _judge(self) -> Plan:
+        """What is alive."""
+        self.told, self.restores = [*self._decided], []
         self.conditions = Conditions(
             self.versions, self.inventories, self.edits, self.situation.removed
         )
@@ -190,6 +236,7 @@ class _Planner:
             self.stage.classes,
             self.stage.values,
             self.edits,
+            self.texts,
         )
 
     def _unmoved(self, edit: Edit) -> bool:
@@ -267,7 +314,7 @@ class _Planner:
         for edit in failing(names, self.versions):
             why = f"it reads {edit.cause}, which is removed: the new source cannot be imported"
             self.decisions.against(edit, "X", why, "ZDP-208")
-        for edit, own in failing_outside(names, self.versions):
+        for edit, own in failing_outside(names, self.versions, self.texts):
             why = f"it reads {edit.cause}, which is removed: it cannot be imported any more"
             if own:
                 remedy = "keep the name, or put this module into the patch"
@@ -377,3 +424,12 @@ class _Planner:
         yield from self.conditions.readers.told()
         yield from leftovers(self._live().values())
         yield from builder.notices
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Refuses what is nested more deeply than can be walked."""
+    try:
+        yield
+    except RecursionError as error:
+        raise Refused("ZDP-206", "the source is nested too deeply to be looked at") from error
