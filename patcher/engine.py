@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zdpatch.patcher import overlay, reach, selftest, stacked
+from zdpatch.patcher import collecting, overlay, reach, selftest, stacked
 from zdpatch.patcher.accounts import left_of, taken_away
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.departures import Departure, parted
@@ -129,6 +129,7 @@ class Engine:
     def after_fork(self) -> None:
         """In a forked child: the lock may be held by a thread that does not exist here."""
         self._lock = threading.RLock()
+        collecting.after_fork()
 
     # ------------------------------------------------------------ planning
 

@@ -23,6 +23,7 @@ _TAKES: Final = frozenset({"get", "pop", "popleft", "setdefault"})
 _COPIERS: Final = frozenset({"list", "tuple", "sorted", "reversed", "iter"})
 _EMPTY: Final = frozenset({"dict", "list", "set", "deque", "OrderedDict", "defaultdict"})
 _KEYED: Final = frozenset({"setdefault", "update"})
+_STORING: Final = (ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.Call)
 _Key = tuple[str, str, str]  # module, class or "", name
 What = Literal["variable", "entry", "member", "argument"]
 
@@ -82,7 +83,7 @@ class Put:
 def stores(function: Function) -> Iterator[Put]:
     """What a function puts where other calls find it."""
     declared = _declared(function)
-    for part in function.parts:
+    for part in (each for each in function.parts if isinstance(each, _STORING)):
         match part:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:

@@ -12,6 +12,7 @@ from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.broken import failing, failing_outside
 from zdpatch.patcher.calls import stale_calls
+from zdpatch.patcher.collecting import no_full_collection
 from zdpatch.patcher.computed import proven, stale_computed
 from zdpatch.patcher.conditions import Conditions
 from zdpatch.patcher.datafiles import data_edits
@@ -41,7 +42,7 @@ from zdpatch.patcher.tracing import World
 from zdpatch.patcher.unmoved import unmoved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from types import CodeType, ModuleType
 
     from zdpatch.patcher.edits import Edit, ModuleVersions
@@ -427,9 +428,10 @@ class Planner:
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def _readable() -> Generator[None]:
     """Refuses what is nested more deeply than can be walked."""
     try:
-        yield
+        with no_full_collection():
+            yield
     except RecursionError as error:
         raise Refused("ZDP-206", "the source is nested too deeply to be looked at") from error
