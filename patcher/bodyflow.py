@@ -7,15 +7,16 @@ from __future__ import annotations
 import ast
 import sys
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
+from zdpatch.patcher.climbs import NOWHERE, begins, climb, climbed
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.purity import origin
 from zdpatch.patcher.spelling import parameters, receiver
 from zdpatch.patcher.spread import meanings, split
-from zdpatch.patcher.ways import CONTENT, NOTHING, Ways
+from zdpatch.patcher.ways import CONTENT, HARMLESS, NOTHING, ODD, PATH, Ways
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,12 +27,36 @@ if TYPE_CHECKING:
 
 # What an object does with what it is given that leaves nothing behind.
 _LETS_GO: Final = frozenset(
-    {"debug", "info", "warning", "error", "exception", "critical", "log", "write", "writelines",
-     "send", "sendall", "print", "format", "join", "loads", "load", "encode", "decode",
-     "startswith", "endswith", "index", "count", "find", "get", "render", "match", "search",
-     "fullmatch", "sub", "split", "replace", "strip", "parse", "fromstring", "compile", "close",
-     "enter_context"}
+    {"debug", "info", "warning", "error", "exception", "critical", "log", "print", "format", "join",
+     "encode", "decode", "startswith", "endswith", "index", "count", "get", "render", "match",
+     "search", "fullmatch", "sub", "split", "findall", "finditer", "strip", "substitute",
+     "safe_substitute", "enter_context", "close"}
 )  # fmt: skip
+# What the object of a parameter may do with it: others have it for one call.
+_TAKES: Final = frozenset({"write", "writelines", "send", "sendall", "send_text", "send_bytes"})
+_MAKERS: Final = frozenset(
+    {"dict", "list", "set", "tuple", "frozenset", "bytearray", "str", "bytes",
+     "collections.OrderedDict", "collections.defaultdict", "collections.deque",
+     "collections.Counter", "defaultdict"}
+)  # fmt: skip
+_DISPLAYS: Final = (
+    ast.Dict, ast.List, ast.Set, ast.Tuple, ast.Constant, ast.JoinedStr, ast.ListComp, ast.DictComp,
+    ast.SetComp, ast.GeneratorExp,
+)  # fmt: skip
+# Modules of the standard library that remember what they are given a path to.
+_STATEFUL: Final = (
+    "mimetypes.", "gettext.", "locale.", "logging.config.", "linecache.", "site.", "zoneinfo.",
+    "sys.path", "ctypes.", "signal.", "atexit.",
+)  # fmt: skip
+_MODE: Final = 4  # letters of a mode of `open`, at most
+_WRITES: Final = frozenset(
+    {"write_text", "write_bytes", "mkdir", "makedirs", "touch", "unlink", "remove", "rmtree",
+     "rename", "symlink_to", "hardlink_to", "copyfile", "copytree", "move", "chmod", "mkstemp",
+     "mkdtemp", "NamedTemporaryFile", "TemporaryDirectory", "chdir"}
+)  # fmt: skip
+_SETTERS: Final = frozenset(
+    {"setattr", "exec", "eval", "object.__setattr__", "super().__setattr__"}
+)
 # How functions are named that make something of it, and those that keep it.
 _MAKES: Final = (
     "load", "safe_load", "parse", "read", "decode", "from", "render", "format", "to_",
@@ -58,7 +83,7 @@ class Keep:
     what: str
 
 
-NOWHERE: Final = Keep("", "", 0, "", "", "")
+NO_KEEP: Final = Keep("", "", 0, "", "", "")
 
 
 class Body:
@@ -83,16 +108,18 @@ class Body:
         self.parts = [part for each in nodes for part in ast.walk(each)]
         self.own = receiver(node) if node is not None and scope else ""
         self.making = bool(scope) and qualname.rpartition(".")[2] in _MAKING
+        words = node.decorator_list if node is not None else []
+        self.of_class = any(dotted(each) == "classmethod" for each in words)
         self.taken = set(parameters(node)) if node is not None else set[str]()
         shared = [p for p in self.parts if isinstance(p, ast.Global | ast.Nonlocal)]
         self.shared = {name for part in shared for name in part.names}
         self.variables: dict[str, int] = {}
         self.kept: set[Keep] = set()
         self.most = self.gives = NOTHING
-        self.imports = outline.imports | _imported(self.parts, outline)
+        self.imports = {**flow.imports(outline), **imported(self.parts, outline)}
         named = partial(flow.of, outline, scope, self.imports)
         called = partial(named, called=True)
-        self.ways = Ways(flow.files, self.imports, self.variables, named, called)
+        self.ways = Ways(flow.files, self.imports, self.variables, named, called, flow.seen)
 
     def run(self) -> int:
         """Follow it; the most that any of its expressions gives."""
@@ -107,7 +134,46 @@ class Body:
         self.most = max(levels, default=NOTHING)
         return self.most
 
-    def _part(self, part: ast.AST) -> None:
+    @cached_property
+    def climbs(self) -> dict[str, int]:
+        """How far above the folder of the package its variables lead (see `climbs`)."""
+        return climbed(self.parts, self._up)
+
+    def highest(self) -> int:
+        """The same of all its expressions."""
+        every = (part for part in self.parts if isinstance(part, ast.expr))
+        return max((climb(each, self._up, self.climbs) for each in every), default=NOWHERE)
+
+    def writes(self) -> bool:
+        """Whether it may write where its package lies: that would be in the folder."""
+        for part in self.parts:
+            if not isinstance(part, ast.Call):
+                continue
+            arguments = [*part.args, *(word.value for word in part.keywords)]
+            named = dotted(part.func) or getattr(part.func, "attr", "")
+            last = str(named).rpartition(".")[2]
+            near = [
+                *arguments,
+                *([part.func.value] if isinstance(part.func, ast.Attribute) else []),
+            ]
+            if not any(climb(each, self._up, self.climbs) != NOWHERE for each in near):
+                continue
+            texts = (a.value for a in arguments if isinstance(a, ast.Constant))
+            modes = [t for t in texts if isinstance(t, str) and len(t) <= _MODE]
+            opens = last == "open" and any({*mode} & {*"wax+"} for mode in modes)
+            if last in _WRITES or opens:
+                return True
+        return False
+
+    def _up(self, name: str) -> int:
+        if name == "__file__":
+            roots = self.flow.files.packages
+            return begins(self.outline.name, roots, package=self.outline.package)
+        every = {*meanings(self.outline, self.scope, name, self.flow.outlines)}
+        every |= {*split(origin(name, self.imports), self.flow.outlines)}
+        return max((self.flow.climbs.get(each, NOWHERE) for each in every), default=NOWHERE)
+
+    def _part(self, part: ast.AST) -> None:  # noqa: PLR0912 - one case a kind of statement
         match part:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
@@ -131,15 +197,28 @@ class Body:
                 self._call(part)
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 self._inner(name, part)
+            case ast.Match(subject=subject, cases=cases):
+                if level := self.ways.given(subject):
+                    self._captured(cases, level)
             case _:
                 pass
 
-    def _inner(self, name: str, node: ast.AST) -> None:
+    def _captured(self, cases: list[ast.match_case], level: int) -> None:
+        """What patterns of a `match` take of its subject."""
+        for part in (inner for case in cases for inner in ast.walk(case.pattern)):
+            if isinstance(part, ast.MatchAs | ast.MatchStar) and part.name is not None:
+                self._bind(part.name, level, part.lineno)
+            elif isinstance(part, ast.MatchMapping) and part.rest is not None:
+                self._bind(part.rest, level, part.lineno)
+
+    def _inner(self, name: str, node: FunctionNode) -> None:
         """A function inside holds what it names of the content for as long as it lives."""
         named = {p.id for p in ast.walk(node) if isinstance(p, ast.Name)}
         level = max((self.variables.get(each, NOTHING) for each in named), default=NOTHING)
         if level and not self.scope_level:
             self.variables[name] = max(level, self.variables.get(name, NOTHING))
+            path = f"{self.qualname}.<locals>.{name}"
+            self._keep(level, node.lineno, "closure", path, f"closures of {path}")
 
     def _store(self, target: ast.expr, value: ast.expr) -> None:
         level = self.ways.given(value)
@@ -170,7 +249,10 @@ class Body:
     def _into_object(self, owner: ast.expr, attr: str, level: int, line: int) -> None:
         self.flow.attribute(self.outline.name, attr, level)
         name = dotted(owner)
-        if name and name == self.own:
+        if name and name == self.own and self.of_class:
+            path = f"{self.scope}.{attr}"
+            self._keep(level, line, "class", path, f"the attribute {attr} of {self.scope}")
+        elif name and name == self.own:
             if self.making and (self.outline.name, self.qualname) in self.flow.given:
                 return  # the object is made of what it is given: it is followed itself
             self._keep(level, line, "object", self.scope, f"objects of {self.scope} (.{attr})")
@@ -194,8 +276,33 @@ class Body:
     def _is_local(self, name: str | None) -> bool:
         if name is None or "." in name or name in self.taken or name in self.shared:
             return False
-        stored = (p for p in self.parts if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store))
-        return any(part.id == name for part in stored)
+        held = [*self._bindings(name)]
+        return bool(held) and all(each is not None and self._fresh(each) for each in held)
+
+    def _bindings(self, name: str) -> Iterator[ast.expr | None]:
+        """What a variable may be; None where it is something else than the value of a statement."""
+        whole: dict[int, ast.expr | None] = {}
+        for part in self.parts:
+            if isinstance(part, ast.Assign):
+                whole |= {id(target): part.value for target in part.targets}
+            elif isinstance(part, ast.AnnAssign | ast.NamedExpr | ast.AugAssign):
+                whole[id(part.target)] = part.value
+            elif isinstance(part, ast.withitem) and part.optional_vars is not None:
+                whole[id(part.optional_vars)] = part.context_expr
+            elif isinstance(part, ast.For | ast.AsyncFor | ast.comprehension):
+                whole[id(part.target)] = part.iter
+        for part in self.parts:
+            if isinstance(part, ast.Name) and part.id == name and isinstance(part.ctx, ast.Store):
+                yield whole.get(id(part))
+
+    def _fresh(self, node: ast.expr) -> bool:
+        """Whether nobody else has the object that an expression gives: it is made here, or is what
+        was read.
+        """
+        if isinstance(node, _DISPLAYS) or self.ways.given(node):
+            return True
+        called = dotted(node.func) if isinstance(node, ast.Call) else None
+        return called in _MAKERS or _makes(node)
 
     def _keep(self, level: int, line: int, kind: str, name: str, what: str) -> None:
         if level == CONTENT and not self.scope_level:
@@ -207,16 +314,20 @@ class Body:
         """Who gets the content as an argument may keep it."""
         arguments: list[ast.expr] = [*node.args, *(word.value for word in node.keywords)]
         level = max(map(self.ways.given, arguments), default=NOTHING)
-        if level != CONTENT:
+        if not level:
             return
         name = dotted(node.func)
+        if name in _SETTERS:
+            self._keep(level, node.lineno, "other", name, f"what {name} sets")
         if name and (own := [*self._own_functions(name)]):
-            self.flow.given.update(own)
+            for each in own:
+                self.flow.given[each] = max(level, self.flow.given.get(each, NOTHING))
+            self._made_of(name, level, node.lineno)
             return
         if isinstance(node.func, ast.Attribute):
-            self._method(node.func, name, node.lineno)
+            self._method(node.func, name, level, node.lineno)
         elif name and name in self.imports:
-            self._outsider(self.imports[name], node.lineno)
+            self._outsider(self.imports[name], level, node.lineno)
 
     def _own_functions(self, name: str) -> Iterator[Name]:
         """Functions of these modules that a call of `name` may run."""
@@ -232,27 +343,45 @@ class Body:
                 elif isinstance(item.node, ast.ClassDef):
                     yield from ((module, f"{path}.{made}") for made in _MAKING)
 
-    def _method(self, func: ast.Attribute, name: str | None, line: int) -> None:
+    def _made_of(self, name: str, level: int, line: int) -> None:
+        """Objects of a class of these modules that are made of the content."""
+        for module, path in [*meanings(self.outline, self.scope, name, self.flow.outlines)]:
+            scope, _, last = path.rpartition(".")
+            binders = self.flow.outlines[module].binders(scope, last)
+            if any(isinstance(item.node, ast.ClassDef) for item in binders):
+                kind = "object" if module == self.outline.name else "other"
+                self._keep(level, line, kind, path, f"objects of {path}")
+
+    def _method(self, func: ast.Attribute, name: str | None, level: int, line: int) -> None:
         """A method of something, or a function of a module, that gets the content."""
         root = (name or "").partition(".")[0]
         nodes = [*(item.node for item in self.outline.binders("", root)), *self.parts]
         whole = (part for part in nodes if isinstance(part, ast.Import))
         module = any((a.asname or a.name.partition(".")[0]) == root for n in whole for a in n.names)
+        full = origin(name, self.imports) if name else ""
+        if full in HARMLESS or self.ways.given(func.value) == PATH:
+            return
         if name is not None and module:
-            self._outsider(origin(name, self.imports), line)
+            self._outsider(origin(name, self.imports), level, line)
+        elif root in self.taken and func.attr in _TAKES:
+            return  # an answer that is being written, a log
         elif func.attr not in _LETS_GO and not _makes(func.value):
             self._into(func.value, CONTENT, line)
 
-    def _outsider(self, full: str, line: int) -> None:
-        """A function of another package gets the content."""
+    def _outsider(self, full: str, level: int, line: int) -> None:
+        """A function of another package gets the content, or a path to it."""
         last = full.rpartition(".")[2]
+        if full.startswith(_STATEFUL):
+            self._keep(CONTENT, line, "other", full, f"what {full} keeps")
+        if level != CONTENT:
+            return
         standard = full.partition(".")[0] in sys.stdlib_module_names
         goes = last in _LETS_GO or last[:1].isupper() or last.startswith(_MAKES)
         if last.startswith(_KEEPS) if standard else not goes:
             self._keep(CONTENT, line, "other", full, f"what {full} makes of it")
 
 
-def _imported(parts: Iterable[ast.AST], outline: Outline) -> dict[str, str]:
+def imported(parts: Iterable[ast.AST], outline: Outline) -> dict[str, str]:
     """What names stand for that are imported inside."""
     found: dict[str, str] = {}
     for part in parts:
@@ -267,11 +396,10 @@ def _imported(parts: Iterable[ast.AST], outline: Outline) -> dict[str, str]:
 
 
 def says_path(node: ast.AST) -> bool:
-    """Whether it asks where submodules are looked for, which stays as it is."""
-    odd = {"__path__", "submodule_search_locations"}
+    """Whether it asks for places on disk, which stay as they are."""
     return any(
-        (isinstance(part, ast.Name) and part.id in odd)
-        or (isinstance(part, ast.Attribute) and part.attr in odd)
+        (isinstance(part, ast.Name) and part.id in ODD)
+        or (isinstance(part, ast.Attribute) and part.attr in ODD)
         for part in ast.walk(node)
     )
 

@@ -230,8 +230,10 @@ class Conditions:
 
     def _nothing_kept(self, edit: Edit) -> str:
         assert isinstance(edit, KeptData)
-        self.heap_scan = self.heap_scan or edit.keep.kind == "object"
-        return still_kept(edit.keep, self.inventories[edit.module])
+        self.heap_scan = self.heap_scan or edit.keep.kind in {"object", "closure"}
+        closures = edit.keep.kind == "closure"
+        taken = self._heap(edit.module) if closures else self.inventories.get(edit.module)
+        return "it is not loaded yet" if taken is None else still_kept(edit.keep, taken)
 
     def _not_held(self, edit: Edit) -> str:
         self.heap_scan = True

@@ -35,6 +35,10 @@ class Shelf(Protocol):
         """What is in a file; None when there is none. Raises OSError for what cannot be read."""
         ...
 
+    def real(self, path: str) -> str:
+        """A path without links in it."""
+        ...
+
     def fill(self, folder: str, files: Mapping[str, bytes | None]) -> str:
         """The path of a folder like `folder`, with `files` (relative path to content; None: not
         there) in it; the same one for the same arguments. Raises OSError.
@@ -68,16 +72,21 @@ class FolderLoader:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """From one folder of a package to another; both without a slash at the end."""
+    """From one folder of a package to another, without a slash at the end; `also` are other names
+    of the old one.
+    """
 
     package: str
     old: str
     new: str
+    also: tuple[str, ...] = ()
 
     def of(self, path: str) -> str:
         """Where a path at or below the old folder is now; any other as it is."""
-        inside = path == self.old or path.startswith(f"{self.old}/")
-        return self.new + path[len(self.old) :] if inside else path
+        for old in (self.old, *self.also):
+            if path == old or path.startswith(f"{old}/"):
+                return self.new + path[len(old) :]
+        return path
 
     def value(self, value: object) -> object:
         """The same of text, bytes and plain paths; MISSING for what does not lie there."""
@@ -130,8 +139,7 @@ def _place(spec: ModuleSpec, move: Move) -> None:
     spec.origin = move.of(str(spec.origin))
     if hasattr(spec.loader, "origin"):
         cast("Any", spec.loader).origin = spec.origin
-    if spec.submodule_search_locations is not None:
-        spec.loader = cast("Any", FolderLoader(spec.loader, move))
+    spec.loader = cast("Any", FolderLoader(spec.loader, move))
 
 
 def _plain(loader: object) -> bool:
@@ -179,7 +187,7 @@ def _of_module(name: str, space: dict[str, object], move: Move) -> Iterator[Step
     origin = move.value(own.get("origin"))
     if origin is not MISSING:
         yield Step("item", own, "origin", origin, own["origin"], f"{name}:__spec__.origin")
-    if own.get("submodule_search_locations") is None or not _plain(own.get("loader")):
+    if not _plain(own.get("loader")):
         return
     real = own["loader"].real if type(own["loader"]) is FolderLoader else own["loader"]
     loader = FolderLoader(real, Move(move.package, real_folder(move.package), move.new))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import posixpath
 import sys
+import time
 from dataclasses import dataclass, field
 from importlib.machinery import (
     FileFinder,
@@ -18,7 +20,7 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 from pathlib import PurePath
-from types import FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import reach
@@ -43,6 +45,8 @@ _ASKS: Final = frozenset(
     {"files", "open_binary", "open_text", "read_binary", "read_text", "get_data", "as_file",
      "open_resource", "resource_filename", "resource_string", "resource_stream", "joinpath"}
 )  # fmt: skip
+_AGAIN: Final = 3
+_MOMENT_S: Final = 0.02
 _PLAIN: Final = (dict, list, tuple, set, frozenset)
 
 
@@ -63,10 +67,11 @@ class Wanted:
         digests: set[str] = set()
         depth = len(move.package) + 1
         for each in data:
-            inner = f"{move.old}/{each.path[depth:]}"
-            while len(inner) >= len(move.old):
-                paths.setdefault(inner, each.path)
-                inner = inner.rpartition("/")[0]
+            for old in (move.old, *move.also):
+                inner = f"{old}/{each.path[depth:]}"
+                while len(inner) >= len(old):
+                    paths.setdefault(inner, each.path)
+                    inner = inner.rpartition("/")[0]
             if each.base:
                 contents |= dict.fromkeys(_telling(each.base, each.new or b""), each.path)
                 digests.add(hashlib.sha256(each.base).hexdigest())
@@ -86,6 +91,8 @@ class Wanted:
             return None
         if text in self.contents:
             return self.contents[text], "what was in it"
+        if text.startswith("/") and ("/." in text or "//" in text):
+            text = posixpath.normpath(text)
         path = self.paths.get(text) or self.paths.get(text.rstrip("/"))
         return None if path is None else (path, "a path to it")
 
@@ -108,6 +115,8 @@ def _telling(old: bytes, new: bytes) -> Iterator[str | bytes]:
 def count(wanted: Wanted) -> dict[str, int]:
     """How many objects hold something of each data file; those that can be seen."""
     found: dict[str, int] = {}
+    if gc.isenabled():
+        gc.collect()  # garbage of the undo itself
     for _, value in _holders(wanted):
         if (told := wanted.told(value)) is not None:
             found[told[0]] = found.get(told[0], 0) + 1
@@ -123,9 +132,12 @@ def keepers(wanted: Wanted, aside: Collection[int] = ()) -> Iterator[tuple[str, 
             yield path, "who holds a path to it cannot be seen here (gc.freeze)"
         return
     found = _found(wanted, aside)
-    if found and gc.isenabled():
-        gc.collect()  # garbage holds nothing: its time has come a little early
-        found = _found(wanted, aside)
+    for _ in range(_AGAIN if found else 0):  # a call in flight may hold it for a moment
+        if gc.isenabled():
+            gc.collect()  # garbage holds nothing: its time has come a little early
+        time.sleep(_MOMENT_S)
+        if not (found := _found(wanted, aside)):
+            break
     yield from sorted(found.items())
 
 
@@ -137,20 +149,31 @@ def _found(wanted: Wanted, aside: Collection[int]) -> dict[str, str]:
     return found
 
 
-def foreign_reader(package: str, known: Collection[str]) -> str:
-    """Who names a package and asks for resources, in modules that are not `known`; "" for nobody.
+def foreign_reader(package: str, names: Collection[str], known: Collection[str]) -> str:
+    """Who names a package and asks for resources, or one of the files (`names`), in modules that
+    are not `known`; "" for nobody.
 
     What it does with them is not followed.
     """
     for each in gc.get_objects():
-        if type(each) is FunctionType and each.__module__ not in known:
+        if type(each) is FunctionType and _outside(each, known):
             code = each.__code__
+            own = str(each.__module__).partition(".")[0] not in sys.stdlib_module_names
+            texts = [t for t in code.co_consts if type(t) is str]
+            if own and any(text.rpartition("/")[2] in names for text in texts):
+                return f"{_kind(each)} names the file, and may keep what it reads of it"
             if _ASKS.intersection(code.co_names) and any(
-                type(text) is str and (text == package or text.startswith(f"{package}."))
-                for text in code.co_consts
+                text == package or text.startswith(f"{package}.") for text in texts
             ):
                 return f"{_kind(each)} names the package, and may keep what it reads of it"
     return ""
+
+
+def _outside(function: FunctionType, known: Collection[str]) -> bool:
+    """Whether a function is of a module that is not `known`, nor of ours; module bodies ran."""
+    module = str(function.__module__)
+    ours = module in known or module.startswith("zdpatch.")
+    return not ours and function.__code__.co_name != "<module>"
 
 
 def _holders(wanted: Wanted, beside: Collection[int] = ()) -> Iterator[tuple[object, object]]:
@@ -159,6 +182,9 @@ def _holders(wanted: Wanted, beside: Collection[int] = ()) -> Iterator[tuple[obj
         for value in list(reach.namespace(module).values()):
             if type(value) in {str, bytes} and value in wanted.contents:
                 yield module, value
+    for frame in _frames():
+        for value in _hits([*frame.f_locals.values()], wanted):
+            yield frame.f_code, value
     objects = gc.get_objects()
     aside = _aside(objects) | {*beside} | {id(objects), id(wanted.paths), id(wanted.contents)}
     for start in range(0, len(objects), _CHUNK):
@@ -169,6 +195,17 @@ def _holders(wanted: Wanted, beside: Collection[int] = ()) -> Iterator[tuple[obj
             for value in _hits(gc.get_referents(each), wanted):
                 if not _bundled(each, value, wanted):
                     yield each, value
+
+
+def _frames() -> Iterator[FrameType]:
+    """Frames of all threads, but for those of zdpatch and of module bodies."""
+    for top in sys._current_frames().values():
+        frame: FrameType | None = top
+        while frame is not None:
+            name = str(frame.f_globals.get("__name__"))
+            if not name.startswith("zdpatch.") and frame.f_code.co_name != "<module>":
+                yield frame
+            frame = frame.f_back
 
 
 def _hits(values: list[object], wanted: Wanted) -> Iterator[object]:
@@ -225,6 +262,8 @@ def _frame(value: object) -> bool:
 def _kind(value: object) -> str:
     if type(value) is ModuleType:
         return f"the module {value.__name__}"
+    if type(value) is CodeType:
+        return f"a running call of {value.co_qualname}"
     if type(value) is FunctionType:
         return f"{value.__module__}.{value.__qualname__}"
     if reach.is_a(value, type):

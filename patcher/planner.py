@@ -147,7 +147,7 @@ class Planner:
                     learn(side.outline, self.inventories[name].namespace)
         fresh = [edit for each in self.situation.live_versions() for edit in diff(each)]
         fresh += unfit(self.versions)
-        fresh += data_edits(self.patch.data, self._live(), fresh)
+        fresh += data_edits(self.patch.data, self.versions, fresh, self.inventories)
         while fresh:
             self.decisions.take(fresh)
             self._widen()

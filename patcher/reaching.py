@@ -198,14 +198,14 @@ class _Search:
 
     def _of(self, value: object, loads: Loads, *, made: bool) -> Iterator[_Found]:
         if reach.is_a(value, ModuleType):
-            space = reach.namespace(cast("ModuleType", value))
-            for name in loads.attributes & space.keys():
-                yield self.changing.value(space, name), []
-                held = space[name]
-                if reach.is_a(held, type):
-                    yield from self._of(held, loads, made=made)
-                else:
-                    yield "", behind(held)
+            for space in _modules_on_the_way(cast("ModuleType", value), loads.attributes):
+                for name in loads.attributes & space.keys():
+                    yield self.changing.value(space, name), []
+                    held = space[name]
+                    if reach.is_a(held, type):
+                        yield from self._of(held, loads, made=made)
+                    else:
+                        yield "", behind(held)
         elif reach.is_a(value, type):
             cls = cast("type", value)
             yield from self._of_class(cls, loads.attributes)
@@ -236,6 +236,20 @@ class _Search:
             self._known[id(cls)] = found
             self._kept.append(cls)
         return self._known[id(cls)]
+
+
+def _modules_on_the_way(module: ModuleType, attributes: Set[str]) -> Iterator[dict[str, object]]:
+    """The namespaces of a module, and of modules that `module.a.b` may come to by these names."""
+    pending, seen = [module], set[int]()
+    while pending:
+        each = pending.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        space = reach.namespace(each)
+        yield space
+        held = (space[name] for name in attributes & space.keys())
+        pending += [cast("ModuleType", one) for one in held if reach.is_a(one, ModuleType)]
 
 
 def _all_of(steps: Iterable[_Found]) -> _Found:

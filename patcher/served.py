@@ -59,7 +59,8 @@ class Served:
                 if present == each.new:
                     self.notices.append(f"{each.path} is on disk as the patch wants it already")
             files = {_file("", root, each)[1:]: each.new for each in group}
-            return Move(root, now, shelf.fill(now, files))
+            also = {shelf.real(now), folders.real_folder(root)} - {now, ""}
+            return Move(root, now, shelf.fill(now, files), tuple(sorted(also)))
         except OSError as error:
             raise _unusable(group, now, error) from error
 
@@ -82,7 +83,7 @@ class Served:
         known = {change.name for change in self.patch.changes}
         for move, group in zip(self.moves, _groups(self.patch).values(), strict=True):
             imported = sys.modules.get(move.package) is not None  # else nobody has asked for any
-            if imported and (why := foreign_reader(move.package, known)):
+            if imported and (why := foreign_reader(move.package, _names(group), known)):
                 yield Verdict(group[0].path, 1, "data file", "R", why, _REPLACE)
         for each in self.patch.data:
             folder = each.path.rpartition("/")[0].replace("/", ".")
@@ -155,6 +156,10 @@ def _place(root: str, group: list[DataChange], shelf: Shelf | None) -> tuple[str
     if not (now := FOLDERS.get(root) or _lies(root)):
         raise _refused(group[0].path, f"the package {root} is not a folder of files here")
     return now, shelf
+
+
+def _names(group: list[DataChange]) -> set[str]:
+    return {each.path.rpartition("/")[2] for each in group if each.base is not None}
 
 
 def _file(folder: str, root: str, each: DataChange) -> str:

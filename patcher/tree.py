@@ -141,23 +141,31 @@ def _readers(data: tuple[DataChange, ...], base: SourceTree, new: SourceTree) ->
         for name in (base.modules if roots else ())
         if (text := _Text.of(base.modules[name].source)).words and _near(name, text, roots)
     }
-    asks = [name for name, text in texts.items() if text.words & _WAYS]
+    names = [each.path.rpartition("/")[2].encode() for each in data]
+    asks = [n for n, text in texts.items() if text.words & _WAYS]
+    said = [n for n, m in base.modules.items() if any(name in m.source for name in names)]
+    asks = sorted({*asks, *(said if roots else ())})
     outlines: dict[str, Outline] = {}
     while asks:
         for name in asks:
             module = base.modules[name]
             outlines[name] = outline(name, module.source, package=module.package)
         flow = followed(data, outlines, packages)
-        names = [*flow.names]
-        asks = [n for n, text in texts.items() if n not in outlines and text.may_read(names)]
+        found = [*flow.names]
+        asks = [n for n, text in texts.items() if n not in outlines and text.may_read(found)]
         if not asks:
-            found = {name for name, _ in [*flow.names, *flow.readers, *flow.read]}
-            yield from found & both
+            used = {name for name, _ in [*flow.names, *flow.readers, *flow.read]}
+            inside = {name for name in outlines if any(_within(name, root) for root in roots)}
+            yield from (used | inside | {*said}) & both
+
+
+def _within(name: str, root: str) -> bool:
+    return name == root or name.startswith(f"{root}.")
 
 
 def _near(name: str, text: _Text, roots: frozenset[str]) -> bool:
     """Whether a module is in one of these packages, or names one."""
-    inside = any(name == root or name.startswith(f"{root}.") for root in roots)
+    inside = any(_within(name, root) for root in roots)
     return inside or any(root.rpartition(".")[2].encode() in text.words for root in roots)
 
 

@@ -16,7 +16,7 @@ from zdpatch.patcher.purity import CALLERS, origin
 from zdpatch.patcher.spelling import texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 NOTHING: Final = 0
 PATH: Final = 1
@@ -24,7 +24,12 @@ CONTENT: Final = 2
 
 # Names of a module, and attributes of modules and specs, that say where it lies.
 PLACES: Final = frozenset({"__file__", "__path__", "__spec__", "__loader__"})
-_PLACE_ATTRIBUTES: Final = PLACES | {"submodule_search_locations", "origin"}
+# Ways to the files on disk, which a patch leaves as they are.
+ODD: Final = frozenset(
+    {"__path__", "submodule_search_locations", "co_filename", "getfile", "getsourcefile",
+     "f_code", "currentframe", "_getframe", "get_filename", "find_spec", "__cached__"}
+)  # fmt: skip
+_PLACE_ATTRIBUTES: Final = PLACES | ODD | {"origin"}
 _RESOURCE: Final[dict[str, int]] = {
     **dict.fromkeys(("files", "path", "as_file", "contents"), PATH),
     **dict.fromkeys(("read_text", "read_binary", "open_text", "open_binary"), CONTENT),
@@ -46,19 +51,23 @@ _PATH_CALLS: Final = frozenset(
        for name in ("join", "dirname", "abspath", "realpath", "normpath", "expanduser", "relpath",
                     "split", "splitext", "normcase")}
 )  # fmt: skip
+HARMLESS: Final = _PATH_CALLS | _SOURCES.keys()
+"""Calls that keep nothing of what they get."""
 _PATH_PARTS: Final = frozenset({"parent", "parents"})
 _PATH_METHODS: Final = frozenset(
     {"joinpath", "with_name", "with_suffix", "with_stem", "resolve", "absolute", "expanduser",
-     "as_posix", "__str__", "__fspath__", "relative_to", "format", "rstrip", "replace",
-     "enter_context"}
+     "as_posix", "as_uri", "__str__", "__fspath__", "relative_to", "format", "rstrip", "lstrip",
+     "strip", "replace", "removesuffix", "removeprefix", "partition", "rpartition", "rsplit",
+     "split", "encode", "decode", "enter_context", "__enter__"}
 )  # fmt: skip
 _QUESTIONS: Final = frozenset(
     {"exists", "isfile", "isdir", "is_file", "is_dir", "islink", "access"}
 )
+_OPEN: Final = frozenset("%{}*?[")  # a name that has these is none yet
 _CALLERS: Final = CALLERS | {"functools.partial", "functools.reduce", "next", "iter"}
 # Words that a text without them cannot read a file of its package by.
 WORDS: Final = frozenset(
-    {*PLACES, "resources", "importlib_resources", "get_data", "pkg_resources"}
+    {*PLACES, *ODD, "resources", "importlib_resources", "get_data", "pkg_resources", "pkgutil"}
 )  # fmt: skip
 
 
@@ -79,18 +88,23 @@ class Files:
     def packages(self) -> frozenset[str]:
         return frozenset(root.replace("/", ".") for root in self.roots)
 
-    def leads(self, literal: str, *, whole: bool = True) -> bool:
-        """Whether a literal may be a part of the way to one of them; `whole`: of whole names."""
-        steps = [step for step in literal.split("/") if step not in {"", ".", ".."}]
-        if whole:
-            return self.parts.issuperset(steps)
-        return all(any(step in part for part in self.parts) for step in steps)
+    def elsewhere(self, literal: str, *, whole: bool = True) -> bool:
+        """Whether a literal certainly leads to other files: it has a name that none of them has, or
+        begins with (an ending may be added). `whole`: it is between slashes.
+        """
+        steps = literal.split("/")
+        certain = steps if whole else steps[1:-1]
+        if not whole and len(steps) > 1 and "." in steps[-1]:
+            certain = [*certain, steps[-1]]
+        names = (step for step in certain if step not in {"", ".", ".."} and not _OPEN & {*step})
+        return any(not any(part.startswith(name) for part in self.parts) for name in names)
 
     def named(self, literal: str) -> bool:
         """False for the name of another file of the same kind."""
         last = literal.rpartition("/")[2]
         kinds = {part.rpartition(".")[2] for part in self.parts if "." in part}
-        return last in self.parts or last.rpartition(".")[2] not in kinds or "." not in last
+        other = "." in last and last.rpartition(".")[2] in kinds and not _OPEN & {*last}
+        return last in self.parts or not other
 
     def own(self, package: str) -> bool:
         """Whether a package of this name may hold one of them."""
@@ -99,8 +113,9 @@ class Files:
 
 @dataclass
 class Ways:
-    """What expressions of one body give. `name` says what a dotted name gives, `called`
-    what a call of one does: a function that is only named reads nothing.
+    """What expressions of one body give. `name` says what a dotted name gives, `called` what a call
+    of one does: a function that is only named reads nothing. `seen`: ids of literals, and names of
+    variables, on the way to a file.
     """
 
     files: Files
@@ -108,6 +123,7 @@ class Ways:
     variables: Mapping[str, int]
     name: Callable[[str], int]
     called: Callable[[str], int]
+    seen: set[int | str]
 
     def given(self, node: ast.AST | None) -> int:  # noqa: PLR0911 - one clause a kind of expression
         """NOTHING, PATH or CONTENT."""
@@ -130,6 +146,10 @@ class Ways:
             case _:
                 return self._most([*ast.iter_child_nodes(node)])
 
+    def _mark(self, nodes: Iterable[ast.AST]) -> None:
+        """Literals, and variables that may hold some, were taken for parts of the way."""
+        self.seen.update(each.id if isinstance(each, ast.Name) else id(each) for each in nodes)
+
     def _most(self, nodes: Collection[ast.AST]) -> int:
         return max(map(self.given, nodes), default=NOTHING)
 
@@ -137,7 +157,9 @@ class Ways:
         root = name.partition(".")[0]
         if root in self.variables and root not in PLACES:
             return NOTHING
-        return PATH if name in PLACES else self.name(name)
+        if name in PLACES or origin(name, self.imports) in _SOURCES:
+            return PATH  # who has the function can ask it
+        return self.name(name)
 
     def _attribute(self, node: ast.Attribute) -> int:
         if node.attr in _PLACE_ATTRIBUTES:
@@ -152,17 +174,28 @@ class Ways:
         """Of names put together; NOTHING when a literal leads to other files."""
         level = self._most(nodes)
         literals = (n.value for n in nodes if isinstance(n, ast.Constant))
-        texts = (str(value) for value in literals if isinstance(value, str | bytes))
-        elsewhere = level == PATH and not all(self.files.leads(t, whole=whole) for t in texts)
-        return NOTHING if elsewhere else level
+        texts = [str(value) for value in literals if isinstance(value, str)]
+        elsewhere = any(self.files.elsewhere(text, whole=whole) for text in texts)
+        if level == PATH and elsewhere:
+            return NOTHING
+        if level:
+            self._mark(nodes)
+        return level
 
     def _call(self, node: ast.Call) -> int:
         name = dotted(node.func)
         full = origin(name, self.imports) if name else ""
+        if full.rpartition(".")[2] in ODD:
+            return PATH
         if full in _SOURCES and not full.endswith("as_file"):
             return self._source(node.args, _SOURCES[full])
+        if full == "getattr" and any(text in _PLACE_ATTRIBUTES for text in texts(node.args)):
+            return PATH
         if name and (known := self.called(name)):
-            return known if all(map(self.files.named, texts(node.args))) else NOTHING
+            if not all(map(self.files.named, texts(node.args))):
+                return NOTHING
+            self._mark(node.args)
+            return known
         return self._made(node, full)
 
     def _made(self, node: ast.Call, full: str) -> int:
@@ -184,9 +217,11 @@ class Ways:
     def _method(self, func: ast.Attribute, arguments: list[ast.AST]) -> int:
         if func.attr in _QUESTIONS:
             return NOTHING
+        if func.attr in {"joinpath", "with_name"}:
+            return self._joined([func.value, *arguments], whole=True)
         if func.attr in _PATH_METHODS:
-            whole = func.attr not in {"format", "replace", "rstrip"}
-            return self._joined([func.value, *arguments], whole=whole)
+            self._mark(arguments)
+            return PATH
         if func.attr == "get_data":
             return self._joined([func.value, *arguments], whole=False) and CONTENT
         return CONTENT
@@ -197,6 +232,7 @@ class Ways:
         named = package.value if isinstance(package, ast.Constant) else None
         if isinstance(named, str) and not self.files.own(named):
             return NOTHING
-        literals = (n.value for n in names if isinstance(n, ast.Constant))
-        fits = all(self.files.leads(text) for text in literals if isinstance(text, str))
-        return level if fits or not names else NOTHING
+        if any(map(self.files.elsewhere, texts(names))):
+            return NOTHING
+        self._mark(names)
+        return level

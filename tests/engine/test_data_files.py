@@ -219,21 +219,58 @@ def test_who_reads_goes_with_the_file() -> None:
 
 
 def test_a_folder_is_complete_and_the_same(tmp_path: Path) -> None:
-    """Modules are copies, so that they lie in it; other files are links; what goes is not there."""
+    """Its files lie in it, with their modes; links lead where they led; what goes is not there."""
     real = tmp_path / "pkg"
     (real / "sub").mkdir(parents=True)
     for name in ("__init__.py", "a.json", "b.json", "sub/c.txt"):
         (real / name).write_text(name)
+    (real / "a.json").chmod(0o750)
+    (tmp_path / "elsewhere").mkdir()
+    (real / "out").symlink_to("../elsewhere")
+    (real / "in").symlink_to("sub/c.txt")
     shelf = Shelf(tmp_path / "files")
     place = shelf.fill(str(real), {"a.json": b"new", "b.json": None, "more/d.txt": b"d"})
     assert place == shelf.fill(str(real), {"a.json": b"new", "b.json": None, "more/d.txt": b"d"})
     seen = [path.relative_to(place).as_posix() for path in Path(place).rglob("*.*")]
     assert sorted(seen) == ["__init__.py", "a.json", "more/d.txt", "sub/c.txt"]
+    assert os.path.realpath(f"{place}/in") == f"{place}/sub/c.txt"
+    assert os.path.realpath(f"{place}/out") == str(tmp_path / "elsewhere")
+    assert Path(place, "a.json").stat().st_mode & 0o777 == 0o750
     assert shelf.read(f"{place}/a.json") == b"new"
     assert shelf.read(f"{place}/b.json") is None
     assert os.path.realpath(f"{place}/__init__.py") == f"{place}/__init__.py"
-    assert os.path.realpath(f"{place}/sub/c.txt") == str(real / "sub/c.txt")
+    assert os.path.realpath(f"{place}/sub/c.txt") == f"{place}/sub/c.txt"
     assert place != shelf.fill(str(real), {"a.json": b"other"})
+
+
+def test_a_folder_that_somebody_changed_is_made_again(tmp_path: Path) -> None:
+    """What is in it is compared; what a deploy adds to the package makes another folder."""
+    real = tmp_path / "pkg"
+    real.mkdir()
+    shelf = Shelf(tmp_path / "files")
+    place = Path(shelf.fill(str(real), {"a.json": b"new"}))
+    (place / "a.json").write_bytes(b"evil")
+    assert shelf.fill(str(real), {"a.json": b"new"}) == str(place)
+    assert (place / "a.json").read_bytes() == b"new"
+    (real / "b.json").write_text("b")
+    assert Path(shelf.fill(str(real), {"a.json": b"new"}), "b.json").read_text() == "b"
+
+
+def test_a_folder_made_by_another_user_is_not_used(tmp_path: Path) -> None:
+    """Not even when the wanted folder is in it."""
+    (tmp_path / "pkg").mkdir()
+    files = tmp_path / "files"
+    shelf = Shelf(files)
+    shelf.fill(str(tmp_path / "pkg"), {"a": b""})
+    files.chmod(0o777)
+    with pytest.raises(PermissionError):
+        shelf.fill(str(tmp_path / "pkg"), {"a": b""})
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Who reads one would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    assert Shelf(tmp_path / "files").read(str(tmp_path / "pipe")) is None
 
 
 def test_a_place_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
