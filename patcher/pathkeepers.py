@@ -20,7 +20,7 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 from pathlib import PurePath
-from types import CodeType, FrameType, FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType, GeneratorType, ModuleType
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import reach
@@ -169,6 +169,14 @@ def foreign_reader(package: str, names: Collection[str], known: Collection[str])
     return ""
 
 
+def tls_contexts() -> int:
+    """How many TLS contexts live: what certificates they have loaded nobody can see."""
+    cls = getattr(sys.modules.get("_ssl"), "_SSLContext", None)
+    if not reach.is_a(cls, type):
+        return 0
+    return sum(1 for each in gc.get_objects() if issubclass(type(each), cls))  # type: ignore[arg-type]
+
+
 def _outside(function: FunctionType, known: Collection[str]) -> bool:
     """Whether a function is of a module that is not `known`, nor of ours; module bodies ran."""
     module = str(function.__module__)
@@ -188,13 +196,20 @@ def _holders(wanted: Wanted, beside: Collection[int] = ()) -> Iterator[tuple[obj
     objects = gc.get_objects()
     aside = _aside(objects) | {*beside} | {id(objects), id(wanted.paths), id(wanted.contents)}
     for start in range(0, len(objects), _CHUNK):
-        some = [each for each in objects[start : start + _CHUNK] if id(each) not in aside]
+        some = [o for o in objects[start : start + _CHUNK] if id(o) not in aside and not _ends(o)]
         if not any(_hits(gc.get_referents(*some), wanted)):
             continue
         for each in some:
             for value in _hits(gc.get_referents(each), wanted):
                 if not _bundled(each, value, wanted):
                     yield each, value
+
+
+def _ends(value: object) -> bool:
+    """Whether it is what `importlib.resources.as_file` waits in: it does no more than end."""
+    frame = value.gi_frame if type(value) is GeneratorType else None
+    name = str(frame.f_globals.get("__name__")) if frame is not None else ""
+    return name.startswith(("importlib.resources", "importlib_resources"))
 
 
 def _frames() -> Iterator[FrameType]:

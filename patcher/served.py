@@ -10,7 +10,7 @@ from zdpatch.patcher import folders, overlay
 from zdpatch.patcher.datafiles import root_of
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.folders import FOLDERS, Move
-from zdpatch.patcher.pathkeepers import Wanted, count, foreign_reader, keepers
+from zdpatch.patcher.pathkeepers import Wanted, count, foreign_reader, keepers, tls_contexts
 from zdpatch.patcher.slots import MISSING, Step
 from zdpatch.patcher.source import DataChange
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zdpatch.patcher.standing import Standing
 
 _REPLACE = "replace the worker"
+_CERTIFICATES = (".pem", ".crt", ".cer", ".ca-bundle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,8 @@ class Served:
                     raise _drifted(each.path)
                 if present == each.new:
                     self.notices.append(f"{each.path} is on disk as the patch wants it already")
+                if each.base is not None and sys.modules.get(root) is not None:
+                    self.notices.append(f"what others made of {each.path} before stays with them")
             files = {_file("", root, each)[1:]: each.new for each in group}
             also = {shelf.real(now), folders.real_folder(root)} - {now, ""}
             return Move(root, now, shelf.fill(now, files), tuple(sorted(also)))
@@ -86,6 +89,9 @@ class Served:
             if imported and (why := foreign_reader(move.package, _names(group), known)):
                 yield Verdict(group[0].path, 1, "data file", "R", why, _REPLACE)
         for each in self.patch.data:
+            if each.path.endswith(_CERTIFICATES) and each.base and (number := tls_contexts()):
+                why = f"{number} TLS contexts live, which may have loaded it"
+                yield Verdict(each.path, 1, "data file", "R", why, _REPLACE)
             folder = each.path.rpartition("/")[0].replace("/", ".")
             if (module := sys.modules.get(folder)) is not None and not hasattr(module, "__file__"):
                 why = f"it is served as a resource of {folder}, which is no regular package"

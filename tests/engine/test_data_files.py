@@ -139,6 +139,19 @@ print(refused(local.plan, patch("ONE", 2)))
 """,
         "ZDP-202 pkg/rates.json (line 1): who holds a path to it cannot be seen here (gc.freeze)",
     ),
+    "certificates that a TLS context may have": (
+        """
+import pkg.m, ssl
+pathlib.Path("pkg/ca.pem").write_text("old certificate")
+old, new = ({"pkg/__init__.py": b"", "pkg/ca.pem": t} for t in (b"old certificate", b"new"))
+one = local.make_patch(old, new, id="ONE")
+context = ssl.create_default_context()
+print(refused(local.plan, one))
+del context
+print(refused(local.plan, one))
+""",
+        "ZDP-202 pkg/ca.pem (line 1): 1 TLS contexts live, which may have loaded it\nallowed",
+    ),
     "a package in an archive": (
         """
 import zipfile
