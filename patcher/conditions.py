@@ -43,6 +43,7 @@ from zdpatch.patcher.names import FunctionNode
 from zdpatch.patcher.outdated import Outdated
 from zdpatch.patcher.readers import Readers
 from zdpatch.patcher.removals import Removals
+from zdpatch.patcher.shared import Sharing
 from zdpatch.patcher.yields import suspended
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.outline import Item
     from zdpatch.patcher.rows import Decision
+    from zdpatch.patcher.spread import Name
+    from zdpatch.patcher.stage import Value
 
 # Class decorators which read nothing that an edit of a method or of an annotation changes.
 _QUIET: Final = (
@@ -70,8 +73,10 @@ class Conditions:
         inventories: dict[str, Inventory],
         edits: list[Edit],
         removed: list[str],
+        values: Mapping[Name, Value],
     ) -> None:
         self.removals = Removals(versions, inventories, edits, removed)
+        self.sharing = Sharing(inventories, edits, values)
         self.readers = Readers(inventories, edits)
         self.versions = versions
         self.inventories = inventories
@@ -104,6 +109,7 @@ class Conditions:
             "objects fit": self._objects_fit,
             "none suspended": self._none_suspended,
             "not held": self._not_held,
+            "not shared": self._not_shared,
             "branch known": self._branch_known,
             "nothing kept": self._nothing_kept,
         }
@@ -238,6 +244,11 @@ class Conditions:
     def _not_held(self, edit: Edit) -> str:
         self.heap_scan = True
         return self.removals.keeper(edit.module, edit.old[-1])
+
+    def _not_shared(self, edit: Edit) -> str:
+        self.heap_scan = True
+        who = self.sharing.keeper(edit)
+        return f"{who} holds it" if who else ""
 
     def removed_in_use(self, name: str, removed: list[str]) -> Iterator[tuple[str, str]]:
         """(path, why) for whoever outside of a removed module holds it, or what it defines, or is

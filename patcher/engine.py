@@ -28,6 +28,7 @@ from zdpatch.patcher.planner import Planner, make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
 from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.served import still_held, with_data
+from zdpatch.patcher.shared import Given, filled, given
 from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.standing import standing
 from zdpatch.patcher.steps import as_imported
@@ -98,11 +99,14 @@ class _Made:
 
 @dataclass(eq=False)
 class _Active:
-    """A patch that is in; `leaving` are names which go when the last old call is over."""
+    """A patch that is in; `leaving` are names which go when the last old call is over, `tables`
+    what it put in the place of tables.
+    """
 
     plan: Plan
     undos: list[Undo]
     leaving: Departure | None = None
+    tables: tuple[Given, ...] = ()
 
     def settle(self, seconds: float = 0.0) -> bool:
         """Whether no name waits any more, after `seconds` at most."""
@@ -222,8 +226,9 @@ class Engine:
             fresh = self._fresh(plan)
             self._made = None
             first, leaving = parted(fresh.steps)
+            tables = given(first)
             undo = _flip(fresh, first)
-            active = self._active[plan.patch.id] = _Active(fresh, [undo], leaving)
+            active = self._active[plan.patch.id] = _Active(fresh, [undo], leaving, tables)
             active.undos += self._catch_up(fresh)
             for clear in fresh.caches:
                 clear()
@@ -271,7 +276,7 @@ class Engine:
             if active is None:
                 raise ProcessError("ZDP-212", f"patch {patch_id} is not active in this process")
             self._check_top(patch_id, active.plan)
-            if conflicts := differing(_inverses(active)):
+            if conflicts := [*differing(_inverses(active)), *filled(active.tables)]:
                 raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
             taken = taken_of(active.plan)
             back, caches = self._way_back(active, taken)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LEVELS: Final = 8
 _WIDEST: Final = 400  # objects asked for at once
-_PASSING: Final = (
+PASSING: Final = (
     FrameType, TracebackType, GeneratorType, CoroutineType, AsyncGeneratorType
 )  # fmt: skip
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE (Include/object.h)
@@ -73,7 +73,7 @@ class Keepers:
         found: list[object] = []
         mark: list[object] = []  # tells the arguments of the call
         for holder in gc.get_referrers(mark, *level):
-            if holder is level or holder is self.things or reach.is_a(holder, *_PASSING):
+            if holder is level or holder is self.things or reach.is_a(holder, *PASSING):
                 continue
             inside = gc.get_referents(holder)
             if any(each is mark for each in inside):
@@ -90,7 +90,7 @@ class Keepers:
     def _climb(self, holder: object, held: list[object]) -> Iterator[object]:
         """What is left to ask after one holder; a module or class that holds is an answer."""
         origins = set[int]().union(*(self._origins[id(each)] for each in held))
-        if type(holder) is reach.CACHED or _is_ours(holder) or id(holder) in origins:
+        if type(holder) is reach.CACHED or is_ours(holder) or id(holder) in origins:
             return
         if id(holder) in self._spaces:
             self._named(self._spaces[id(holder)], holder, held)
@@ -146,7 +146,8 @@ def unseen(box: list[object]) -> bool:
     return sys.getrefcount(box[0]) - 1 > known  # the argument of `getrefcount`
 
 
-def _is_ours(holder: object) -> bool:
+def is_ours(holder: object) -> bool:
+    """Whether an object is of the engine itself."""
     made = reach.class_dict(type(holder)).get("__module__")
     return type(made) is str and made.startswith("zdpatch.")
 

@@ -166,7 +166,11 @@ class Planner:
         """What is alive."""
         self.told, self.restores = [*self._decided], []
         self.conditions = Conditions(
-            self.versions, self.inventories, self.edits, self.situation.removed
+            self.versions,
+            self.inventories,
+            self.edits,
+            self.situation.removed,
+            self.stage.values,
         )
         self._check_removed()
         self.situation.check_drift(self.inventories)

@@ -58,6 +58,10 @@ FRESH_CALLS: Final = frozenset(
         "itertools.count", "asyncio.Lock", "dataclasses.field", "enum.auto",
     }
 )  # fmt: skip
+# Of these, the ones that make a table: two of them can be told to be equal.
+_TABLE_CALLS: Final = frozenset(
+    {"list", "dict", "set", "bytearray", "str.maketrans", "dict.fromkeys", "json.loads"}
+)
 # Typing constructs: read by type checkers, not by running code.
 TYPING_CALLS: Final = frozenset(
     f"{module}.{name}"
@@ -161,6 +165,17 @@ def is_typing(node: ast.expr, imports: Mapping[str, str]) -> bool:
     """
     name = dotted(node.func) if isinstance(node, ast.Call) else None
     return name is not None and origin(name, imports) in TYPING_CALLS
+
+
+def only_tables(node: ast.expr, imports: Mapping[str, str]) -> bool:
+    """True when all the state that evaluating `node` makes is of the built-in containers."""
+    for part in _evaluated(node):
+        name = dotted(part.func) if isinstance(part, ast.Call) else None
+        if name is not None and origin(name, imports) in FRESH_CALLS - _TABLE_CALLS:
+            return False
+        if isinstance(part, ast.Lambda):
+            return False
+    return True
 
 
 def makes_state(node: ast.expr, imports: Mapping[str, str]) -> bool:  # noqa: PLR0911 - one clause a kind of expression

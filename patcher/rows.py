@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Need = Literal[
     "unconsumed", "plain class", "not made", "no instances", "no closures", "no subclasses",
-    "objects fit", "none suspended", "not held", "branch known", "nothing kept",
+    "objects fit", "none suspended", "not held", "not shared", "branch known", "nothing kept",
 ]  # fmt: skip
 REPLACE: Final = "replace the worker: zdpatch cannot do this in place"
 MIGRATE: Final = "needs a migration of live state; until then replace the worker"
@@ -39,7 +39,8 @@ class Decision:
     @property
     def otherwise(self) -> str:
         """The row when a need is not met."""
-        if self.edit.kind in {"unfit", "effect"} or "none suspended" in self.needs:
+        migrate = {"none suspended", "not shared"} & {*self.needs}
+        if migrate or self.edit.kind in {"unfit", "effect"}:
             return "M"
         return "X" if {"not held", "no subclasses"} <= {*self.needs} else "R"
 

@@ -35,7 +35,7 @@ from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.generics import param_names
 from zdpatch.patcher.held import HELD
 from zdpatch.patcher.names import FunctionNode, dotted
-from zdpatch.patcher.purity import is_pure, makes_state
+from zdpatch.patcher.purity import is_pure, makes_state, only_tables
 from zdpatch.patcher.rows import IDENTITY, MIGRATE, REPLACE, Decision, Need
 from zdpatch.patcher.signature import breaks
 from zdpatch.patcher.yields import protocol
@@ -294,14 +294,34 @@ class _Judge:
             return self.say("A", self._why("import"), "", *self._class_needs())
         if not all(is_pure(value, self.imports, fresh=True) for value in values):
             return self._effect("changed statement")
-        again = all(is_pure(value, self.imports) for value in values)
-        state = not again or any(makes_state(value, self.imports) for value in values)
-        if state and name not in {"__all__", "__match_args__"}:
-            what = self._why("table" if again else "an expression that makes a new object")
-            reason = f"{what}: who holds the old object, or a copy, would not see the new one"
-            return self.say("M", reason, MIGRATE)
+        if name not in {"__all__", "__match_args__"} and (what := self._made_anew(values)):
+            return self._other_table(what, values)
         return self.say(
             "A", self._why("constant"), "", *self._class_needs(), *self._identity_needs()
+        )
+
+    def _made_anew(self, values: list[ast.expr]) -> str:
+        """What the values are when evaluating them again gives another object; "" for constants."""
+        if not all(is_pure(value, self.imports) for value in values):
+            return "an expression that makes a new object"
+        return "table" if any(makes_state(value, self.imports) for value in values) else ""
+
+    def _other_table(self, what: str, values: list[ast.expr]) -> Decision:
+        reason = "who holds the old object, or a copy, would not see the new one"
+        if not self._bare_tables(values):
+            return self.say("M", f"{self._why(what)}: {reason}", MIGRATE)
+        needs = (*self._class_needs(), *self._identity_needs())
+        return self.say("A", f"{self._why(what)}: {reason}", MIGRATE, "not shared", *needs)
+
+    def _bare_tables(self, values: list[ast.expr]) -> bool:
+        """Whether each statement gives one name a table that can be made, and compared, again."""
+        items = (*self.edit.old, *self.edit.new)
+        plain = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Import, ast.ImportFrom)
+        single = all(isinstance(item.node, plain) and len(item.names) == 1 for item in items)
+        return (
+            single
+            and not self.edit.of_function
+            and all(only_tables(value, self.imports) for value in values)
         )
 
     def _why(self, what: str) -> str:
