@@ -24,7 +24,9 @@ from zdpatch.patcher.consumers import (
     collected,
     described,
     field_of_derived,
+    is_quiet,
     plain_fields,
+    quiet_makers,
     reads_metadata,
     watched_class,
 )
@@ -32,6 +34,7 @@ from zdpatch.patcher.datafiles import KeptData, still_kept
 from zdpatch.patcher.defaults_of_fields import another_default, made_field
 from zdpatch.patcher.edits import (
     ANNOTATIONS,
+    DOCSTRING,
     SIGNATURES,
     Edit,
     ModuleVersions,
@@ -44,6 +47,7 @@ from zdpatch.patcher.outdated import Outdated
 from zdpatch.patcher.readers import Readers
 from zdpatch.patcher.removals import Removals
 from zdpatch.patcher.shared import Sharing
+from zdpatch.patcher.silent import OF_DOCSTRINGS, OF_FIELDS, OF_SIGNATURES, Silence
 from zdpatch.patcher.yields import suspended
 
 if TYPE_CHECKING:
@@ -78,6 +82,7 @@ class Conditions:
         self.removals = Removals(versions, inventories, edits, removed)
         self.sharing = Sharing(inventories, edits, values)
         self.readers = Readers(inventories, edits)
+        self.silence = Silence()
         self.versions = versions
         self.inventories = inventories
         self.heap_scan = False
@@ -147,7 +152,8 @@ class Conditions:
         concrete = edit.kind == "added" and item.kind == "function"
         if comes_or_goes and (why := collected(cls, item.name, implemented=concrete)):
             return why
-        why = self._decorated(edit)
+        metadata = edit.kind == "fields" and not comes_or_goes
+        why = self._decorated(edit, metadata=metadata)
         if edit.kind == "fields" or default:
             why = why or self._given_away(edit, edit.scope) or self._reader(edit)
         return why
@@ -169,7 +175,10 @@ class Conditions:
         why = taken_up(cls, edit, base)
         return f" ({why})" if why else ""
 
-    def _decorated(self, edit: Edit) -> str:
+    def _decorated(self, edit: Edit, *, metadata: bool) -> str:
+        """The class decorator that may have read what changes (`metadata`: and nothing but that,
+        of what is there); "" when none can have.
+        """
         each = self.versions[edit.module].base
         assert each is not None
         module = self.inventories[edit.module].module
@@ -186,7 +195,12 @@ class Conditions:
             owner = _resolve(module, name.removesuffix(".register"))
             if name.endswith(".register") and type(owner) is abc.ABCMeta:
                 continue
-            if not any(_resolve(module, name) is each for each in _QUIET):
+            value = _resolve(module, name)
+            quiet = metadata and (
+                is_quiet(value, factory=isinstance(decorator, ast.Call))
+                or self._silent(edit, value)
+            )
+            if not quiet and not any(value is each for each in _QUIET):
                 return f"the class decorator {name} may have read it"
         return ""
 
@@ -310,13 +324,23 @@ class Conditions:
         node = item.node
         assert isinstance(node, FunctionNode)
         module = self.inventories[edit.module].module
-        if reader := reads_metadata(node.decorator_list, resolver(module)):
+        silent = functools.partial(self._silent, edit)
+        if reader := reads_metadata(node.decorator_list, resolver(module), silent):
             return f"the decorator {reader} may have read it"
         if why := self._reader(edit):
             return why
         if edit.facets & SIGNATURES:
             return self._read_by_class(edit, item) if item.scope else self._handed_over(edit, item)
         return ""
+
+    def _silent(self, edit: Edit, value: object) -> bool:
+        """Whether what a call of `value` comes to has no word for what the edit changes."""
+        words = OF_SIGNATURES if edit.kind == "fields" else OF_SIGNATURES - OF_FIELDS
+        if edit.kind == "function" and not edit.facets & SIGNATURES:
+            words = OF_DOCSTRINGS
+        elif DOCSTRING in edit.facets:
+            words |= OF_DOCSTRINGS
+        return self.silence.of(value, words)
 
     def _reader(self, edit: Edit) -> str:
         self.heap_scan = True
@@ -326,7 +350,7 @@ class Conditions:
         cls = self._class(edit, item.scope)
         if isinstance(cls, str):
             return cls
-        if why := watched_class(cls, values=False):
+        if (why := watched_class(cls, values=False)) and not quiet_makers(cls):
             return f"read when the class was made: {why}"
         own = reach.class_dict(cls)
         written = isinstance(own.get("__doc__"), str) and str(own["__doc__"]).startswith(
@@ -334,7 +358,7 @@ class Conditions:
         )
         if written and "__dataclass_fields__" in own and item.name in {"__init__", "__new__"}:
             return "a dataclass wrote the signature into its docstring"
-        return self._decorated(edit)
+        return self._decorated(edit, metadata=True)
 
     def _handed_over(self, edit: Edit, item: Item) -> str:
         return self._given_away(edit, item.qualname) if ANNOTATIONS in edit.facets else ""
@@ -344,9 +368,12 @@ class Conditions:
         each = self.versions[edit.module].base
         assert each is not None
         module = self.inventories[edit.module].module
+        silent = functools.partial(self._silent, edit)
         for other in each.outline.every():
             for callee, given in other.passed:
-                if given == name and reads_metadata([_call_of(callee)], resolver(module)):
+                if given != name:
+                    continue
+                if reads_metadata([_call_of(callee)], resolver(module), silent):
                     return f"line {other.line} handed {name} to {callee}, which may have read it"
         return ""
 

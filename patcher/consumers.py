@@ -57,9 +57,11 @@ _MAKES_CLASSES: Final = frozenset(
 )
 
 
-def reads_metadata(decorators: Iterable[ast.expr], resolve: Resolve) -> str:
+def reads_metadata(
+    decorators: Iterable[ast.expr], resolve: Resolve, silent: Callable[[object], bool]
+) -> str:
     """The decorator that may have read signature, annotations or docstring; "" when none
-    can have.
+    can have. `silent`: whether the code of what is called has no word for what is asked.
     """
     for node in decorators:
         call = node.func if isinstance(node, ast.Call) else node
@@ -71,8 +73,9 @@ def reads_metadata(decorators: Iterable[ast.expr], resolve: Resolve) -> str:
         value = resolve(name)
         if any(value is each for each in (*_HARMLESS, *_KNOWN)):
             continue
-        if type(value) is not FunctionType or not _quiet(value, factory=call is not node):
-            return ast.unparse(node)
+        if is_quiet(value, factory=call is not node) or silent(value):
+            continue
+        return ast.unparse(node)
     return ""
 
 
@@ -81,6 +84,11 @@ _KNOWN: Final[tuple[object, ...]] = (
     functools.total_ordering, types.coroutine, enum.unique,
     *(each for each in (getattr(typing, "override", None),) if each is not None),
 )  # fmt: skip
+
+
+def is_quiet(value: object, *, factory: bool) -> bool:
+    """Whether a decorator is a function that cannot have read metadata (`factory`: made by one)."""
+    return type(value) is FunctionType and _quiet(value, factory=factory)
 
 
 def _quiet(function: FunctionType, *, factory: bool, depth: int = _DEPTH) -> bool:
@@ -159,6 +167,38 @@ def watched_class(cls: type, *, values: bool) -> str:
     if values and issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return "a named tuple made fields of its values"
     return ""
+
+
+def quiet_makers(cls: type) -> bool:
+    """Whether nothing that ran when a class was made can have read metadata of its methods: judged
+    from the code of its metaclasses, and of `__init_subclass__`, which use no method of the class.
+    """
+    metas = _own_metaclasses(type(cls))
+    if any(not any(type(each) is known for known in _METACLASSES) for each in metas):
+        return False
+    hooks = [_hook(each, name) for each in metas for name in _MAKES_CLASSES & {*class_dict(each)}]
+    hooks += [_hook(each, "__init_subclass__") for each in cls.__mro__[1:]]
+    own = {
+        name
+        for each in (*cls.__mro__, *metas)
+        for name, value in class_dict(each).items()
+        if isinstance(value, _RUN) and not hasattr(type, name)
+    }
+    return all(
+        hook is None or (is_quiet(hook, factory=False) and not own & {*hook.__code__.co_names})
+        for hook in hooks
+    )
+
+
+_RUN: Final = (FunctionType, classmethod, staticmethod, property, functools.cached_property)
+
+
+def _hook(owner: type, name: str) -> Any:  # noqa: ANN401 - asked what it is by who calls this
+    """What a class or metaclass itself runs for a class that is made; None for what Python has."""
+    value = class_dict(owner).get(name)
+    value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+    builtin = isinstance(value, types.ClassMethodDescriptorType | types.WrapperDescriptorType)
+    return None if builtin or owner.__module__ == "typing" else value
 
 
 def collected(cls: type, name: str, *, implemented: bool) -> str:
