@@ -15,6 +15,7 @@ from zdpatch.patcher.consumers import registers
 from zdpatch.patcher.edits import DOCSTRING
 from zdpatch.patcher.errors import Refused
 from zdpatch.patcher.evaluate import Unevaluable
+from zdpatch.patcher.foreseen import dependencies, foreseen
 from zdpatch.patcher.named import Names
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.placement import ill_placed
@@ -86,11 +87,35 @@ class Decisions:
         self.stage.expect(allowed)
         if self.refused:
             return  # it will be refused: nothing of the new source is run
+        self._foresee(allowed)
         for edit in allowed:
             if edit.kind in {"value", "added", "removed"}:
                 self._evaluate(edit)
             elif edit.kind == "function" and DOCSTRING in edit.facets:
                 self._document(edit)
+
+    def _foresee(self, allowed: list[Edit]) -> None:
+        """Announce what may change because of what changes: who reads it may be evaluated first."""
+        given = {"value", "added", "removed"}
+        names = {(e.module, e.qualname): e.path for e in allowed if e.kind in given}
+        live = {name: each for name, each in self.versions.items() if name in self.inventories}
+        found = foreseen(live, names | self.changed, self.edits) if names else {}
+        self.stage.prospects = {
+            name: edit
+            for name, edit in found.items()
+            if name not in self.stage.made and decide(edit, self.versions).row == "A"
+        }
+
+    def check_order(self) -> None:
+        """Decide against what was evaluated before something that it reads was known to change."""
+        made, values = self.stage.made, self.stage.values
+        for edit in [e for e in self.edits if e.kind in {"value", "added"}]:
+            own = made.get((edit.module, edit.qualname))
+            for name in dependencies(edit, self.versions) if own is not None else ():
+                if own is not None and made.get(name, -1) > own and values[name].changed:
+                    why = f"it was evaluated before {':'.join(name)}, which it reads"
+                    self.against(edit, "M", why)
+                    break
 
     def _document(self, edit: Edit) -> None:
         """A docstring is a value that import-time code may have read by `f.__doc__`."""
@@ -99,7 +124,7 @@ class Decisions:
         except Exception:  # noqa: BLE001 - making its defaults may raise anything; steps tell
             return
         name = (edit.module, f"{edit.qualname}.__doc__")
-        self.stage.values[name] = Value(old, new)
+        self.stage.put(name, Value(old, new))
         self.changed[name] = edit.path
 
     def _evaluate(self, edit: Edit) -> None:

@@ -157,6 +157,7 @@ class Planner:
                 if not self._unmoved(edit) and not self._arrives(edit)
             ]
             fresh += self._taken_by_stars()
+        self.decisions.check_order()
         self._check_calls()
         if not self.undo:
             self._check_gone()

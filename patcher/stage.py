@@ -18,6 +18,7 @@ from zdpatch.patcher.class_names import bound_later
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.effects import only_imports
 from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run
+from zdpatch.patcher.foreseen import dependencies
 from zdpatch.patcher.generics import is_alias
 from zdpatch.patcher.names import mangled
 from zdpatch.patcher.newcomers import Newcomers, future_flags
@@ -58,13 +59,17 @@ class Stage:
     newcomers: Newcomers
     values: dict[Name, Value] = field(default_factory=dict[Name, Value])
     aliases: dict[Name, Name] = field(default_factory=dict[Name, Name])
+    prospects: dict[Name, Edit] = field(default_factory=dict[Name, Edit])  # see `foreseen`
+    made: dict[Name, int] = field(default_factory=dict[Name, int])  # in which order
     _pending: dict[Name, Edit] = field(default_factory=dict[Name, Edit])
 
     def expect(self, edits: Iterable[Edit]) -> None:
         """Announce the edits which give names a new value, so that any of them finds the others."""
         for edit in edits:
-            if edit.kind in {"value", "added", "removed"} and edit.module in self.live:
-                self._pending.setdefault((edit.module, edit.qualname), edit)
+            name = (edit.module, edit.qualname)
+            gives = edit.kind in {"value", "added", "removed"} and edit.module in self.live
+            if gives and name not in self.made:
+                self._pending.setdefault(name, edit)
 
     def value(self, name: Name) -> Value | None:
         """The value of a name the patch changes, made now if need be; None for every other name.
@@ -72,9 +77,22 @@ class Stage:
         Raises Unevaluable, and whatever the statements of the new source raise.
         """
         edit = self._pending.pop(name, None)
+        if edit is None and name in self.prospects:
+            edit = self._prospect(name)
         if edit is not None:
-            self.values[name] = self._make(edit)
+            self.put(name, self._make(edit))
         return self.values.get(name)
+
+    def _prospect(self, name: Name) -> Edit | None:
+        """The edit of what may change, when something that it reads does."""
+        edit = self.prospects.pop(name)
+        given = map(self.value, dict.fromkeys(dependencies(edit, self.versions)))
+        return edit if any(value is not None and value.changed for value in given) else None
+
+    def put(self, name: Name, value: Value) -> None:
+        """Note the value of a name."""
+        self.values[name] = value
+        self.made[name] = len(self.made)
 
     # ------------------------------------------------------------ lookup
 
@@ -133,7 +151,7 @@ class Stage:
         """Leave the name of an edit as it is."""
         self._pending.pop((edit.module, edit.qualname), None)
         live = self.present(edit)
-        self.values[edit.module, edit.qualname] = Value(live, live)
+        self.put((edit.module, edit.qualname), Value(live, live))
 
     def gave(self, edit: Edit) -> object:
         """What the base's statements give a name when they are run again; MISSING for definitions
