@@ -17,7 +17,8 @@ from zdpatch.patcher.assigned import with_assigned
 from zdpatch.patcher.branches import Branches, branch_key, decided, taken_blocks, without_blocks
 from zdpatch.patcher.deferred import walk_run
 from zdpatch.patcher.generics import params_of
-from zdpatch.patcher.names import FunctionNode, Uses, dotted, uses
+from zdpatch.patcher.interpolated import with_names
+from zdpatch.patcher.names import FunctionNode, Uses, annotations_of, dotted, uses
 from zdpatch.patcher.operations import Ran, ran_by_statement
 from zdpatch.patcher.parts import parts
 from zdpatch.patcher.purity import NAMED_TUPLE, origin
@@ -134,9 +135,21 @@ class Item:
         return own
 
     def _global_names(self, nodes: Iterable[ast.AST]) -> frozenset[str]:
-        names = {dotted(part) for part in nodes if isinstance(part, (ast.Name, ast.Attribute))}
-        own = self._own_names
+        read = (n for n in nodes if isinstance(n, (ast.Name, ast.Attribute)) and n not in self._text)
+        names, own = map(dotted, read), self._own_names
         return frozenset(n for n in names if n is not None and n.partition(".")[0] not in own)
+
+    @cached_property
+    def _text(self) -> frozenset[ast.AST]:
+        """Annotations that `from __future__ import annotations` makes text: no call reads them."""
+        every = ast.walk(self.node) if self.lazy_annotations else ()
+        found: list[ast.expr] = []
+        for part in every:
+            if isinstance(part, FunctionNode):
+                found += annotations_of(part).values()
+            elif isinstance(part, ast.AnnAssign):
+                found.append(part.annotation)
+        return frozenset(inside for each in found for inside in ast.walk(each))
 
     @cached_property
     def ran(self) -> Ran:
@@ -256,7 +269,7 @@ def outline(
     Raises SyntaxError or UnicodeDecodeError (as SyntaxError) for what does not parse.
     """
     try:
-        tree = ast.parse(importlib.util.decode_source(source))
+        tree = with_names(ast.parse(importlib.util.decode_source(source)))
     except (UnicodeDecodeError, ValueError) as error:
         raise SyntaxError(str(error)) from error
     return _outlined(name, source, tree, package=package, branches=branches or {})

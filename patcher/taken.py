@@ -10,12 +10,13 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher.branches import branch_key
+from zdpatch.patcher.branches import branch_key, taken_blocks
 from zdpatch.patcher.evaluate import Place, guard, live_import, run
 from zdpatch.patcher.names import dotted, uses
 from zdpatch.patcher.outline import Item, Outline, outline
 from zdpatch.patcher.purity import is_pure
 from zdpatch.patcher.reach import namespace
+from zdpatch.patcher.statements import bound_names
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.values import same
 
@@ -136,9 +137,13 @@ class _Evidence:
         binders = [item for item in self.base.items if name in item.names]
         if not binders:
             return name not in self.names and hasattr(builtins, name)
-        if len(binders) != 1 or name not in {*self.names, *self._unbound()}:
-            return False
-        item, live = binders[0], self.names.get(name, MISSING)
+        if len(binders) > 1:
+            return self._last_binds(name, binders)
+        return name in {*self.names, *self._unbound()} and self._binds(name, binders[0])
+
+    def _binds(self, name: str, item: Item) -> bool:
+        """Whether the one statement that gives a name a value gave it what it is."""
+        live = self.names.get(name, MISSING)
         if item.kind == "import":
             return self._was_there(item) and live_import(item) is live
         value = getattr(item.node, "value", None)
@@ -151,12 +156,47 @@ class _Evidence:
             self.deleted[name] = value
         return value is not MISSING and (live is MISSING or same(value, live))
 
-    def _was_there(self, item: Item) -> bool:
+    def _last_binds(self, name: str, binders: list[Item]) -> bool:
+        """Whether the last of several statements that gave a name a value is known, and gave it
+        what it is.
+        """
+        if name not in self.names or not self._was_there(*binders):
+            return False
+        ran = self._ran([item.node for item in binders])
+        last = [node for node in ran or () if name in bound_names(node)][-1:]
+        value = getattr(last[0], "value", None) if last else None
+        if not last or not isinstance(last[0], ast.Assign) or not isinstance(value, ast.expr):
+            return False
+        if not is_pure(value, self.base.origins) or not self._all_trusted(value):
+            return False
+        found = self._value(Item("value", "", (name,), last[0]))
+        return found is not MISSING and same(found, self.names[name])
+
+    def _ran(self, nodes: list[ast.stmt]) -> list[ast.stmt] | None:
+        """The statements of some that ran, inside of branches too; None when that is not known."""
+        found: list[ast.stmt] = []
+        for node in nodes:
+            way: Taken | None
+            if isinstance(node, ast.If):
+                value = self._test(node)
+                way = None if value is None else "body" if value else "orelse"
+            elif isinstance(node, ast.Try):
+                way = None if node.finalbody else self._import(node)
+            else:
+                found.append(node)
+                continue
+            inner = None if way is None else self._ran(taken_blocks(node, way))
+            if inner is None:
+                return None
+            found += inner
+        return found
+
+    def _was_there(self, *items: Item) -> bool:
         """Whether the base that runs binds the name in the same way."""
         if self.running is None:
             return True
-        shapes = [each.shape for each in self.running.items if item.name in each.names]
-        return shapes == [item.shape]
+        shapes = [each.shape for each in self.running.items if items[0].name in each.names]
+        return shapes == [item.shape for item in items]
 
     def _unbound(self) -> set[str]:
         """Names that are not here any more because a `del` at the top level says so."""

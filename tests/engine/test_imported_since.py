@@ -78,7 +78,10 @@ OUT = {
     ),
 }
 STUCK = {
-    "table": ("T = {'a': 1}\n", "T = {'a': 2}\n"),
+    "table": (
+        "T = {'a': 1}\nclass C:\n    def __init__(self):\n        self.t = T\nMAIN = C()\n",
+        "T = {'a': 2}\nclass C:\n    def __init__(self):\n        self.t = T\nMAIN = C()\n",
+    ),
     "computed": ("def f():\n    return 1\nY = f()\n", "def f():\n    return 2\nY = f()\n"),
     "attributes": (
         "class C:\n    def __init__(self):\n        self.a = 1\n    def g(self):\n"
