@@ -119,6 +119,8 @@ class Conditions:
             "nothing kept": self._nothing_kept,
         }
         for need in decision.needs:
+            if need == "kept by its decorators":
+                continue  # looked at before they ran
             if why := checks[need](decision.edit):
                 yield why
 

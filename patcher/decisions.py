@@ -138,7 +138,8 @@ class Decisions:
         if self._bound_elsewhere(edit):
             return
         try:
-            value = self.stage.value(name)
+            registered = self.stage.decorating.registers(edit)
+            value = None if registered else self.stage.value(name)
         except Unevaluable as error:
             self.against(edit, "M", f"{edit.kind} cannot be evaluated again: {error}")
             return
@@ -146,6 +147,8 @@ class Decisions:
             code = "ZDP-207" if edit.new[-1].kind == "import" else "ZDP-208"
             self.against(edit, "X", f"evaluating it raises {type(error).__name__}: {error}", code)
             return
+        if registered:
+            self.against(edit, "R", registered)
         if value is None or not value.changed:
             return
         if value.old is MISSING:

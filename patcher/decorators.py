@@ -9,7 +9,7 @@ from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.purity import is_pure, origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from zdpatch.patcher.outline import Item
 
@@ -53,6 +53,18 @@ def registering(item: Item, imports: Mapping[str, str]) -> str:
     if not isinstance(item.node, FunctionNode):
         return ""
     return unknown_decorator(item.node.decorator_list, imports)
+
+
+def own_decorators(
+    node: FunctionNode, imports: Mapping[str, str], definitions: Collection[str]
+) -> list[ast.expr]:
+    """Decorators of which the tree itself has the text: the process tells what they do."""
+    return [
+        each
+        for each in node.decorator_list
+        if unknown_decorator([each], imports)
+        and (dotted(each) or "").partition(".")[0] in definitions
+    ]
 
 
 def is_abstract(node: FunctionNode) -> bool:

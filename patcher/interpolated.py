@@ -18,14 +18,22 @@ _PERCENT: Final = re.compile(
 
 def with_names(tree: ast.Module) -> ast.Module:
     """`tree`, changed where statements of the module itself format so."""
-    own = {
-        part.id
-        for part in ast.walk(tree)
-        if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)
-    }
-    if not own & _SPACES:
+    if not any(_binds(part) for part in ast.walk(tree)):
         tree.body = [_Formatting().visit(node) for node in tree.body]
     return tree
+
+
+def _binds(part: ast.AST) -> bool:
+    """Whether a part of a module gives one of these names another meaning."""
+    match part:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return name in _SPACES
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return name in _SPACES
+        case ast.alias(name=name, asname=asname):
+            return (asname or name) in {*_SPACES, "*"}
+        case _:
+            return False
 
 
 class _Formatting(ast.NodeTransformer):

@@ -21,7 +21,7 @@ from zdpatch.patcher.interpolated import with_names
 from zdpatch.patcher.names import FunctionNode, Uses, annotations_of, dotted, uses
 from zdpatch.patcher.operations import Ran, ran_by_statement
 from zdpatch.patcher.parts import parts
-from zdpatch.patcher.purity import NAMED_TUPLE, origin
+from zdpatch.patcher.purity import NAMED_TUPLE, OWN, origin
 from zdpatch.patcher.statements import (
     bound_names,
     grows_all,
@@ -212,6 +212,29 @@ class Outline:
             item.name: NAMED_TUPLE for item in self.items if _makes_named_tuple(item, self.imports)
         }
         return self.imports | own
+
+    @cached_property
+    def own_origins(self) -> Mapping[str, str]:
+        """The same, with functions marked that the tree defines, or may define, itself."""
+        functions = {
+            item.name
+            for item in self.items
+            if isinstance(item.node, ast.FunctionDef) and not item.node.decorator_list
+        }
+        return {**self.origins, **dict.fromkeys(self._near | functions, OWN)}
+
+    @cached_property
+    def own_definitions(self) -> frozenset[str]:
+        """Names of functions and classes that the tree defines, or may define, itself."""
+        kinds = {"function", "class", "value"}  # a value may be an alias
+        return self._near | {name for i in self.items if i.kind in kinds for name in i.names}
+
+    @cached_property
+    def _near(self) -> frozenset[str]:
+        """Names imported from the package that the module is in."""
+        top = self.name.partition(".")[0]
+        imports = [item for item in self.items if item.kind == "import"]
+        return frozenset(i.name for i in imports if i.source.partition(".")[0] == top)
 
     @cached_property
     def exported(self) -> frozenset[str] | None:

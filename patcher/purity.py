@@ -70,6 +70,8 @@ TYPING_CALLS: Final = frozenset(
 )
 # Stands, in place of a dotted origin, for a named tuple that the module makes itself.
 NAMED_TUPLE: Final = "<named tuple>"
+# Stands in front of what the tree defines itself: whether a call of it is pure, its text tells.
+OWN: Final = "<own>"
 KNOWN_CALLS: Final = PURE_CALLS | FRESH_CALLS | TYPING_CALLS
 # Methods of plain values: they change nothing.
 _METHODS: Final = frozenset(
@@ -150,7 +152,17 @@ def _pure_call(node: ast.Call, imports: Mapping[str, str], *, fresh: bool) -> bo
 def is_pure_callable(name: str, *, fresh: bool = True) -> bool:
     """Whether a call of what has this dotted origin may be made again (a first time: `fresh`)."""
     listed = PURE_CALLS | TYPING_CALLS | (FRESH_CALLS if fresh else frozenset[str]())
-    return name in listed or name.rpartition(".")[0] in _PURE_MODULES or name == NAMED_TUPLE
+    return (
+        name in listed
+        or name.rpartition(".")[0] in _PURE_MODULES
+        or name == NAMED_TUPLE
+        or name.startswith(OWN)
+    )
+
+
+def is_pure_method(name: str) -> bool:
+    """Whether a method of this name changes nothing, on plain data."""
+    return name in _METHODS or name in _OWN_METHODS or name in _REPLACERS
 
 
 def origin(name: str, imports: Mapping[str, str]) -> str:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 from zdpatch.patcher.edits import ANNOTATIONS, POSTPONED, TYPE_PARAMS, Edit
 from zdpatch.patcher.evaluate import Find, run
 from zdpatch.patcher.facets import changed_defaults
+from zdpatch.patcher.names import mangled
 from zdpatch.patcher.outline import Item
-from zdpatch.patcher.stage import Stage, nothing_new
+from zdpatch.patcher.stage import Stage, knowing, nothing_new
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from zdpatch.patcher.names import FunctionNode
 
@@ -37,10 +38,10 @@ def remade(stage: Stage, edit: Edit, params: Iterable[Any] = (), *, new: bool) -
     twin = Item("function", item.scope, item.names, node)
     finder: Find = stage.find if new else nothing_new
     if TYPE_PARAMS not in edit.facets or not new:
-        finder = _knowing({param.__name__: param for param in params}, finder)
+        finder = knowing({param.__name__: param for param in params}, finder)
         if sys.version_info >= (3, 12):
             node.type_params = []
-    made = run([twin], stage.place(edit, new=new), finder)[item.name]
+    made = run([twin], stage.place(edit, new=new), finder)[mangled(item.scope, item.name)]
     assert isinstance(made, FunctionType)
     return made
 
@@ -64,12 +65,3 @@ def _strip_annotations(node: FunctionNode) -> None:
         if isinstance(part, ast.arg):
             part.annotation = None
     node.returns = None
-
-
-def _knowing(params: Mapping[str, object], find: Find) -> Find:
-    """Looks up names with type parameters in front."""
-
-    def finder(module: str, name: str) -> object:
-        return params[name] if name in params else find(module, name)
-
-    return finder

@@ -15,6 +15,7 @@ from zdpatch.patcher.attributes import Unfit
 from zdpatch.patcher.decorators import (
     callee,
     is_abstract,
+    own_decorators,
     registering,
     unknown_decorator,
 )
@@ -43,7 +44,7 @@ from zdpatch.patcher.yields import protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.outline import Item, Outline
 
 _CREATION: Final = frozenset(
     {"__init_subclass__", "__prepare__", "__set_name__", "_generate_next_value_"}
@@ -57,15 +58,18 @@ def decide(edit: Edit, versions: Mapping[str, ModuleVersions]) -> Decision:
     each = versions[edit.module]
     side = each.base if edit.kind == "removed" else each.new
     imports = side.outline.origins if side else {}
-    judge = _Judge(edit, imports)
+    judge = _Judge(edit, imports, side.outline if side else None)
     return getattr(judge, edit.kind)()  # type: ignore[no-any-return]
 
 
 class _Judge:
     """One method a kind of edit."""
 
-    def __init__(self, edit: Edit, imports: Mapping[str, str]) -> None:
+    def __init__(self, edit: Edit, imports: Mapping[str, str], outline: Outline | None) -> None:
         self.edit = edit
+        # the same, with what the tree defines: for values only
+        self.own = imports if outline is None else outline.own_origins
+        self.definitions = outline.own_definitions if outline is not None else frozenset[str]()
         self.imports = imports
         self.in_class = bool(edit.new or edit.old) and bool(edit.scope) and not edit.of_function
 
@@ -197,7 +201,9 @@ class _Judge:
 
     def _added_function(self, item: Item) -> Decision:
         node = _def(item)
-        if bad := unknown_decorator(node.decorator_list, self.imports):
+        own = own_decorators(node, self.imports, self.definitions)
+        foreign = [each for each in node.decorator_list if each not in own]
+        if bad := unknown_decorator(foreign, self.imports):
             return self.say(
                 "R", f"decorator {bad!r} may register the new function somewhere", REPLACE
             )
@@ -215,6 +221,8 @@ class _Judge:
                 "Q", "abstract methods changed: live subclasses may lack the new one", REPLACE
             )
         needs: tuple[Need, ...] = (*self._class_needs(),)
+        if own:
+            needs = (*needs, "kept by its decorators")
         if self.in_class and item.name in IDENTITY:
             needs = (*needs, "no instances")
         return self.say("A", "new method" if self.in_class else "new function", "", *needs)
@@ -231,7 +239,7 @@ class _Judge:
     def _added_value(self) -> Decision:
         name = self.edit.new[-1].name
         for item in self.edit.new:
-            if not all(is_pure(value, self.imports, fresh=True) for value in values_of(item.node)):
+            if not all(is_pure(value, self.own, fresh=True) for value in values_of(item.node)):
                 return self._effect("new statement")
         if self.in_class and name == "__slots__":
             return self.say("R", "__slots__ decides the layout of instances", REPLACE)
@@ -292,7 +300,7 @@ class _Judge:
         values = [value for item in both for value in values_of(item.node)]
         if all(item.kind in {"import", "star"} for item in both):
             return self.say("A", self._why("import"), "", *self._class_needs())
-        if not all(is_pure(value, self.imports, fresh=True) for value in values):
+        if not all(is_pure(value, self.own, fresh=True) for value in values):
             return self._effect("changed statement")
         if name not in {"__all__", "__match_args__"} and (what := self._made_anew(values)):
             return self._other_table(what, values)
@@ -302,7 +310,7 @@ class _Judge:
 
     def _made_anew(self, values: list[ast.expr]) -> str:
         """What the values are when evaluating them again gives another object; "" for constants."""
-        if not all(is_pure(value, self.imports) for value in values):
+        if not all(is_pure(value, self.own) for value in values):
             return "an expression that makes a new object"
         return "table" if any(makes_state(value, self.imports) for value in values) else ""
 

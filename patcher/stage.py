@@ -8,13 +8,13 @@ import ast
 import copy
 import sys
 from dataclasses import dataclass, field
-from functools import cached_property
-from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from types import FunctionType, MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, cast
 
 from zdpatch.patcher import generics, reach
 from zdpatch.patcher.assigned import assigned, attributes
 from zdpatch.patcher.class_names import bound_later
+from zdpatch.patcher.decorating import Decorating
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.effects import only_imports
 from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run
@@ -23,6 +23,7 @@ from zdpatch.patcher.generics import is_alias
 from zdpatch.patcher.names import mangled
 from zdpatch.patcher.newcomers import Newcomers, future_flags
 from zdpatch.patcher.outline import Item, absolute
+from zdpatch.patcher.own_calls import OwnCalls
 from zdpatch.patcher.purity import is_typing
 from zdpatch.patcher.reach import is_a
 from zdpatch.patcher.spread import Name, meanings, split
@@ -31,6 +32,8 @@ from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from zdpatch.patcher.evaluate import Find
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,34 +162,39 @@ class Stage:
         """
         if any(item.kind != "value" for item in edit.old):
             return MISSING
-        self.guard(edit, edit.old)
-        return run(edit.old, self.place(edit, new=False), nothing_new).get(_last(edit), MISSING)
+        return self._ran(edit, new=False)
+
+    def _ran(self, edit: Edit, *, new: bool) -> object:
+        """What the statements of one side give the name when they run now."""
+        calls = OwnCalls(self.versions, self.find if new else nothing_new, new)
+        kept = not new or edit.kind == "value"
+        items, own = calls.put_in(edit.new if new else edit.old, edit.module, keep=kept)
+        if not new or edit.kind == "value" or own:
+            self.guard(edit, items, own, new=new)
+        find = knowing(own, calls.find)
+        return run(items, self.place(edit, new=new), find).get(_last(edit), MISSING)
 
     def _new(self, edit: Edit) -> object:
         if not edit.new:
             return MISSING
-        if edit.kind == "value":
-            self.guard(edit, edit.new)
-        value = run(edit.new, self.place(edit), self.find).get(_last(edit), MISSING)
+        if why := self.decorating.registers(edit):
+            raise Unevaluable(why)
+        value = self._ran(edit, new=True)
         if edit.kind == "added" and edit.new[-1].children:
             self._assign(value, edit.new[-1], edit)
         if edit.scope and _last(edit) == "__class_getitem__" and type(value) is FunctionType:
             return classmethod(value)  # as `type.__new__` does
         if edit.scope and not edit.of_function:
-            self._tell_name(edit, value)
+            made = edit.new[-1].kind == "function"
+            self.decorating.tell_name(value, self._class(edit), _last(edit), made=made)
         if not edit.of_function and edit.new[-1].kind == "class":
             _without_line(value)
         return value
 
-    def _tell_name(self, edit: Edit, value: object) -> None:
-        """Call `__set_name__`, as a class statement does and `type.__setattr__` does not."""
-        mro = cast("tuple[type, ...]", type.__dict__["__mro__"].__get__(type(value)))
-        owner = next((cls for cls in mro if "__set_name__" in reach.class_dict(cls)), None)
-        if owner is cached_property or owner is property:  # of a property from 3.13 on
-            tell = cast("Any", reach.class_dict(owner)["__set_name__"])
-            tell(value, self._class(edit), _last(edit))
-        elif owner is not None:
-            raise Unevaluable(f"{reach.qualname(owner)}.__set_name__ would be called")
+    @property
+    def decorating(self) -> Decorating:
+        """Judges decorators of the tree."""
+        return Decorating(self.versions, self.find, self.live)
 
     def attributes(self, edit: Edit) -> tuple[object, dict[str, object]]:
         """The live function that an edit of kind `of_function` is about, and its attributes."""
@@ -234,8 +242,7 @@ class Stage:
             return live if found is MISSING else found
         if _is_typing(edit, self.versions[edit.module]):
             return live
-        self.guard(edit, edit.old)
-        return run(edit.old, self.place(edit, new=False), nothing_new).get(_last(edit), MISSING)
+        return self._ran(edit, new=False)
 
     def present(self, edit: Edit) -> object:
         """What the name is bound to right now; MISSING when it is not."""
@@ -293,7 +300,14 @@ class Stage:
         for depth in range(1, len(parts) + 1):
             yield self.classes.get((edit.module, ".".join(parts[:depth])))
 
-    def guard(self, edit: Edit, items: Iterable[Item]) -> None:
+    def guard(
+        self,
+        edit: Edit,
+        items: Iterable[Item],
+        own: Mapping[str, object] = MappingProxyType({}),
+        *,
+        new: bool = True,
+    ) -> None:
         globals_: Mapping[str, object] = vars(self.live[edit.module])
         namespace = globals_ if edit.of_function else self._namespace(edit)
 
@@ -302,12 +316,12 @@ class Stage:
             self._imports_succeed(edit.module, item)
 
         each = self.versions[edit.module]
-        side = each.base if items is edit.old else each.new
+        side = each.new if new else each.base
         text = None if side is None else side.outline
         later = {name for item in items for name in bound_later(edit.scope, item, text)}
 
         def lookup(name: str) -> object:
-            value = self.find(edit.module, name)
+            value = own[name] if name in own else self.find(edit.module, name)
             if value is not MISSING:
                 return value
             if name in later:
@@ -346,6 +360,15 @@ def _without_line(value: object) -> None:
                 name = reach.qualname(cast("type", inner))
                 if name.startswith(f"{reach.qualname(cls)}."):
                     _without_line(inner)
+
+
+def knowing(values: Mapping[str, object], find: Find) -> Find:
+    """Looks up names with `values` in front."""
+
+    def finder(module: str, name: str) -> object:
+        return values[name] if name in values else find(module, name)
+
+    return finder
 
 
 def nothing_new(module: str, name: str) -> object:
