@@ -193,6 +193,7 @@ class Engine:
             and not made.old
             and made.world == self._world(made.plan)
             and not differing(made.plan.steps)
+            and not filled(made.plan.tables)
         )
 
     def _world(self, plan: Plan) -> tuple[object, ...]:

@@ -135,7 +135,9 @@ class Item:
         return own
 
     def _global_names(self, nodes: Iterable[ast.AST]) -> frozenset[str]:
-        read = (n for n in nodes if isinstance(n, (ast.Name, ast.Attribute)) and n not in self._text)
+        read = (
+            n for n in nodes if isinstance(n, (ast.Name, ast.Attribute)) and n not in self._text
+        )
         names, own = map(dotted, read), self._own_names
         return frozenset(n for n in names if n is not None and n.partition(".")[0] not in own)
 

@@ -15,8 +15,8 @@ from zdpatch.patcher import inventory
 from zdpatch.patcher.again import Again, immutable
 from zdpatch.patcher.computed import is_data
 from zdpatch.patcher.evaluate import Unevaluable
-from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.importers import source_of
+from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.purity import OWN, origin
 from zdpatch.patcher.reach import namespace
 from zdpatch.patcher.spread import split

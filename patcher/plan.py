@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from zdpatch.patcher.folders import Move
+    from zdpatch.patcher.shared import Given
     from zdpatch.patcher.source import Patch
     from zdpatch.patcher.swap import Step
 
@@ -59,6 +60,7 @@ class Plan:
     modules: Mapping[str, ModuleType] = field(default_factory=dict[str, ModuleType])
     adoption: Adoption = NOTHING
     moves: tuple[Move, ...] = ()
+    tables: tuple[Given, ...] = ()  # that it replaces, with what is in them
 
     def summary(self) -> PlanSummary:
         return PlanSummary(

@@ -30,6 +30,7 @@ from zdpatch.patcher.plan import Plan
 from zdpatch.patcher.reaching import Reaching
 from zdpatch.patcher.refilled import filled_from, made_before, refilled
 from zdpatch.patcher.replaced import restored, touches, wrapped
+from zdpatch.patcher.shared import replaced_tables
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.snapshots import stale_snapshots
 from zdpatch.patcher.spread import Name, going, learn, stale_reads
@@ -402,6 +403,7 @@ class Planner:
             self.stage.newcomers.modules,
             self.situation.adoption,
             served.moves,
+            replaced_tables(builder.steps),
         )
 
     def _deferred(self) -> list[str]:

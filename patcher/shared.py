@@ -49,6 +49,15 @@ def given(steps: Iterable[Step]) -> tuple[Given, ...]:
     )
 
 
+def replaced_tables(steps: Iterable[Step]) -> tuple[Given, ...]:
+    """The tables that steps take away, as they are now."""
+    return tuple(
+        Given(step.what, step.expected, _copy(step.expected))
+        for step in steps
+        if step.kind in {"item", "class"} and type(step.expected) in _TABLES
+    )
+
+
 def filled(tables: Iterable[Given]) -> list[str]:
     """Those that were written to since: what they were given would be lost with them."""
     written = (each for each in tables if not same(_copy(each.table), each.content))
