@@ -142,9 +142,12 @@ print(refused(local.plan, patch("ONE", 2)))
     "certificates that a TLS context may have": (
         """
 import pkg.m, ssl
-pathlib.Path("pkg/ca.pem").write_text("old certificate")
-old, new = ({"pkg/__init__.py": b"", "pkg/ca.pem": t} for t in (b"old certificate", b"new"))
-one = local.make_patch(old, new, id="ONE")
+place = pathlib.Path("pkg/ca.pem")
+place.write_text(str(list(range(9))))
+one = local.make_patch(
+    {**base, "pkg/ca.pem": place.read_bytes()}, {**base, "pkg/ca.pem": b"new"}, id="ONE"
+)
+del place
 context = ssl.create_default_context()
 print(refused(local.plan, one))
 del context
