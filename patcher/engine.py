@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from zdpatch.patcher.departures import Departure, parted
 from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.folders import Move, redirect
-from zdpatch.patcher.imported_since import imported_since
+from zdpatch.patcher.imported_since import imported_since, led_back
 from zdpatch.patcher.importers import imported
 from zdpatch.patcher.planner import Planner, make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
@@ -99,12 +100,14 @@ class _Made:
 
 @dataclass(eq=False)
 class _Active:
-    """A patch that is in; `leaving` are names which go when the last old call is over, `tables`
-    what it put in the place of tables.
+    """A patch that is in; `before` says how often modules had been executed by then (see
+    `imported_since`), `leaving` are names which go when the last old call is over, `tables` what it
+    put in the place of tables.
     """
 
     plan: Plan
     undos: list[Undo]
+    before: dict[str, int]
     leaving: Departure | None = None
     tables: tuple[Given, ...] = ()
 
@@ -227,9 +230,10 @@ class Engine:
             fresh = self._fresh(plan)
             self._made = None
             first, leaving = parted(fresh.steps)
-            tables = given(first)
+            tables, before = given(first), overlay.executions()
             undo = _flip(fresh, first)
-            active = self._active[plan.patch.id] = _Active(fresh, [undo], leaving, tables)
+            active = _Active(fresh, [undo], before, leaving, tables)
+            self._active[plan.patch.id] = active
             active.undos += self._catch_up(fresh)
             for clear in fresh.caches:
                 clear()
@@ -277,7 +281,7 @@ class Engine:
             if active is None:
                 raise ProcessError("ZDP-212", f"patch {patch_id} is not active in this process")
             self._check_top(patch_id, active.plan)
-            if conflicts := [*differing(_inverses(active)), *filled(active.tables)]:
+            if conflicts := filled(active.tables):
                 raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
             taken = taken_of(active.plan)
             back, caches = self._way_back(active, taken)
@@ -306,14 +310,16 @@ class Engine:
         self, active: _Active, taken: list[Inventory]
     ) -> tuple[list[Step], Sequence[Callable[[], object]]]:
         """The inverse of all that was done, and what was born on trial or imported since; and what
-        empties caches.
+        empties caches. Raises ProcessError ZDP-209.
         """
-        steps = _inverses(active)
-        steps += closure_steps(active.plan, taken, back=True)
-        since, caches = imported_since(active.plan, self._known())
+        away = taken_away(step for undo in active.undos for step in undo.steps)
+        known = (*self._known(), *chain.from_iterable(away.values()))
+        since, caches = imported_since(active.plan, known, active.before)
         moves = (Move(each.package, each.new, each.old) for each in active.plan.moves)
-        files = (step for move in moves for step in redirect(move))
-        return distinct([*steps, *since, *files]), caches
+        files = [step for move in moves for step in redirect(move)]
+        own = led_back(_inverses(active), [*since, *files])
+        closures = closure_steps(active.plan, taken, back=True)
+        return distinct([*own, *closures, *since, *files]), caches
 
     def _check_top(self, patch_id: str, plan: Plan) -> None:
         mine = {change.name for change in plan.patch.changes}

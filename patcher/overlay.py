@@ -61,7 +61,7 @@ TABLE: Final[dict[str, Source | Removed]] = {}
 """What the finder serves, by module name. Written by steps of kind "item", and by `serve`."""
 
 _Spec: TypeAlias = ModuleSpec | None
-_executed: set[str] = set()
+_executions: dict[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +115,12 @@ def forbidden(name: str) -> bool:
 
 def served(name: str) -> bool:
     """Whether a module of this name was executed from a source of the table since the start."""
-    return name in _executed
+    return name in _executions
+
+
+def executions() -> dict[str, int]:
+    """How often modules were executed from sources of the table since the start, by name."""
+    return dict(_executions)
 
 
 def remember(filename: str, source: bytes) -> None:
@@ -159,8 +164,16 @@ class PatchedLoader:
         if fresh and self.origin is not None and self.origin.endswith(tuple(SOURCE_SUFFIXES)):
             # Nothing of this module runs under the file's own name, and `inspect` looks there.
             remember(self.origin, self.source.source)
-        exec(code, space)  # noqa: S102 (it is a loader)
-        _executed.add(self.source.name)
+        try:
+            exec(code, space)  # noqa: S102 (it is a loader)
+        except BaseException:
+            if not fresh:  # a reload that fails leaves what it has bound
+                self._count()
+            raise
+        self._count()
+
+    def _count(self) -> None:
+        _executions[self.source.name] = _executions.get(self.source.name, 0) + 1
 
     def get_code(self, fullname: str) -> CodeType:
         """The patched source, compiled."""
