@@ -8,55 +8,115 @@ them, those hidden by `gc.freeze` too; it costs a scan of the heap, so only a pe
 from __future__ import annotations
 
 import gc
-from itertools import repeat
-from types import FrameType, FunctionType, MethodType
-from typing import TYPE_CHECKING, cast
+from collections import Counter
+from itertools import chain
+from types import (
+    AsyncGeneratorType,
+    CodeType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+)
+from typing import TYPE_CHECKING, Final, cast
 
-from zdpatch.patcher import inventory, reach
-from zdpatch.patcher.inflight import in_flight, suspended_call
+from zdpatch.patcher import codes, inventory, reach
+from zdpatch.patcher.inflight import in_flight, references, suspended_call
 from zdpatch.patcher.left import Left
 from zdpatch.patcher.slots import MISSING, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import CodeType
 
     Codes = Mapping[str, tuple[CodeType, ...]]
 
 
 def left_of(
-    gone: Codes, steps: Iterable[Step], *, runs: Iterable[str] = (), waiting: Iterable[str] = ()
+    gone: Codes,
+    steps: Iterable[Step],
+    *,
+    runs: Iterable[str] = (),
+    waiting: Iterable[str] = (),
 ) -> Left:
     """What is left of `gone` (code by definition path) in this process.
 
-    `steps` are those which took it away: objects that only their undo keeps do not count.
+    `steps` are those which took it away; objects that only steps keep, of this patch or of another,
+    do not count.
     """
-    steps = tuple(steps)
     frames: dict[str, int] = {}
-    suspended: dict[str, int] = {}
-    paths = {id(code): path for path, group in gone.items() for code in group}
     for each in in_flight([code for group in gone.values() for code in group]):
         frames[each.path] = frames.get(each.path, 0) + 1
-    functions: dict[str, int] = {}
-    bound: dict[str, int] = {}
-    instances: dict[str, int] = {}
-    removed = {id(step.expected): step.what for step in steps if _is_gone_class(step)}
-    kept = {id(step.expected) for step in steps}
-    for thing in inventory.everything():
+    removed = {id(s.expected): s.what for s in steps if _is_gone_class(s)}
+    kinds = {id(kind) for kind in (*_KINDS, *_OWN)} | removed.keys()
+    things = [each for each in inventory.everything() if id(type(each)) in kinds]
+    seen = _Census(gone, removed, _Kept(each for each in things if type(each) in _OWN))
+    for thing in things:
+        seen.look(thing)
+    counts = (frames, seen.suspended, seen.functions, seen.bound, seen.instances)
+    return Left(sorted(runs), *counts, sorted(waiting))
+
+
+# What is looked at.
+_KINDS: Final = (FunctionType, MethodType, GeneratorType, CoroutineType, AsyncGeneratorType)
+# What the engine itself holds functions by.
+_OWN: Final = (Step, inventory.LiveFunction)
+
+
+class _Census:
+    """Counts what is left, one object after the other. Its caller holds each of them twice: in the
+    list of all, and as the one that is looked at.
+    """
+
+    def __init__(self, gone: Codes, removed: Mapping[int, str], kept: _Kept) -> None:
+        self.paths = {id(code): path for path, group in gone.items() for code in group}
+        self.removed = removed
+        self.kept = kept
+        self.suspended: dict[str, int] = {}
+        self.functions: dict[str, int] = {}
+        self.bound: dict[str, int] = {}
+        self.instances: dict[str, int] = {}
+
+    def look(self, thing: object) -> None:
         kind = type(thing)
         if kind is FunctionType:
-            _count(functions, paths.get(id(cast("FunctionType", thing).__code__)), thing, kept)
+            code = cast("FunctionType", thing).__code__
+            path = self.paths.get(id(code))
+            # the function of a generator expression is its own, and counted as suspended
+            if path is not None and codes.is_function_code(code) and not self.kept.only(thing, 3):
+                _count(self.functions, path)
         elif kind is MethodType:
             inner = cast("MethodType", thing).__func__
             if type(inner) is FunctionType:
-                _count(bound, paths.get(id(inner.__code__)), thing, ())
-        elif id(kind) in removed:
-            _count(instances, removed[id(kind)], thing, ())
+                _count(self.bound, self.paths.get(id(inner.__code__)))
+        elif id(kind) in self.removed:
+            _count(self.instances, self.removed[id(kind)])
         else:
             call = suspended_call(thing)
             if call is not None and call[1] is not None:
-                _count(suspended, paths.get(id(call[0])), thing, ())
-    return Left(sorted(runs), frames, suspended, functions, bound, instances, sorted(waiting))
+                _count(self.suspended, self.paths.get(id(call[0])))
+
+
+class _Kept:
+    """Tells by the count of references, which `gc.freeze` does not hide, whether nobody but the
+    engine's `own` objects hold another.
+    """
+
+    def __init__(self, own: Iterable[object]) -> None:
+        self.held: Counter[int] = Counter()
+        self.wrappers: dict[int, dict[int, Step]] = {}
+        for step in own:
+            self.held.update(map(id, gc.get_referents(step)))
+            if type(step) is Step and type(step.expected) is not FunctionType:
+                for function in reach.inner_functions(step.expected):
+                    self.wrappers.setdefault(id(function), {})[id(step.expected)] = step
+
+    def only(self, thing: object, known: int) -> bool:
+        """Whether it is so. `known`: how many references the caller has."""
+        known += self.held[id(thing)] + 1  # that of this call
+        for step in self.wrappers.get(id(thing), {}).values():  # a static method, a property
+            if references(step.expected, self.held[id(step.expected)]) == 0:
+                known += sum(each is thing for each in gc.get_referents(step.expected))
+        return references(thing, known) <= 0
 
 
 def taken_away(steps: Iterable[Step]) -> dict[str, tuple[CodeType, ...]]:
@@ -64,14 +124,17 @@ def taken_away(steps: Iterable[Step]) -> dict[str, tuple[CodeType, ...]]:
     found: dict[str, tuple[CodeType, ...]] = {}
     for step in steps:
         if step.kind == "function" and step.name == "__code__":
-            codes = [cast("CodeType", step.expected)]
+            gone = [cast("CodeType", step.expected)]
         elif step.kind in {"class", "item"}:
-            codes = [each.__code__ for each in reach.inner_functions(step.expected)]
+            gone = [each.__code__ for each in reach.inner_functions(step.expected)]
         else:
             continue
-        for code in codes:
-            path = f"{step.what.partition(':')[0]}:{code.co_qualname}"
-            found[path] = (*found.get(path, ()), code)
+        new = step.value if type(step.value) is CodeType else None
+        for code in gone:
+            inner = codes.expressions(code, new).values()
+            for each in (code, *chain.from_iterable(inner)):
+                path = f"{step.what.partition(':')[0]}:{each.co_qualname}"
+                found[path] = (*found.get(path, ()), each)
     return found
 
 
@@ -79,20 +142,6 @@ def _is_gone_class(step: Step) -> bool:
     return step.value is MISSING and step.kind == "item" and reach.is_a(step.expected, type)
 
 
-def _count(counts: dict[str, int], path: str | None, thing: object, kept: Iterable[int]) -> None:
-    if path is not None and not (id(thing) in kept and _only_kept(thing)):
+def _count(counts: dict[str, int], path: str | None) -> None:
+    if path is not None:
         counts[path] = counts.get(path, 0) + 1
-
-
-def _only_kept(thing: object) -> bool:
-    """Whether nobody but an undo, and this look, holds an object."""
-    holders: list[object] = gc.get_referrers(thing)
-    # No comprehension over a closure: its cell would hold `thing` as well.
-    return all(map(_ours, holders, repeat(thing)))
-
-
-def _ours(holder: object, thing: object) -> bool:
-    if type(holder) in {FrameType, list} or type(holder).__module__.startswith("zdpatch.patcher."):
-        return True  # the lists are those of the scan
-    # the arguments of a writer that would put it back
-    return type(holder) is tuple and len(holder) == 3 and holder[2] is thing

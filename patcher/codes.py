@@ -120,6 +120,27 @@ def class_bodies(code: CodeType) -> dict[str, list[CodeType]]:
     return _by_qualname(c for c in walk(code) if is_class_body(c))
 
 
+def expressions(code: CodeType, beside: CodeType | None = None) -> dict[str, list[CodeType]]:
+    """Codes inside `code`, by `co_qualname`, of what can be suspended and is made by no function of
+    its own: generator expressions, asynchronous comprehensions. Equal ones of `beside` are left
+    out.
+    """
+    equal = set(map(_told_apart, _expressions(beside))) if beside is not None else set[object]()
+    return _by_qualname(c for c in _expressions(code) if _told_apart(c) not in equal)
+
+
+def _expressions(code: CodeType) -> Iterator[CodeType]:
+    return (c for c in walk(code) if not is_function_code(c) and kind(c) != "function")
+
+
+def _told_apart(code: CodeType) -> object:
+    """Its digest; itself where a type variable has been filled in, which no source has."""
+    try:
+        return digest(code)
+    except TypeError:
+        return id(code)
+
+
 def kind(code: CodeType) -> str:
     """What a call of it gives: "function", "generator", "coroutine" or "async generator"."""
     flags = code.co_flags & _KIND_FLAGS

@@ -380,7 +380,7 @@ class Engine:
             return left_of(
                 {**taken_away(steps), **active.plan.watched},
                 steps,
-                runs=active.plan.watched,
+                runs=active.plan.runs,
                 waiting=(step.what for step in leaving),
             )
 

@@ -102,12 +102,12 @@ def _entry(frame: FrameType, kind: Kind, name: str) -> InFlight:
     return InFlight(path, kind, name, frame.f_lineno or 0, id(frame), frame.f_lasti)
 
 
-def references(code: CodeType, known: int) -> int:
-    """How many references to `code` nobody has explained; 0 means that all its holders are known.
+def references(thing: object, known: int) -> int:
+    """How many references to `thing` nobody has explained; 0 means that all its holders are known.
 
-    `known` counts what the caller can explain, its own variables included: a function holds one,
-    a frame, generator or coroutine one (in 3.11 a generator two; and it keeps its function, which
-    holds another), the constants of the enclosing code one, a container one.
+    `known` counts what the caller can explain, its own variables included: to code, a function
+    holds one, a frame, generator or coroutine one (in 3.11 a generator two; and it keeps its
+    function, which holds another), the constants of the enclosing code one, a container one.
     """
     # This function's parameter is one, the argument of getrefcount another.
-    return sys.getrefcount(code) - 2 - known
+    return sys.getrefcount(thing) - 2 - known

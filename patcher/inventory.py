@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import sys
 from dataclasses import dataclass, field
-from itertools import chain
 from types import FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
@@ -21,7 +20,7 @@ from zdpatch.patcher.reach import Limits
 from zdpatch.patcher.source import is_patched
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from types import CodeType
 
 __all__ = [
@@ -168,10 +167,12 @@ def every_function() -> list[FunctionType]:
     return list(found.values())
 
 
-def everything() -> Iterable[object]:
-    """All objects that garbage collection knows, and when some are frozen, what leads to them."""
-    tracked = gc.get_objects()
-    return chain(tracked, _everything_behind(tracked)) if reach.frozen() else tracked
+def everything() -> list[object]:
+    """All objects that garbage collection knows, and when some are frozen, what leads to them, each
+    once.
+    """
+    tracked: list[object] = gc.get_objects()
+    return _everything_behind(tracked) if reach.frozen() else tracked
 
 
 def _everything_behind(tracked: list[object]) -> list[object]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from zdpatch.patcher import codes
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.errors import Verdict  # noqa: TC001 - msgspec reads it at run time
 
@@ -61,6 +62,12 @@ class Plan:
     adoption: Adoption = NOTHING
     moves: tuple[Move, ...] = ()
     tables: tuple[Given, ...] = ()  # that it replaces, with what is in them
+
+    @property
+    def runs(self) -> list[str]:
+        """Paths of the definitions that run the patch."""
+        each = self.watched.items()
+        return [path for path, group in each if any(map(codes.is_function_code, group))]
 
     def summary(self) -> PlanSummary:
         return PlanSummary(

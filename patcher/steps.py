@@ -179,7 +179,12 @@ class Builder:
             if edit.kind == "nested" and edit.facets != {BODY}:
                 return  # allowed because no closure of it is alive
             self.functions += 1
-            self.watched[edit.path] = tuple({id(f.code): f.code for f in live}.values())
+            old_codes = {id(f.code): f.code for f in live}.values()
+            self.watched[edit.path] = tuple(old_codes)
+            for each in old_codes:
+                for path, inner in codes.expressions(each, new).items():
+                    key = f"{edit.module}:{path}"
+                    self.watched[key] = (*self.watched.get(key, ()), *inner)
             self._swap_code(edit, live, new)
         if edit.kind == "function":
             self.metadata.add(edit, live)

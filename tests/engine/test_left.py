@@ -1,0 +1,100 @@
+"""What is left of old code is counted, whoever holds it; what only the undo keeps is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.engine.programs import told
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHILD = """
+import gc, json, sys
+from zdpatch.agent import local
+use, drop = json.loads(sys.argv[1])
+frozen = len(sys.argv) > 2
+base = '''
+def f(xs):
+    return (x for x in xs)
+def same(xs):
+    return 1, (x for x in xs)
+def gone():
+    return 1
+class C:
+    def m(self):
+        return 1
+    @staticmethod
+    def s():
+        return 1
+    @property
+    def p(self):
+        return 1
+    def g(self):
+        yield 1
+        yield 2
+'''
+new = '''
+def f(xs):
+    return (x + 100 for x in xs)
+def same(xs):
+    return 2, (x for x in xs)
+class C:
+    pass
+'''
+open("shop.py", "w").write(base)
+patch = local.make_patch({"shop.py": base}, {"shop.py": new})
+import shop
+space = {"m": shop}
+exec(use, space)
+plan = local.plan(patch)
+outstanding = local.apply(plan).outstanding
+def left():
+    if frozen:
+        gc.freeze()
+    found = local.engine().left(patch.id)
+    gc.unfreeze()
+    return found
+found = left()
+assert outstanding.items() <= found.suspended.items(), outstanding
+exec(drop, space)
+after = left()
+local.revert(patch.id)
+undone = left()
+print({**found.suspended, **found.functions}, found.bound, after.clear, undone.clear)
+"""
+HELD = {
+    "nobody": ("pass", "pass", "{} {} True True"),
+    "list": ("h = [m.gone]", "h.clear()", "{'shop:gone': 1} {} True True"),
+    "tuple_of_three": ("h = (0, 0, m.gone)", "del h", "{'shop:gone': 1} {} True True"),
+    "static_method": (
+        "h = [vars(m.C)['s']]",
+        "h.clear()",
+        "{'shop:C.s': 1} {} True True",
+    ),
+    "function_of_it": ("h = [m.C.s]", "h.clear()", "{'shop:C.s': 1} {} True True"),
+    "property": ("h = [vars(m.C)['p'].fget]", "h.clear()", "{'shop:C.p': 1} {} True True"),
+    "method": ("h = m.C().m", "del h", "{'shop:C.m': 1} {'shop:C.m': 1} True True"),
+    "generator": (
+        "h = m.f([1, 2]); next(h)",
+        "del h",
+        "{'shop:f.<locals>.<genexpr>': 1} {} True True",
+    ),
+    "equal_generator": ("h = m.same([1, 2])[1]; next(h)", "del h", "{} {} True True"),
+    "generator_of_a_method": (
+        "h = m.C().g(); next(h)",
+        "del h",
+        "{'shop:C.g': 1} {} True True",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("frozen", ["", "frozen"])
+def test_it_is_counted(tmp_path: Path, name: str, frozen: str) -> None:
+    """Until it is let go, also where the collector does not see who holds it."""
+    use, drop, expected = HELD[name]
+    more = [frozen] if frozen else []
+    assert told(tmp_path, CHILD, [use, drop], *more) == expected
