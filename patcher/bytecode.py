@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.patcher import codes, flow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _IGNORED: Final = frozenset({"EXTENDED_ARG", "NOP", "CACHE", "SET_FUNCTION_ATTRIBUTE"})
 _NAME_STORES: Final = frozenset({"STORE_NAME", "DELETE_NAME"})
 _STORES: Final = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"})
-_STORE_OPCODES: Final = frozenset(dis.opmap[name] for name in _STORES)
+_DELETES: Final = frozenset({"DELETE_GLOBAL", "DELETE_ATTR", "DELETE_NAME"})
+_DELETE_ENTRY: Final = dis.opmap["DELETE_SUBSCR"]
+# What gives a namespace as a table, and what takes entries out of one.
+_SPACES: Final = frozenset({"globals", "vars", "locals", "__dict__"})
+_TAKERS: Final = frozenset({"pop", "popitem", "clear", "__delitem__", "__delattr__"})
 # What a lazy value is handed to (Include/internal/pycore_intrinsics.h, 3.12 and 3.13).
 _LAZY: Final = frozenset({("CALL_INTRINSIC_1", 11), *(("CALL_INTRINSIC_2", n) for n in (2, 3, 5))})
 _LAZY_OPCODES: Final = frozenset(dis.opmap[name] for name, _ in _LAZY if name in dis.opmap)
@@ -39,12 +43,14 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a module or class body surely binds: names that one single statement of it can bind, and
-    the plain definitions among these.
+    """What a module or class body surely binds: names that one single statement of it can bind, the
+    plain definitions among these, and the lines of those names that are there when it has run,
+    whatever they are bound to by then.
     """
 
     once: frozenset[str]
     definitions: tuple[Definition, ...]
+    lines: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +81,28 @@ class Written:
         return lazy_values(self.code)
 
     @cached_property
-    def _elsewhere(self) -> frozenset[str]:
+    def elsewhere(self) -> frozenset[str]:
+        """See `stored_elsewhere`."""
         return stored_elsewhere(self.code)
+
+    @cached_property
+    def _deleted(self) -> frozenset[str]:
+        return _names_of(self.code, _DELETES)
+
+    @cached_property
+    def deletes_by_text(self) -> bool:
+        """Whether its code may delete names that no instruction of it tells."""
+        every = list(codes.walk(self.code))
+        names = {name for code in every for name in code.co_names}
+        takes = any(_DELETE_ENTRY in code.co_code[::2] for code in every)
+        return "delattr" in names or (
+            not names.isdisjoint(_SPACES) and (takes or not names.isdisjoint(_TAKERS))
+        )
 
     def bound(self, body: CodeType) -> Bound:
         """What the module's body, or that of one of its classes, surely binds."""
         if id(body) not in self._bodies:
-            self._bodies[id(body)] = bound(body, self._elsewhere)
+            self._bodies[id(body)] = bound(body, self.elsewhere, self._deleted)
         return self._bodies[id(body)]
 
 
@@ -104,20 +125,23 @@ def lazy_values(base: CodeType) -> frozenset[str]:
 
 def stored_elsewhere(base: CodeType) -> frozenset[str]:
     """Names that statements of the module assign or delete as globals or as attributes."""
+    return _names_of(base, _STORES)
+
+
+def _names_of(base: CodeType, wanted: frozenset[str]) -> frozenset[str]:
+    """Names that the instructions `wanted` have anywhere in `base`."""
+    opcodes = frozenset(dis.opmap[name] for name in wanted)
     found: set[str] = set()
     for code in codes.walk(base):
-        if not _STORE_OPCODES.isdisjoint(code.co_code[::2]):
-            found.update(i.argval for i in dis.get_instructions(code) if i.opname in _STORES)
+        if not opcodes.isdisjoint(code.co_code[::2]):
+            found.update(i.argval for i in dis.get_instructions(code) if i.opname in wanted)
     return frozenset(found)
 
 
-def stored_once(body: CodeType, not_plain: frozenset[str]) -> frozenset[str]:
-    """Names that one single statement of the body can bind, of those not in `not_plain`."""
-    return _once(body, dis.get_instructions(body), not_plain)
-
-
-def bound(body: CodeType, not_plain: frozenset[str]) -> Bound:
-    """What a module or class body surely binds, of names that are not in `not_plain`."""
+def bound(body: CodeType, not_plain: frozenset[str], deleted: frozenset[str]) -> Bound:
+    """What a module or class body surely binds. Names in `not_plain` are bound elsewhere too, and
+    those in `deleted` may be gone.
+    """
     read = flow.Flow.of(body)
     once = _once(body, read.instructions, not_plain)
     always = {read.instructions[at].offset for at in read.always()}
@@ -127,7 +151,12 @@ def bound(body: CodeType, not_plain: frozenset[str]) -> Bound:
         for store, code in _made(instructions)
         if store.argval in once and store.offset in always
     )
-    return Bound(once, tuple(definitions))
+    stays = {
+        str(i.argval): (i.positions and i.positions.lineno) or 0
+        for i in instructions
+        if i.opname == "STORE_NAME" and i.offset in always and i.argval not in deleted
+    }
+    return Bound(once, tuple(definitions), stays)
 
 
 def _once(

@@ -1,14 +1,16 @@
 """A process drifts when it runs something that its base does not explain; it is not patched then.
 
-Two questions. Does each live function of the module run code that the base has under this path?
-And is each plain definition of the base, one which nothing in the source decorates, rebinds or
-makes conditional, still what its name is bound to? What programs do lawfully at run time is not
+Three questions. Does each live function of the module run code that the base has under this path?
+Is each plain definition of the base, one which nothing in the source decorates, rebinds or
+makes conditional, still what its name is bound to? And is every name there which the base binds
+whatever happens? What programs do lawfully at run time is not
 drift: functions made by `exec` (dataclasses, attrs), decorators' results, names set or deleted by
 the module itself, conditional definitions that were not taken.
 """
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from dataclasses import dataclass
 from types import (
     BuiltinFunctionType,
@@ -21,7 +23,7 @@ from types import (
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from zdpatch.patcher import codes, reach
-from zdpatch.patcher.bytecode import Definition, Written
+from zdpatch.patcher.bytecode import Bound, Definition, Written
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -33,6 +35,8 @@ What = Literal["changed", "unknown", "replaced", "missing"]
 
 # What these do to a class leaves its plain methods alone.
 _HARMLESS_MODULES: Final = frozenset({"builtins", "abc", "enum", "typing"})
+# What marks a class whose fields somebody took out of its names.
+_TAKEN_OUT: Final = frozenset({"__dataclass_fields__", "__attrs_attrs__"})
 _COMPILED: Final = frozenset(
     {BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType}
 )
@@ -86,6 +90,7 @@ class _Comparison:
         }
         self.files = self._files()
         self.bound: set[int] = set()  # classes found where their only statement put them
+        self.plain: set[int] = set()  # those of them that nothing decorates
 
     def _files(self) -> set[str]:
         """File names which the module's own code has; other code was made by `exec`."""
@@ -126,8 +131,10 @@ class _Comparison:
             made_here = [c for c in self.inventory.classes.get(path, []) if self._made(c, path)]
             for cls in made_here if len(bodies) == 1 else []:
                 own = {str(key): value for key, value in reach.items(reach.class_dict(cls))}
-                strict = _plainly_made(cls)
+                strict = plainly_made(cls)
                 yield from self._body(bodies[0], own, path + ".", strict=strict)
+                if strict and id(cls) in self.plain and keeps_names(cls):
+                    yield from self._absent(self.base.bound(bodies[0]), own, path + ".")
 
     def _made(self, cls: type, path: str) -> bool:
         """Whether the class statement made it; a named tuple or a C class may share its name."""
@@ -159,6 +166,21 @@ class _Comparison:
                 kind, what = found
                 path = prefix + made.code.co_name
                 yield self._drift(path, made.code.co_firstlineno, f"{path} {what}", kind)
+        if not prefix and "__getattr__" not in space:  # that one may answer for what is gone
+            yield from self._absent(surely, space, prefix)
+
+    def _absent(self, surely: Bound, space: dict[str, object], prefix: str) -> Iterator[Drift]:
+        """Names that the base binds for sure, and that nothing is bound to."""
+        said = {made.name for made in surely.definitions}
+        gone = [
+            name
+            for name in surely.lines
+            if name not in space and name not in said and not (prefix and _is_special(name))
+        ]
+        for name in gone if not self.base.deletes_by_text else ():
+            path = prefix + name
+            what = f"{path} is not there, and the base binds it"
+            yield self._drift(path, surely.lines[name], what, "missing")
 
     def _function(
         self, made: Definition, space: dict[str, object], *, strict: bool
@@ -214,11 +236,18 @@ class _Comparison:
             # a metaclass, or the body itself, may give it another path
             renamed = qualname.rpartition(".")[2] == made.name and self._runs(cls, path)
             if qualname == path or renamed:
+                self.plain.add(id(cls))
                 return None
         return "replaced", f"was replaced at run time by {_describe(bound)}"
 
     def _drift(self, qualname: str, line: int, what: str, kind: What) -> Drift:
         return Drift(f"{self.inventory.name}:{qualname}", line, what, kind)
+
+
+def _is_special(name: str) -> bool:
+    """Whether a class statement may keep it for itself (`__qualname__`, `.type_params`)."""
+    dunder = name.startswith("__") and name.endswith("__") and name != "__slots__"
+    return dunder or not name.isidentifier()
 
 
 def _is_compiled(value: object) -> bool:
@@ -243,13 +272,19 @@ def _describe(value: object) -> str:
     return f"an object of type {reach.qualname(type(value))}"
 
 
-def _plainly_made(cls: type) -> bool:
+def plainly_made(cls: type) -> bool:
     """Whether nothing but the class statement itself had a say in what its methods are."""
     if _home(type(cls)) not in _HARMLESS_MODULES:
         return False
     bases = type.__dict__["__mro__"].__get__(cls)[1:]
     hooks = (b for b in bases if "__init_subclass__" in reach.class_dict(b))
     return all(_home(base) in _HARMLESS_MODULES for base in hooks)
+
+
+def keeps_names(cls: type) -> bool:
+    """Whether nobody takes names out of its body, as an Enum does, or who makes a dataclass."""
+    own = reach.class_dict(cls)
+    return type(cls) in {type, ABCMeta} and _TAKEN_OUT.isdisjoint(own)
 
 
 def _home(cls: type) -> str:

@@ -33,6 +33,7 @@ from zdpatch.patcher.remade import remade
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.slots import MISSING
 from zdpatch.patcher.stage import Stage
+from zdpatch.patcher.structure import unexplained
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Proof:
     def _drift(self) -> Iterator[Drift]:
         for name, taken in self.taken.items():
             new = self.versions[name].new
-            yield from inventory.drift(taken, new.written) if new is not None else ()
+            yield from unexplained(taken, new) if new is not None else ()
 
     def _is_in(self, edit: Edit) -> bool:
         if edit.kind == "nested":

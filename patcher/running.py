@@ -6,7 +6,6 @@ for tracebacks. A file that is younger than the process may be what a deploy put
 
 from __future__ import annotations
 
-import ast
 import io
 import linecache
 import os
@@ -20,8 +19,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from zdpatch.patcher import codes, inventory, overlay, reach
-from zdpatch.patcher.drift import Drift, drift
+from zdpatch.patcher.drift import Drift
+from zdpatch.patcher.edits import version
 from zdpatch.patcher.literals import different_literals
+from zdpatch.patcher.structure import unexplained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -128,11 +129,13 @@ def _changed(path: str, since: float) -> bool:
 def _differences(
     taken: inventory.Inventory, source: bytes, known: tuple[CodeType, ...], *, tables: bool
 ) -> list[Drift]:
-    code = _compiled(source)
-    if code is None:
+    try:
+        base = version(taken.name, source, "<source>", package="__path__" in taken.namespace)
+        _ = base.code  # what parses may still not compile
+    except SyntaxError:
         return [Drift(f"{taken.name}:", 0, "its source here does not compile", "changed")]
-    differs = drift(taken, code, known)
-    return differs or different_literals(taken, ast.parse(source), code, tables=tables)
+    differs = unexplained(taken, base, known)
+    return differs or different_literals(taken, base, tables=tables)
 
 
 def _compiled(source: bytes) -> CodeType | None:

@@ -22,6 +22,7 @@ from zdpatch.patcher.folders import moved
 from zdpatch.patcher.inventory import Drift, Inventory
 from zdpatch.patcher.served import Served
 from zdpatch.patcher.source import ModuleChange, Patch, file_name
+from zdpatch.patcher.structure import unexplained
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.taken import with_branches
 from zdpatch.patcher.twins import twins
@@ -261,7 +262,7 @@ def brief(value: object) -> str:
 def drift_of(taken: Inventory, each: ModuleVersions, known: Iterable[CodeType]) -> list[Drift]:
     """Live code of a module which the base of the patch does not explain."""
     assert each.base is not None
-    return inventory.drift(taken, each.base.written, tuple(known))
+    return unexplained(taken, each.base, tuple(known))
 
 
 def _entry(change: ModuleChange, patch_id: str) -> overlay.Source:

@@ -13,6 +13,7 @@ from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.edits import ModuleVersions, Version, read
 from zdpatch.patcher.proof import Proof, says_the_new
 from zdpatch.patcher.running import running
+from zdpatch.patcher.structure import unexplained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,7 +90,7 @@ def _at_base(each: ModuleVersions, known: tuple[CodeType, ...], aside: frozenset
         return _same(located.code, base)
     if base is None:
         return False
-    found = inventory.drift(inventory.take(module, heap=False), base.written, known)
+    found = unexplained(inventory.take(module, heap=False), base, known)
     return all(drift.path in aside for drift in found)
 
 

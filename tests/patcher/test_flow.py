@@ -59,7 +59,7 @@ SOURCE = """
 
 def names(source: str) -> list[str]:
     code = codes.compile_source(textwrap.dedent(source).encode(), "x.py")
-    return [made.name for made in bound(code, stored_elsewhere(code)).definitions]
+    return [made.name for made in bound(code, stored_elsewhere(code), frozenset()).definitions]
 
 
 def test_only_what_surely_happens_is_a_plain_definition() -> None:
@@ -73,10 +73,13 @@ def test_plain_definitions_of_a_class_body() -> None:
     """Mangled names are as the namespace has them; a condition at the end is seen."""
     code = codes.compile_source(textwrap.dedent(SOURCE).encode(), "x.py")
     (body,) = codes.class_bodies(code)["A"]
-    assert [made.name for made in bound(body, frozenset()).definitions] == ["m", "after"]
+    assert [made.name for made in bound(body, frozenset(), frozenset()).definitions] == [
+        "m",
+        "after",
+    ]
     mangled = codes.compile_source(b"class A:\n    def __m(self): pass\n", "x.py")
     (body,) = codes.class_bodies(mangled)["A"]
-    assert [made.name for made in bound(body, frozenset()).definitions] == ["_A__m"]
+    assert [made.name for made in bound(body, frozenset(), frozenset()).definitions] == ["_A__m"]
 
 
 def test_a_star_import_may_rebind_anything() -> None:
