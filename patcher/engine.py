@@ -25,6 +25,7 @@ from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.folders import Move, redirect
 from zdpatch.patcher.imported_since import imported_since, led_back
 from zdpatch.patcher.importers import imported
+from zdpatch.patcher.left import most
 from zdpatch.patcher.planner import Planner, make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
 from zdpatch.patcher.running import Running, running
@@ -293,8 +294,8 @@ class Engine:
             self._remember(patch_id, first)
             if leaving is not None and not leaving.settle(_SETTLE_S):
                 self._left.append(leaving)
-            stays = {**born(active.plan, taken), **still_held(active.plan)}
-            return Reverted(patch_id, undo.flip_us, stays)
+            made = most(born(active.plan, taken), *self.left(patch_id).lasting)
+            return Reverted(patch_id, undo.flip_us, {**made, **still_held(active.plan)})
 
     def _remember(self, patch_id: str, steps: Sequence[Step]) -> None:
         """Keep what an undo took away, of the last few, so that what is left of it can be told.

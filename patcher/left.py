@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -27,3 +32,17 @@ class Left(msgspec.Struct, frozen=True):
         """Whether nothing is left."""
         parts = (self.frames, self.suspended, self.functions, self.instances, self.waiting)
         return not any(parts)
+
+    @property
+    def lasting(self) -> tuple[dict[str, int], ...]:
+        """What does not end with the calls in flight."""
+        return self.suspended, self.functions, self.instances
+
+
+def most(*counts: Mapping[str, int]) -> dict[str, int]:
+    """By path the most that one of several counts has: a generator keeps its function, too."""
+    found: dict[str, int] = {}
+    for each in counts:
+        for path, number in each.items():
+            found[path] = max(number, found.get(path, 0))
+    return found

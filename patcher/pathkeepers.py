@@ -248,7 +248,9 @@ def _aside(objects: list[object]) -> set[int]:
 
 
 def _bundled(holder: object, value: object, wanted: Wanted) -> bool:
-    """Whether it is the content as a bundle carries it."""
+    """Whether it is the content as a bundle carries it, or the engine looks at it."""
+    if type(holder) is FrameType:  # of a refusal of ours that is told, or was
+        return str(holder.f_globals.get("__name__")).startswith("zdpatch.")
     owner = type(holder).__module__
     if owner.startswith("zdpatch.") or owner == "ast":
         return True

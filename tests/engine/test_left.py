@@ -98,3 +98,34 @@ def test_it_is_counted(tmp_path: Path, name: str, frozen: str) -> None:
     use, drop, expected = HELD[name]
     more = [frozen] if frozen else []
     assert told(tmp_path, CHILD, [use, drop], *more) == expected
+
+
+BORN = """
+import json, sys
+from zdpatch.agent import local
+use, expected = json.loads(sys.argv[1])
+base = "def f(n):\\n    yield 1\\n    yield 1\\ndef make():\\n    return lambda: 1\\n"
+new = "def f(n):\\n    yield 2\\n    yield 2\\ndef make():\\n    return lambda: 2\\n"
+new += "def extra():\\n    return 4\\nclass Born:\\n    def hi(self):\\n        return 5\\n"
+open("shop.py", "w").write(base)
+patch = local.make_patch({"shop.py": base}, {"shop.py": new})
+import shop
+plan = local.plan(patch)
+local.apply(plan)
+space = {"m": shop}
+exec(use, space)
+print(local.revert(patch.id).born_on_trial)
+"""
+MADE = {
+    "nothing": ("list(m.f(1)), m.make()(), m.extra(), m.Born().hi()", "{}"),
+    "function": ("h = [m.extra]", "{'shop:extra': 1}"),
+    "instances": ("h = [m.Born(), m.Born()]", "{'shop:Born': 2}"),
+    "generators": ("h = [m.f(1), m.f(2)]; [next(g) for g in h]", "{'shop:f': 2}"),
+    "closure_led_back": ("h = m.make()", "{}"),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_rollback_says_what_was_born_on_trial(tmp_path: Path, name: str) -> None:
+    """Whatever kind it is of, and only while somebody has it."""
+    assert told(tmp_path, BORN, list(MADE[name])) == MADE[name][1]
