@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 
 _PLAN_LIVES_S = 60.0
-# What was seen of the heap counts as long as a plan that is just being made needs to its end.
-_HEAP_LIVES_S = 0.5
 _REMEMBERED = 8  # undos of which `left` can tell what is left
 _SETTLE_S = 0.02  # how long an apply or a revert itself waits for calls that began before
 
@@ -77,15 +75,13 @@ class Reverted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class _Made:
-    """A plan, and the state of the process that it was made in; monotonic seconds: `at` when it was
-    made, `seen` when the heap was looked at. `planner` can do that again, where the plan depends on
-    it.
+    """A plan, and the state of the process that it was made in, `at` in monotonic seconds.
+    `planner` can look at the heap again, where the plan depends on it.
     """
 
     plan: Plan
     world: tuple[object, ...]
     at: float
-    seen: float
     planner: Planner | None
 
     @property
@@ -168,7 +164,7 @@ class Engine:
         self._made = None  # what it holds would count as the state of the process
         world = self._world(plan)
         planner = planner if plan.heap_scan else None
-        self._made = _Made(plan, world, now if at is None else at, now, planner)
+        self._made = _Made(plan, world, now if at is None else at, planner)
 
     def _plan_on_top(self, patch: Patch, adoption: Adoption) -> tuple[Planner, Plan]:
         """Of what is there, active patches included. Raises ZDP-204 for one that is in the way."""
@@ -254,7 +250,7 @@ class Engine:
         """The plan if it is true now, or another one of the same patch. Raises Refused."""
         last = self._made
         if last is not None and last.plan is plan and self._still_true(plan.patch):
-            if last.planner is None or time.monotonic() - last.seen < _HEAP_LIVES_S:
+            if last.planner is None:
                 return plan
             if (again := last.again()) is not None:
                 return again

@@ -27,9 +27,9 @@ _BASES: Final[tuple[object, ...]] = (
 )  # fmt: skip
 # Calls that have no effect on anything but what is being made.
 _CALLS: Final = frozenset(
-    {"functools.wraps", "functools.update_wrapper", "functools.partial", "functools.lru_cache",
-     "functools.cache", "typing.cast", "getattr", "hasattr", "isinstance", "callable", "property",
-     "classmethod", "staticmethod", "super", "inspect.iscoroutinefunction",
+    {"functools.wraps", "functools.partial", "functools.lru_cache",
+     "functools.cache", "typing.cast", "callable", "property", "classmethod", "staticmethod",
+     "super", "inspect.iscoroutinefunction",
      "asyncio.iscoroutinefunction", "inspect.isgeneratorfunction", "TypeError", "ValueError"}
 )  # fmt: skip
 # What would run in between, or instead.
@@ -99,7 +99,9 @@ class Keeping:
         return True
 
 
-def _harmless(node: ast.FunctionDef, outline: Outline) -> bool:
+def _harmless(  # noqa: PLR0911, PLR0912 - one clause a kind of part
+    node: ast.FunctionDef, outline: Outline
+) -> bool:
     """Whether a call of a function touches nothing but its arguments and what it makes."""
     inner = {part.name for part in node.body if isinstance(part, FunctionNode)}
     first = [each.arg for each in [*node.args.posonlyargs, *node.args.args]][:1]
@@ -110,6 +112,9 @@ def _harmless(node: ast.FunctionDef, outline: Outline) -> bool:
         match part:
             case ast.BinOp() if part in failing:
                 pass
+            case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[ast.Name(id=asked), *_]):
+                if asked not in _given(node) - bound:
+                    return False
             case ast.Call(func=func):
                 callee = dotted(func) or _super_method(func)
                 name = callee.partition(".")[0]
@@ -123,13 +128,44 @@ def _harmless(node: ast.FunctionDef, outline: Outline) -> bool:
                     return False
             case ast.Attribute(ctx=ast.Load()):
                 root = (dotted(part) or _super_method(part)).partition(".")[0]
-                if root not in own and root not in outline.imports and root != "super()":
+                known = origin(dotted(part) or "", outline.imports) in _CALLS
+                if root not in own and not known and root != "super()":
                     return False
+            case _ if any(_foreign(each, own) for each in _operands(part)):
+                return False
             case _ if isinstance(part, _FORBIDDEN):
                 return False
             case _:
                 pass
     return True
+
+
+def _given(node: ast.FunctionDef) -> set[str]:
+    """Parameters that whoever decorates gives: those without a default."""
+    every = [*node.args.posonlyargs, *node.args.args]
+    return {each.arg for each in every[: len(every) - len(node.args.defaults)]}
+
+
+def _operands(part: ast.AST) -> list[ast.expr]:
+    """Expressions whose objects a part asks something: they might run code of their own."""
+    match part:
+        case ast.Compare(left=left, comparators=others):
+            return [left, *others]
+        case ast.BoolOp(values=values) | ast.JoinedStr(values=values):
+            return values
+        case ast.UnaryOp(operand=one) | ast.Starred(value=one) | ast.FormattedValue(value=one):
+            return [one]
+        case ast.If(test=test) | ast.IfExp(test=test) | ast.Assert(test=test):
+            return [test]
+        case ast.Assign(targets=targets, value=value):
+            return [value] if any(isinstance(t, ast.Tuple | ast.List) for t in targets) else []
+        case _:
+            return []
+
+
+def _foreign(node: ast.expr, own: set[str]) -> bool:
+    """Whether an operand is something else than an argument, or a constant."""
+    return isinstance(node, ast.Name) and node.id not in own
 
 
 def _messages(node: ast.FunctionDef) -> set[ast.AST]:

@@ -100,6 +100,7 @@ _PLAIN: Final = (
     ast.Slice,
     ast.Starred, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr,
 )  # fmt: skip
+_COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _MUTABLE: Final = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 
 
@@ -108,6 +109,8 @@ def is_pure(node: ast.expr, imports: Mapping[str, str], *, fresh: bool = False) 
 
     `imports` maps the names a module imports to their dotted origin ({"compile": "re.compile"}).
     """
+    if _binds_around(node):
+        return False
     for part in _evaluated(node):
         if not isinstance(part, ast.expr) or isinstance(part, _PLAIN):
             continue
@@ -116,6 +119,12 @@ def is_pure(node: ast.expr, imports: Mapping[str, str], *, fresh: bool = False) 
         if not isinstance(part, ast.Call) or not _pure_call(part, imports, fresh=fresh):
             return False
     return True
+
+
+def _binds_around(node: ast.expr) -> bool:
+    """Whether a comprehension binds a name of the scope around it (PEP 572)."""
+    loops = (p for p in ast.walk(node) if isinstance(p, _COMPREHENSIONS))
+    return any(isinstance(part, ast.NamedExpr) for loop in loops for part in ast.walk(loop))
 
 
 def _evaluated(node: ast.expr) -> Iterator[ast.AST]:

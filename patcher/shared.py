@@ -9,11 +9,12 @@ import gc
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from zdpatch.patcher import reach
 from zdpatch.patcher.facets import changed_defaults
-from zdpatch.patcher.keepers import PASSING, is_ours
+from zdpatch.patcher.keepers import is_ours
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Sharing:
 
     def _who(self, holder: object, held: set[int]) -> Iterator[tuple[int, str]]:
         """Which of what it holds somebody would keep, and who that is."""
-        if is_ours(holder) or reach.is_a(holder, *PASSING):
+        if is_ours(holder) or reach.is_a(holder, FrameType, TracebackType):
             return
         if id(holder) in self._spaces:
             owner, prefix = self._spaces[id(holder)]

@@ -27,10 +27,17 @@ OF_SIGNATURES: Final = frozenset(
         "__defaults__", "__kwdefaults__", "__type_params__", "co_argcount", "co_varnames",
         "co_kwonlyargcount", "co_posonlyargcount", "singledispatch", "singledispatchmethod",
         "create_autospec", "getsource", "getsourcelines", "dataclass", "make_dataclass",
+        "getmembers", "getmembers_static", "WRAPPER_ASSIGNMENTS", "dir", "vars", "__dict__",
+        "attrgetter", "import_module", "__import__", "linecache", "co_filename", "pydoc", "doctest",
+        "xmlrpc", "register_function", "pickle",
     }
 )  # fmt: skip
 OF_FIELDS: Final = frozenset({"dataclass", "make_dataclass"})  # they read no function
-OF_DOCSTRINGS: Final = frozenset({"__doc__", "getdoc", "cleandoc", "getsource", "getsourcelines"})
+OF_DOCSTRINGS: Final = frozenset(
+    {"__doc__", "getdoc", "cleandoc", "getsource", "getsourcelines", "getmembers", "dir", "vars",
+     "getmembers_static", "WRAPPER_ASSIGNMENTS", "__dict__", "attrgetter", "import_module",
+     "__import__", "linecache", "co_filename", "pydoc", "doctest", "xmlrpc", "register_function"}
+)  # fmt: skip
 _STANDARD: Final = frozenset({*sys.stdlib_module_names, "builtins", "typing_extensions"})
 _MOST: Final = 400  # modules; who imports more is not looked at
 
