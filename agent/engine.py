@@ -126,12 +126,12 @@ class LoadedLater:
 
     def active(self) -> tuple[str, ...]:
         """As `Engine.active`; loads nothing."""
-        loaded = _loaded()
+        loaded = self._loaded()
         return () if loaded is None else loaded.active()
 
     def outstanding(self, patch_id: str) -> Mapping[str, int]:
         """As `Engine.outstanding`; loads nothing."""
-        loaded = _loaded()
+        loaded = self._loaded()
         return {} if loaded is None else loaded.outstanding(patch_id)
 
     def left(self, patch_id: str) -> Left:
@@ -141,17 +141,17 @@ class LoadedLater:
     @property
     def waits(self) -> bool:
         """As `Engine.waits`; loads nothing."""
-        loaded = _loaded()
+        loaded = self._loaded()
         return loaded is not None and loaded.waits
 
     def settle(self) -> None:
         """As `Engine.settle`; loads nothing."""
-        if (loaded := _loaded()) is not None:
+        if (loaded := self._loaded()) is not None:
             loaded.settle()
 
     def below(self, patch: Patch) -> tuple[str, ...]:
         """As `Engine.below`; loads nothing."""
-        loaded = _loaded()
+        loaded = self._loaded()
         return () if loaded is None else loaded.below(patch)
 
     def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
@@ -165,8 +165,7 @@ class LoadedLater:
     def _load(self) -> Engine:
         return cast("Engine", later.need(later.ENGINE).engine(self._files))
 
-
-def _loaded() -> Engine | None:
-    """The engine, if anybody has loaded it: people who test their patches do so by themselves."""
-    make = getattr(sys.modules.get(later.ENGINE), "engine", None)
-    return None if make is None else cast("Engine", make())
+    def _loaded(self) -> Engine | None:
+        """The engine, if anybody has loaded it; people who test their patches do so themselves."""
+        make = getattr(sys.modules.get(later.ENGINE), "engine", None)
+        return None if make is None else cast("Engine", make(self._files))
