@@ -1,4 +1,5 @@
-"""Folders of packages with patched data files: complete or not there, and never changed afterwards.
+"""Folders of packages with patched data files: complete or not there; one that somebody changed is
+made again.
 
 They are kept below the agent's home and shared by the processes of an application: a process may
 hold a path into one for as long as it lives, and its children too.
@@ -68,11 +69,13 @@ class Shelf:
 
 def _walk(real: Path) -> Iterator[_Found]:
     """Everything below, folders before what is in them; a link to a folder is one file."""
+    number = 0
     for folder, folders, names in os.walk(real):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for number, name in enumerate([*folders, *sorted(names)]):
-            if number > _MOST:
-                raise OSError(27, f"it has more than {_MOST} files", folder)
+        number += len(folders) + len(names)
+        if number > _MOST:
+            raise OSError(27, f"it has more than {_MOST} files", str(real))
+        for name in [*folders, *sorted(names)]:
             path = Path(folder, name)
             yield path, path.relative_to(real).as_posix(), path.lstat()
 

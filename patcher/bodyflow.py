@@ -54,9 +54,7 @@ _WRITES: Final = frozenset(
      "rename", "symlink_to", "hardlink_to", "copyfile", "copytree", "move", "chmod", "mkstemp",
      "mkdtemp", "NamedTemporaryFile", "TemporaryDirectory", "chdir"}
 )  # fmt: skip
-_SETTERS: Final = frozenset(
-    {"setattr", "exec", "eval", "object.__setattr__", "super().__setattr__"}
-)
+_SETTERS: Final = frozenset({"setattr", "exec", "eval", "object.__setattr__"})
 # How functions are named that make something of it, and those that keep it.
 _MAKES: Final = (
     "load", "safe_load", "parse", "read", "decode", "from", "render", "format", "to_",
@@ -72,7 +70,8 @@ _MAKING: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 @dataclass(frozen=True)
 class Keep:
     """A place where a function puts what it read. `kind`: "variable" of the module, "table" that a
-    variable of the module names, "object" (an attribute of objects of class `name`), or "other".
+    variable of the module names, "object" (of class `name`), "class" (an attribute of one),
+    "closure" (of the function `name`), or "other".
     """
 
     module: str

@@ -298,3 +298,14 @@ def test_a_place_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         Shelf(files).fill(str(tmp_path / "pkg"), {"a": b""})
     assert list(files.iterdir()) == []
+
+
+def test_a_package_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of all its folders count together."""
+    for folder in ("one", "two"):
+        (tmp_path / "pkg" / folder).mkdir(parents=True)
+        (tmp_path / "pkg" / folder / "a.txt").write_text("a")
+    monkeypatch.setattr("zdpatch.agent.shelf._MOST", 3)
+    with pytest.raises(OSError, match="more than 3 files"):
+        Shelf(tmp_path / "files").fill(str(tmp_path / "pkg"), {"a": b""})
+    assert not list((tmp_path / "files").glob("*/pkg"))
