@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher import folders, overlay
+from zdpatch.patcher import folders, overlay, reach
 from zdpatch.patcher.datafiles import root_of
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.folders import FOLDERS, Move
@@ -93,7 +93,8 @@ class Served:
                 why = f"{number} TLS contexts live, which may have loaded it"
                 yield Verdict(each.path, 1, "data file", "R", why, _REPLACE)
             folder = each.path.rpartition("/")[0].replace("/", ".")
-            if (module := sys.modules.get(folder)) is not None and not hasattr(module, "__file__"):
+            module = sys.modules.get(folder)
+            if module is not None and "__file__" not in reach.namespace(module):
                 why = f"it is served as a resource of {folder}, which is no regular package"
                 yield Verdict(each.path, 1, "data file", "R", why, _REPLACE)
 

@@ -309,3 +309,13 @@ def test_a_package_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(OSError, match="more than 3 files"):
         Shelf(tmp_path / "files").fill(str(tmp_path / "pkg"), {"a": b""})
     assert not list((tmp_path / "files").glob("*/pkg"))
+
+
+def test_a_link_out_of_the_folder_is_not_written_through(tmp_path: Path) -> None:
+    """The file that it leads to belongs to somebody else."""
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "pkg/out").symlink_to("../elsewhere")
+    with pytest.raises(OSError, match="link"):
+        Shelf(tmp_path / "files").fill(str(tmp_path / "pkg"), {"out/a.txt": b"a"})
+    assert list((tmp_path / "elsewhere").iterdir()) == []
