@@ -5,12 +5,21 @@ and where it keeps it.
 from __future__ import annotations
 
 import ast
-import sys
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.climbs import NOWHERE, begins, climb, climbed
+from zdpatch.patcher.customs import (
+    LETS_GO,
+    SETTERS,
+    TAKES,
+    made_here,
+    makes,
+    may_keep,
+    remembers_paths,
+    writes,
+)
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.purity import origin
@@ -25,45 +34,6 @@ if TYPE_CHECKING:
     from zdpatch.patcher.outline import Outline
     from zdpatch.patcher.spread import Name
 
-# What an object does with what it is given that leaves nothing behind.
-_LETS_GO: Final = frozenset(
-    {"debug", "info", "warning", "error", "exception", "critical", "log", "print", "format", "join",
-     "encode", "decode", "startswith", "endswith", "index", "count", "get", "render", "match",
-     "search", "fullmatch", "sub", "split", "findall", "finditer", "strip", "substitute",
-     "safe_substitute", "enter_context", "close"}
-)  # fmt: skip
-# What the object of a parameter may do with it: others have it for one call.
-_TAKES: Final = frozenset({"write", "writelines", "send", "sendall", "send_text", "send_bytes"})
-_MAKERS: Final = frozenset(
-    {"dict", "list", "set", "tuple", "frozenset", "bytearray", "str", "bytes",
-     "collections.OrderedDict", "collections.defaultdict", "collections.deque",
-     "collections.Counter", "defaultdict"}
-)  # fmt: skip
-_DISPLAYS: Final = (
-    ast.Dict, ast.List, ast.Set, ast.Tuple, ast.Constant, ast.JoinedStr, ast.ListComp, ast.DictComp,
-    ast.SetComp, ast.GeneratorExp,
-)  # fmt: skip
-# Modules of the standard library that remember what they are given a path to.
-_STATEFUL: Final = (
-    "mimetypes.", "gettext.", "locale.", "logging.config.", "linecache.", "site.", "zoneinfo.",
-    "sys.path", "ctypes.", "signal.", "atexit.",
-)  # fmt: skip
-_MODE: Final = 4  # letters of a mode of `open`, at most
-_WRITES: Final = frozenset(
-    {"write_text", "write_bytes", "mkdir", "makedirs", "touch", "unlink", "remove", "rmtree",
-     "rename", "symlink_to", "hardlink_to", "copyfile", "copytree", "move", "chmod", "mkstemp",
-     "mkdtemp", "NamedTemporaryFile", "TemporaryDirectory", "chdir"}
-)  # fmt: skip
-_SETTERS: Final = frozenset({"setattr", "exec", "eval", "object.__setattr__"})
-# How functions are named that make something of it, and those that keep it.
-_MAKES: Final = (
-    "load", "safe_load", "parse", "read", "decode", "from", "render", "format", "to_",
-    "as_", "compile", "is_", "check", "valid", "escape", "quote", "strip", "split", "get_", "make_",
-)  # fmt: skip
-_KEEPS: Final = (
-    "register", "add", "set", "put", "append", "update", "install", "insert", "extend", "push",
-    "save", "store", "dictConfig", "fileConfig", "basicConfig",
-)  # fmt: skip
 _MAKING: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 
 
@@ -148,19 +118,9 @@ class Body:
         for part in self.parts:
             if not isinstance(part, ast.Call):
                 continue
-            arguments = [*part.args, *(word.value for word in part.keywords)]
-            named = dotted(part.func) or getattr(part.func, "attr", "")
-            last = str(named).rpartition(".")[2]
-            near = [
-                *arguments,
-                *([part.func.value] if isinstance(part.func, ast.Attribute) else []),
-            ]
-            if not any(climb(each, self._up, self.climbs) != NOWHERE for each in near):
-                continue
-            texts = (a.value for a in arguments if isinstance(a, ast.Constant))
-            modes = [t for t in texts if isinstance(t, str) and len(t) <= _MODE]
-            opens = last == "open" and any({*mode} & {*"wax+"} for mode in modes)
-            if last in _WRITES or opens:
+            owner = [part.func.value] if isinstance(part.func, ast.Attribute) else []
+            near = [*part.args, *(word.value for word in part.keywords), *owner]
+            if writes(part) and any(climb(each, self._up, self.climbs) != NOWHERE for each in near):
                 return True
         return False
 
@@ -298,10 +258,7 @@ class Body:
         """Whether nobody else has the object that an expression gives: it is made here, or is what
         was read.
         """
-        if isinstance(node, _DISPLAYS) or self.ways.given(node):
-            return True
-        called = dotted(node.func) if isinstance(node, ast.Call) else None
-        return called in _MAKERS or _makes(node)
+        return made_here(node) or bool(self.ways.given(node))
 
     def _keep(self, level: int, line: int, kind: str, name: str, what: str) -> None:
         if level == CONTENT and not self.scope_level:
@@ -316,7 +273,7 @@ class Body:
         if not level:
             return
         name = dotted(node.func)
-        if name in _SETTERS:
+        if name in SETTERS:
             self._keep(level, node.lineno, "other", name, f"what {name} sets")
         if name and (own := [*self._own_functions(name)]):
             for each in own:
@@ -362,21 +319,16 @@ class Body:
             return
         if name is not None and module:
             self._outsider(origin(name, self.imports), level, line)
-        elif root in self.taken and func.attr in _TAKES:
+        elif root in self.taken and func.attr in TAKES:
             return  # an answer that is being written, a log
-        elif func.attr not in _LETS_GO and not _makes(func.value):
+        elif func.attr not in LETS_GO and not makes(func.value):
             self._into(func.value, CONTENT, line)
 
     def _outsider(self, full: str, level: int, line: int) -> None:
         """A function of another package gets the content, or a path to it."""
-        last = full.rpartition(".")[2]
-        if full.startswith(_STATEFUL):
+        if remembers_paths(full):
             self._keep(CONTENT, line, "other", full, f"what {full} keeps")
-        if level != CONTENT:
-            return
-        standard = full.partition(".")[0] in sys.stdlib_module_names
-        goes = last in _LETS_GO or last[:1].isupper() or last.startswith(_MAKES)
-        if last.startswith(_KEEPS) if standard else not goes:
+        if level == CONTENT and may_keep(full):
             self._keep(CONTENT, line, "other", full, f"what {full} makes of it")
 
 
@@ -401,9 +353,3 @@ def says_path(node: ast.AST) -> bool:
         or (isinstance(part, ast.Attribute) and part.attr in ODD)
         for part in ast.walk(node)
     )
-
-
-def _makes(node: ast.expr) -> bool:
-    """Whether an expression is a new object: of a class, by the custom of names."""
-    name = dotted(node.func) if isinstance(node, ast.Call) else None
-    return bool(name) and str(name).rpartition(".")[2][:1].isupper()

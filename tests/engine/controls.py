@@ -32,15 +32,24 @@ def expressions(text: str) -> list[ast.Expr]:
 
 def truths(text: str, scope: dict[str, Any]) -> list[bool]:
     """Which expressions of `text` are so here, tried in a fork; an exception is no truth."""
+    return _forked(lambda: [*_truths(text, scope)])
+
+
+def _forked(ask: Callable[[], list[bool]]) -> list[bool]:
+    """What `ask` gives in a fork; nothing when it raises."""
     read, write = os.pipe()
     if (child := os.fork()) == 0:
-        os.write(write, json.dumps([*_truths(text, scope)]).encode())
+        try:
+            found = ask()
+        except BaseException:  # noqa: BLE001  # whatever it is, it is no answer
+            found = []
+        os.write(write, json.dumps(found).encode())
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as told:
-        found: list[bool] = json.loads(told.read() or "[]")
+        answer: list[bool] = json.loads(told.read() or "[]")
     os.waitpid(child, 0)
-    return found
+    return answer
 
 
 def _truths(text: str, scope: dict[str, Any]) -> Iterator[bool]:
@@ -57,19 +66,7 @@ def _truths(text: str, scope: dict[str, Any]) -> Iterator[bool]:
 
 def fresh_truths(begin: Callable[[], dict[str, Any]], text: str) -> list[bool]:
     """The same in a process that begins with the new source; empty when it cannot begin."""
-    read, write = os.pipe()
-    if (child := os.fork()) == 0:
-        try:
-            found = truths(text, begin())
-        except BaseException:  # noqa: BLE001  # what lives in the scenario is made by the old source
-            found = []
-        os.write(write, json.dumps(found).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as told:
-        answer: list[bool] = json.loads(told.read() or "[]")
-    os.waitpid(child, 0)
-    return answer
+    return _forked(lambda: truths(text, begin()))
 
 
 def apply_anyway(base: Mapping[str, str], new: Mapping[str, str]) -> dict[str, types.ModuleType]:
