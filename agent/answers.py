@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from zdpatch.agent import intake
 from zdpatch.agent.lifecycle import ACTIVE, WANTED_IN
 from zdpatch.agent.protocol import (
@@ -52,7 +54,14 @@ def status(here: Here, header: Status) -> StatusResult:
         wanted, held = ledger.wanted(), ledger.held()
     if here.no_apply:
         held = Held("ZDPATCH=no-apply", "set in the environment of this process", 0.0)
-    rows = [_row(here, patch, detail=header.detail) for patch in wanted]
+    damaged = [(each.patch, each.path) for each in here.engine.damaged()]
+    rows = [
+        msgspec.structs.replace(
+            _row(here, patch, detail=header.detail),
+            damaged=[path for one, path in damaged if one == patch.id and here.runs(patch.digest)],
+        )
+        for patch in wanted
+    ]
     return StatusResult(rows, held, [*here.notices, *_warnings(here, wanted)])
 
 

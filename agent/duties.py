@@ -42,6 +42,7 @@ class Duties:
         self._backoff: Final = Backoff(here.settings)
         self._caught_up = False
         self._look_at: float | None = None  # what is wanted is gone through then (steady clock)
+        self._mend_at = 0.0  # files that patches serve are looked at then
         self._said = ""
         self.entered = False  # this process has rows in the journal
         self.trouble = ""
@@ -82,6 +83,7 @@ class Duties:
             self._follow()
         if self._look_at is not None and self._look_at <= here.clock.steady():
             self.catch_up(None)
+        self._mend()
         try:
             trials.expire(here)
         except Exception as error:  # noqa: BLE001 - the deadline was moved: it is tried again
@@ -97,6 +99,17 @@ class Duties:
             due.append(here.clock.steady())
         times = [at for at in due if at is not None]
         return max(0.0, min(times) - here.clock.steady()) if times else None
+
+    def _mend(self) -> None:
+        """Data files that patches serve are put back when somebody has changed them."""
+        here = self._here
+        if self._mend_at > here.clock.steady():
+            return
+        self._mend_at = here.clock.steady() + here.settings.follow_s
+        for each in here.engine.mend():
+            said = f"{each.patch}: somebody has changed or removed {each.path}, which it serves; "
+            still = f"it cannot be put back: {each.why}"
+            here.say(said + (still if each.why else "it was put back"), each.patch)
 
     def _follow(self) -> None:
         """A process that was stopped, or not asked, has what was taken out of the others."""

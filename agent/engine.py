@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zdpatch.patcher.left import Left
     from zdpatch.patcher.running import Running
     from zdpatch.patcher.source import Patch
+    from zdpatch.patcher.upkeep import Damage
 
 
 class Planned(Protocol):
@@ -85,6 +86,14 @@ class Engine(Protocol):
         """Finish what could not be done while calls were in flight."""
         ...
 
+    def damaged(self) -> Sequence[Damage]:
+        """Data files that patches serve and somebody has changed since."""
+        ...
+
+    def mend(self) -> Sequence[Damage]:
+        """Put those back; the ones that were changed, each with why it still is."""
+        ...
+
     def below(self, patch: Patch) -> tuple[str, ...]:
         """Ids of the patches that are in and change a module which `patch` changes, older ones
         than it, the oldest first.
@@ -148,6 +157,16 @@ class LoadedLater:
         """As `Engine.settle`; loads nothing."""
         if (loaded := self._loaded()) is not None:
             loaded.settle()
+
+    def damaged(self) -> Sequence[Damage]:
+        """As `Engine.damaged`; loads nothing."""
+        loaded = self._loaded()
+        return () if loaded is None else loaded.damaged()
+
+    def mend(self) -> Sequence[Damage]:
+        """As `Engine.mend`; loads nothing."""
+        loaded = self._loaded()
+        return () if loaded is None else loaded.mend()
 
     def below(self, patch: Patch) -> tuple[str, ...]:
         """As `Engine.below`; loads nothing."""

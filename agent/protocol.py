@@ -198,7 +198,8 @@ class PatchRow(msgspec.Struct, frozen=True):
 
     `since` and `until` are unix seconds, `wanted` is the state wanted of the whole application,
     `notices` are what was said of it when it went in. `overdue`: its trial is over and it could
-    not be taken out. `doubt`: why its bundle, which runs, would not be trusted now.
+    not be taken out. `doubt`: why its bundle, which runs, would not be trusted now. `damaged`: data
+    files that it serves, and that somebody changed since.
     """
 
     id: str
@@ -218,6 +219,7 @@ class PatchRow(msgspec.Struct, frozen=True):
     notices: list[str] = []
     overdue: bool = False
     doubt: str = ""
+    damaged: list[str] = []
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -8,9 +8,11 @@ hold a path into one for as long as it lives, and its children too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _MOST: Final = 20_000  # files of one package
+_TRACELESS_NS: Final = 1_000_000_000  # times of files may be so coarse
 _Found = tuple[Path, str, os.stat_result]
 
 
@@ -26,6 +29,7 @@ class Shelf:
 
     def __init__(self, base: Path) -> None:
         self.base = base
+        self._seen: dict[bytes, tuple[int, ...]] = {}
 
     def read(self, path: str) -> bytes | None:
         """What is in a file; None when there is none. Raises OSError for what cannot be read."""
@@ -47,24 +51,77 @@ class Shelf:
         Its files are its own (or hard links); links lead to the same place, inside of it where they
         did so in `folder`. Raises OSError; nothing is left half made.
         """
-        import shutil  # noqa: PLC0415 - a process without patched data files does without it
-
         real = Path(folder)
         found = list(_walk(real))
         place = self.base / _digest(folder, found, files) / real.name
         _private(self.base)
-        if place.is_dir() and _holds(place, files):
+        if place.is_dir() and all(self.holds(f"{place}/{f}", files[f]) for f in files):
             return str(place)
+        self._make(real, place, found, files)
+        return str(place)
+
+    def holds(self, path: str, content: bytes | None) -> bool:
+        """Whether a file has that content (None: is not there); one that cannot be read has not.
+
+        A file is read again when anything of it has changed.
+        """
+        try:
+            if content is None:
+                return not os.path.lexists(path)
+            # no path and no content is held here: who does is in the way of patches
+            name = hashlib.sha256(os.fsencode(path)).digest()
+            numbers = (id(content), *_numbers(path))
+            if self._seen.get(name) == numbers:
+                return True
+            same = self.read(path) == content
+        except OSError:
+            return False
+        # what was written at this very moment may be written again without a trace
+        if same and time.time_ns() - max(numbers[-2:]) > _TRACELESS_NS:
+            self._seen[name] = numbers
+        return same
+
+    def mend(self, place: str, folder: str, files: Mapping[str, bytes | None]) -> None:
+        """Let a folder that `fill` made of `folder` have `files` again. Raises OSError."""
+        whole, real = Path(place), Path(folder)
+        if not whole.is_dir():
+            _private(self.base)
+            self._make(real, whole, list(_walk(real)), files)
+            return
+        for name, content in files.items():
+            path = whole / name
+            if self.holds(str(path), content):
+                continue
+            if content is None:
+                path.unlink()
+                continue
+            half = path.with_name(f".{os.urandom(8).hex()}")
+            try:
+                _write(real / name, half, content, whole)
+                half.replace(path)
+            finally:
+                half.unlink(missing_ok=True)
+            _sync(path.parent)
+
+    def _make(
+        self, real: Path, place: Path, found: list[_Found], files: Mapping[str, bytes | None]
+    ) -> None:
+        """Make `place`, the last part of whose path is the folder's name: all of it or nothing."""
+        import shutil  # noqa: PLC0415 - a process without patched data files does without it
+
         half = self.base / f".{os.urandom(8).hex()}"
         try:
             (half / real.name).mkdir(mode=0o755, parents=True)
             for path, inner, status in found:
                 _copy(real, path, half / real.name / inner, status, skip=inner in files)
-            _write(real, half / real.name, files)
+            for name, content in files.items():
+                if content is not None:
+                    _write(real / name, half / real.name / name, content, half / real.name)
+            for folder, _, _ in os.walk(half):
+                _sync(Path(folder))
             _take_place(half, place.parent)
         finally:
             shutil.rmtree(half, ignore_errors=True)
-        return str(place)
 
 
 def _walk(real: Path) -> Iterator[_Found]:
@@ -103,18 +160,6 @@ def _private(base: Path) -> None:
         raise PermissionError(1, "it is not a directory of this user's alone", str(base))
 
 
-def _holds(place: Path, files: Mapping[str, bytes | None]) -> bool:
-    """Whether a folder that is there has the files that it was made for."""
-    for name, content in files.items():
-        try:
-            present: bytes | None = (place / name).read_bytes()
-        except OSError:
-            present = None
-        if present != content:
-            return False
-    return True
-
-
 def _copy(real: Path, path: Path, copy: Path, status: os.stat_result, *, skip: bool) -> None:
     """One file, link or folder of `real`."""
     from shutil import copy2  # noqa: PLC0415 - as above
@@ -128,26 +173,44 @@ def _copy(real: Path, path: Path, copy: Path, status: os.stat_result, *, skip: b
             os.link(path, copy)
         except OSError:  # another file system, another owner
             copy2(path, copy)
+            _sync(copy)
     elif path.resolve().is_relative_to(real.resolve()):
         copy.symlink_to(os.path.relpath(path.resolve(), path.parent.resolve()))
     else:
         copy.symlink_to(path.resolve())
 
 
-def _write(real: Path, place: Path, files: Mapping[str, bytes | None]) -> None:
-    """The files of the patch, as accessible as the old ones. Raises OSError."""
-    for name, content in files.items():
-        path = place / name
-        if content is None:
-            continue
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if not path.parent.resolve().is_relative_to(place.resolve()):
-            raise OSError(40, "its folder is a link to another place", str(real / name))
-        path.write_bytes(content)
-        mode = 0o644
-        with contextlib.suppress(OSError):
-            mode = stat.S_IMODE((real / name).stat().st_mode)
-        path.chmod(mode & 0o777)
+def _write(real: Path, path: Path, content: bytes, top: Path) -> None:
+    """A file of the patch below `top`, as accessible as the old one `real`, and on disk. Raises
+    OSError.
+    """
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not path.parent.resolve().is_relative_to(top.resolve()):
+        raise OSError(40, "its folder is a link to another place", str(real))
+    mode = 0o644
+    with contextlib.suppress(OSError):
+        mode = stat.S_IMODE(real.stat().st_mode)
+    path.write_bytes(content)
+    _sync(path)
+    path.chmod(mode & 0o777)
+
+
+def _sync(path: Path) -> None:
+    """What was written to a file or a folder is on disk. Raises OSError."""
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a file system that knows no such thing
+            raise
+    finally:
+        os.close(number)
+
+
+def _numbers(path: str) -> tuple[int, ...]:
+    """What changes when a file does, the times of its last changes at the end."""
+    found = os.stat(path)  # noqa: PTH116 - often
+    return found.st_ino, found.st_size, found.st_mode, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _take_place(half: Path, whole: Path) -> None:
@@ -157,10 +220,10 @@ def _take_place(half: Path, whole: Path) -> None:
     try:
         half.rename(whole)
     except OSError:
-        if _same(half, whole):
-            return
-        rmtree(whole, ignore_errors=True)  # somebody has changed it
-        half.rename(whole)
+        if not _same(half, whole):  # somebody has changed it
+            rmtree(whole, ignore_errors=True)
+            half.rename(whole)
+    _sync(whole.parent)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -120,6 +120,8 @@ def _wrong(patch: PatchRow) -> Iterator[str]:
         yield f"{patch.id}: {patch.reason}"
     if patch.doubt:
         yield f"{patch.id} runs, and its bundle would be refused now: {patch.doubt}"
+    for path in patch.damaged:
+        yield f"{patch.id} serves {path}, and somebody has changed or removed that file since"
 
 
 def _running(row: Row) -> frozenset[str]:

@@ -35,6 +35,7 @@ from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.standing import standing
 from zdpatch.patcher.steps import as_imported
 from zdpatch.patcher.swap import MISSING, Undo, commit, distinct, inverse
+from zdpatch.patcher.upkeep import Damage, damaged, mend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -344,6 +345,16 @@ class Engine:
     def active(self) -> tuple[str, ...]:
         """Ids of active patches, in order of application."""
         return tuple(self._active)
+
+    def damaged(self) -> list[Damage]:
+        """Data files that patches serve and somebody has changed since."""
+        with self._lock:
+            return [*damaged((each.plan for each in self._active.values()), self.shelf)]
+
+    def mend(self) -> list[Damage]:
+        """Put those back; the ones that were changed, each with why it still is."""
+        with self._lock:
+            return [*mend((each.plan for each in self._active.values()), self.shelf)]
 
     def below(self, patch: Patch) -> tuple[str, ...]:
         """Ids of active patches older than `patch` that change a module which it changes, the

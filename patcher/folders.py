@@ -41,8 +41,16 @@ class Shelf(Protocol):
 
     def fill(self, folder: str, files: Mapping[str, bytes | None]) -> str:
         """The path of a folder like `folder`, with `files` (relative path to content; None: not
-        there) in it; the same one for the same arguments. Raises OSError.
+        there) in it; the same one for the same arguments, on disk for good. Raises OSError.
         """
+        ...
+
+    def holds(self, path: str, content: bytes | None) -> bool:
+        """Whether a file has that content (None: is not there); one that cannot be read has not."""
+        ...
+
+    def mend(self, place: str, folder: str, files: Mapping[str, bytes | None]) -> None:
+        """Let a folder that `fill` made of `folder` have `files` again. Raises OSError."""
         ...
 
 

@@ -42,7 +42,7 @@ class Served:
         Raises Refused: ZDP-201 when a file is not the base's, ZDP-211 for what cannot be served.
         """
         served = cls(patch)
-        moves = [served._move(root, group, shelf) for root, group in _groups(patch).items()]
+        moves = [served._move(root, group, shelf) for root, group in by_package(patch).items()]
         return cls(patch, tuple(moves), served.notices)
 
     @property
@@ -54,14 +54,14 @@ class Served:
         now, shelf = _place(root, group, shelf)
         try:
             for each in group:
-                present = shelf.read(_file(now, root, each))
+                present = shelf.read(file_in(now, root, each))
                 if present not in (each.base, each.new):
                     raise _drifted(each.path)
                 if present == each.new:
                     self.notices.append(f"{each.path} is on disk as the patch wants it already")
                 if each.base is not None and sys.modules.get(root) is not None:
                     self.notices.append(f"what others made of {each.path} before stays with them")
-            files = {_file("", root, each)[1:]: each.new for each in group}
+            files = {file_in("", root, each)[1:]: each.new for each in group}
             also = {shelf.real(now), folders.real_folder(root)} - {now, ""}
             return Move(root, now, shelf.fill(now, files), tuple(sorted(also)))
         except OSError as error:
@@ -80,11 +80,11 @@ class Served:
         if not self.moves:
             return
         forgotten = {id(each) for each in answers.held()}
-        for move, group in zip(self.moves, _groups(self.patch).values(), strict=True):
+        for move, group in zip(self.moves, by_package(self.patch).values(), strict=True):
             for path, why in keepers(Wanted.of(move, group), forgotten):
                 yield Verdict(path, 1, "data file", "R", why, _REPLACE)
         known = {change.name for change in self.patch.changes}
-        for move, group in zip(self.moves, _groups(self.patch).values(), strict=True):
+        for move, group in zip(self.moves, by_package(self.patch).values(), strict=True):
             imported = sys.modules.get(move.package) is not None  # else nobody has asked for any
             if imported and (why := foreign_reader(move.package, _names(group), known)):
                 yield Verdict(group[0].path, 1, "data file", "R", why, _REPLACE)
@@ -108,9 +108,9 @@ class Served:
 
 def serve(patch: Patch, shelf: Shelf, *, new: bool) -> None:
     """Let a process that has imported nothing of a patch find one side of its data files."""
-    for root, group in _groups(patch).items():
+    for root, group in by_package(patch).items():
         now, shelf = _place(root, group, shelf)
-        files = {_file("", root, each)[1:]: each.new if new else each.base for each in group}
+        files = {file_in("", root, each)[1:]: each.new if new else each.base for each in group}
         try:
             FOLDERS[root] = shelf.fill(now, files)
         except OSError as error:
@@ -123,9 +123,9 @@ def with_data(standing: Standing, patch: Patch, shelf: Shelf | None) -> Standing
         return standing
     wanted = []
     try:
-        for root, group in _groups(patch).items():
+        for root, group in by_package(patch).items():
             now, shelf = _place(root, group, shelf)
-            wanted += [(each, shelf.read(_file(now, root, each))) for each in group]
+            wanted += [(each, shelf.read(file_in(now, root, each))) for each in group]
     except (Refused, OSError):
         return "superseded"
     if all(present == each.new for each, present in wanted):
@@ -139,14 +139,14 @@ def with_data(standing: Standing, patch: Patch, shelf: Shelf | None) -> Standing
 def still_held(plan: Plan) -> dict[str, int]:
     """How many objects hold something of data files that were taken out, by path."""
     found: dict[str, int] = {}
-    for move, group in zip(plan.moves, _groups(plan.patch).values(), strict=True):
+    for move, group in zip(plan.moves, by_package(plan.patch).values(), strict=True):
         back = Move(move.package, move.new, move.old)
         taken = [DataChange(each.path, each.new, each.base) for each in group]
         found |= count(Wanted.of(back, taken))
     return found
 
 
-def _groups(patch: Patch) -> dict[str, list[DataChange]]:
+def by_package(patch: Patch) -> dict[str, list[DataChange]]:
     """The data files of a patch by the package that holds them, "" for those in none."""
     packages = {change.name for change in patch.changes if change.package}
     groups: dict[str, list[DataChange]] = {}
@@ -169,7 +169,7 @@ def _names(group: list[DataChange]) -> set[str]:
     return {each.path.rpartition("/")[2] for each in group if each.base is not None}
 
 
-def _file(folder: str, root: str, each: DataChange) -> str:
+def file_in(folder: str, root: str, each: DataChange) -> str:
     return f"{folder}/{each.path[len(root) + 1 :]}"
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Mint
+    from zdpatch.patcher.upkeep import Damage
 
 ALICE = Actor(1000, "alice", 4242)
 DAY = 86400
@@ -156,6 +157,12 @@ class MemoryEngine:
         return Left(runs=[patch_id] if patch_id in self._in else [])
 
     waits = False
+
+    def damaged(self) -> Sequence[Damage]:
+        """No patch of these has data files."""
+        return ()
+
+    mend = damaged
 
     def settle(self) -> None:
         """Nothing is ever in flight."""

@@ -89,6 +89,7 @@ def test_status_of_what_is_wanted(
     [
         ({"overdue": True, "reason": "its trial is over"}, "FIX-1: its trial is over"),
         ({"doubt": "ZDP-112: revoked"}, "its bundle would be refused now: ZDP-112: revoked"),
+        ({"damaged": ["shop/a.json"]}, "FIX-1 serves shop/a.json, and somebody has changed or"),
     ],
 )
 def test_status_of_what_should_not_run(

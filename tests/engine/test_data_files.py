@@ -180,6 +180,45 @@ print(seen, rates())
 """,
         "[2, 2] [1, 1]",
     ),
+    "served files that somebody damages": (
+        """
+import pkg.m, shutil
+local.apply(local.plan(patch("ONE", 2)))
+local.apply(local.plan(patch("TWO", 3, was=2)))
+engine = local.engine()
+def damaged():
+    return [(each.patch, each.path) for each in engine.damaged()]
+os.write(number := os.open(pkg.m.HERE / "rates.json", os.O_WRONLY), b'{"rate": 9}')
+os.close(number)
+seen = [rates(), damaged(), engine.mend(), damaged(), rates()]
+os.unlink(pkg.m.HERE / "rates.json")
+seen += [damaged(), engine.mend(), damaged(), rates()]
+shutil.rmtree(engine.shelf.base)
+seen += [damaged(), engine.mend(), damaged(), rates(), len(os.listdir(engine.shelf.base))]
+assert all(not each.why for mended in seen[2::4] for each in mended)
+seen[2::4] = [len(mended) for mended in seen[2::4]]
+print(*seen[:5]), print(*seen[5:9]), print(*seen[9:])
+local.revert("TWO")
+print(rates(), damaged())
+local.revert("ONE")
+print(rates(), damaged())
+""",
+        "[9, 9] [('TWO', 'pkg/rates.json')] 1 [] [3, 3]\n"
+        "[('TWO', 'pkg/rates.json')] 1 [] [3, 3]\n"
+        "[('ONE', 'pkg/rates.json'), ('TWO', 'pkg/rates.json')] 2 [] [3, 3] 2\n"
+        "[2, 2] []\n[1, 1] []",
+    ),
+    "a served file that cannot be put back": (
+        """
+import pkg.m, shutil
+local.apply(local.plan(patch("ONE", 2)))
+os.unlink(pkg.m.HERE / "rates.json")
+os.mkdir(pkg.m.HERE / "rates.json")
+found = local.engine().mend()
+print([(each.patch, each.path, each.why[:15]) for each in found], len(local.engine().damaged()))
+""",
+        "[('ONE', 'pkg/rates.json', 'Is a directory:')] 1",
+    ),
     "forked children": (
         """
 import pkg.m
@@ -270,6 +309,25 @@ def test_a_folder_that_somebody_changed_is_made_again(tmp_path: Path) -> None:
     assert (place / "a.json").read_bytes() == b"new"
     (real / "b.json").write_text("b")
     assert Path(shelf.fill(str(real), {"a.json": b"new"}), "b.json").read_text() == "b"
+
+
+def test_a_folder_is_on_disk_before_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the journal calls applied, a loss of power does not take away."""
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(number: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{number}").readlink()))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg/b.txt").write_text("b")
+    Shelf(tmp_path / "files").fill(str(tmp_path / "pkg"), {"a.json": b"new"})
+    assert [Path(path).name for path in synced[:1]] == ["a.json"]
+    assert [Path(path).name for path in synced[-2:]] == ["pkg", "files"]
 
 
 def test_a_folder_made_by_another_user_is_not_used(tmp_path: Path) -> None:

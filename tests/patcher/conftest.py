@@ -47,7 +47,8 @@ def run_child(tmp_path: Path) -> RunChild:
         root = str(tmp_path / "root")
         first = f"import sys; sys.path.insert(0, {root!r})\n"
         child.write_text(first + textwrap.dedent(script), encoding="utf-8")
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        kept = (k for k in os.environ if k == "PYTHONPATH" or not k.startswith("PYTHON"))
+        clean = {k: os.environ[k] for k in kept}
         done = subprocess.run(
             [sys.executable, "-s", "-P", "-W", "error", *flags, str(child)],
             env={**clean, **(env or {})},

@@ -4,6 +4,8 @@ from typing import Protocol
 
 import pytest
 
+import zdpatch.patcher
+
 
 class RunChild(Protocol):
     """The fixture `run_child`, as far as it is used here."""
@@ -64,3 +66,9 @@ def test_a_python_that_is_not_as_assumed_is_named(run_child: RunChild) -> None:
         assert selftest.run() == []
     """
     run_child(script)
+
+
+def test_children_run_the_tree_under_test(run_child: RunChild) -> None:
+    """What a child imports is what these tests import, wherever that lies."""
+    found = run_child("import zdpatch.patcher; print(zdpatch.patcher.__file__)")
+    assert found.strip() == zdpatch.patcher.__file__
