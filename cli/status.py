@@ -205,6 +205,7 @@ def _left_facts(patch: PatchRow) -> list[tuple[str, str]]:
         ("functions", left.functions),
         ("bound methods", left.bound),
         ("instances", left.instances),
+        ("tables", left.tables),
     ]
     told = [f"{what} {path} ({n})" for what, counts in parts for path, n in sorted(counts.items())]
     told += [f"{name} waits to go" for name in left.waiting]

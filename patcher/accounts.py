@@ -12,6 +12,7 @@ from collections import Counter
 from itertools import chain
 from types import (
     AsyncGeneratorType,
+    CellType,
     CodeType,
     CoroutineType,
     FunctionType,
@@ -23,22 +24,24 @@ from typing import TYPE_CHECKING, Final, cast
 from zdpatch.patcher import codes, inventory, reach
 from zdpatch.patcher.inflight import in_flight, references, suspended_call
 from zdpatch.patcher.left import Left
-from zdpatch.patcher.slots import MISSING, Step
+from zdpatch.patcher.shared import Given
+from zdpatch.patcher.slots import MISSING, Step, current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     Codes = Mapping[str, tuple[CodeType, ...]]
 
 
 def left_of(
     gone: Codes,
-    steps: Iterable[Step],
+    steps: Sequence[Step],
     *,
     runs: Iterable[str] = (),
     waiting: Iterable[str] = (),
+    tables: Iterable[Given] = (),
 ) -> Left:
-    """What is left of `gone` (code by definition path) in this process.
+    """What is left of `gone` (code by definition path), and of `tables`, in this process.
 
     `steps` are those which took it away; objects that only steps keep, of this patch or of another,
     do not count.
@@ -49,17 +52,19 @@ def left_of(
     removed = {id(s.expected): s.what for s in steps if _is_gone_class(s)}
     kinds = {id(kind) for kind in (*_KINDS, *_OWN)} | removed.keys()
     things = [each for each in inventory.everything() if id(type(each)) in kinds]
-    seen = _Census(gone, removed, _Kept(each for each in things if type(each) in _OWN))
+    own = [each for each in things if type(each) in _OWN]
+    seen = _Census(gone, removed, _Kept(own))
     for thing in things:
         seen.look(thing)
-    counts = (frames, seen.suspended, seen.functions, seen.bound, seen.instances)
+    taken = _held(list(tables), steps, own)
+    counts = (frames, seen.suspended, seen.functions, seen.bound, seen.instances, taken)
     return Left(sorted(runs), *counts, sorted(waiting))
 
 
 # What is looked at.
 _KINDS: Final = (FunctionType, MethodType, GeneratorType, CoroutineType, AsyncGeneratorType)
-# What the engine itself holds functions by.
-_OWN: Final = (Step, inventory.LiveFunction)
+# What the engine itself holds functions and tables by.
+_OWN: Final = (Step, inventory.LiveFunction, Given)
 
 
 class _Census:
@@ -117,6 +122,52 @@ class _Kept:
             if references(step.expected, self.held[id(step.expected)]) == 0:
                 known += sum(each is thing for each in gc.get_referents(step.expected))
         return references(thing, known) <= 0
+
+
+def _held(tables: list[Given], steps: Sequence[Step], own: list[object]) -> dict[str, int]:
+    """How often others have each of the tables than the engine's `own` objects, what `steps` took
+    away (the defaults of a function, the attributes of a class) and the tables themselves.
+    """
+    if not tables:
+        return {}
+    known, found = Counter[int](), dict[str, int]()
+    went = chain((step.expected for step in steps), (each.table for each in tables))
+    for holder in chain(own, _inside([*went, *_out_of_use(own)])):
+        known.update(map(id, gc.get_referents(holder)))
+    holder = None  # or the last one would be held here
+    for each in tables:
+        if (number := references(each.table, known[id(each.table)])) > 0:
+            found[each.what] = max(number, found.get(each.what, 0))
+    return found
+
+
+def _out_of_use(own: list[object]) -> Iterator[object]:
+    """Defaults that only steps have: of a plan that is not in."""
+    for step in own:
+        if type(step) is Step and step.kind == "function" and type(step.value) in {tuple, dict}:
+            now = current(step)
+            yield from (each for each in (step.value, step.expected) if each is not now)
+
+
+def _inside(values: list[object]) -> Iterator[object]:
+    """What directly holds the parts of values, each once; not functions and classes in them."""
+    pending: list[object] = []
+    for value in values:
+        if reach.is_a(value, type):
+            pending += gc.get_referents(reach.class_dict(cast("type", value)))
+        for function in reach.inner_functions(value):
+            pending += (function.__defaults__, function.__kwdefaults__, function.__closure__)
+        pending.append(value)
+    seen = set[int]()
+    while pending:
+        value = pending.pop()
+        if type(value) in _HOLD and id(value) not in seen:
+            seen.add(id(value))
+            yield value
+            pending += gc.get_referents(value)
+
+
+_HOLD: Final[frozenset[type]] = frozenset({dict, list, tuple, set, frozenset, CellType})
 
 
 def taken_away(steps: Iterable[Step]) -> dict[str, tuple[CodeType, ...]]:

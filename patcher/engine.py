@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -30,7 +30,7 @@ from zdpatch.patcher.planner import Planner, make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
 from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.served import still_held, with_data
-from zdpatch.patcher.shared import Given, filled, given
+from zdpatch.patcher.shared import Given, brought, filled, given
 from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.standing import standing
 from zdpatch.patcher.steps import as_imported
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from zdpatch.patcher.plan import Plan
     from zdpatch.patcher.source import Patch
 
+
+# Of an undo: the code it took away by path, its steps, and the tables that the patch had brought.
+_Past: TypeAlias = "tuple[dict[str, tuple[CodeType, ...]], tuple[Step, ...], tuple[Given, ...]]"
 
 _PLAN_LIVES_S = 60.0
 _REMEMBERED = 8  # undos of which `left` can tell what is left
@@ -100,7 +103,7 @@ class _Made:
 class _Active:
     """A patch that is in; `before` says how often modules had been executed by then (see
     `imported_since`), `leaving` are names which go when the last old call is over, `tables` what it
-    put in the place of tables.
+    put in the place of tables, `brought` every table that only it has.
     """
 
     plan: Plan
@@ -108,6 +111,7 @@ class _Active:
     before: dict[str, int]
     leaving: Departure | None = None
     tables: tuple[Given, ...] = ()
+    brought: tuple[Given, ...] = ()
 
     def settle(self, seconds: float = 0.0) -> bool:
         """Whether no name waits any more, after `seconds` at most."""
@@ -128,7 +132,7 @@ class Engine:
         self._active: dict[str, _Active] = {}
         self._made: _Made | None = None
         self._left: list[Departure] = []
-        self._past: dict[str, tuple[dict[str, tuple[CodeType, ...]], tuple[Step, ...]]] = {}
+        self._past: dict[str, _Past] = {}
         self._failed = tuple(selftest.run())
 
     def after_fork(self) -> None:
@@ -228,9 +232,10 @@ class Engine:
             fresh = self._fresh(plan)
             self._made = None
             first, leaving = parted(fresh.steps)
-            tables, before = given(first), overlay.executions()
+            mine, before = brought(first, fresh.modules.values()), overlay.executions()
+            tables = given(first, mine)
             undo = _flip(fresh, first)
-            active = _Active(fresh, [undo], before, leaving, tables)
+            active = _Active(fresh, [undo], before, leaving, tables, mine)
             self._active[plan.patch.id] = active
             active.undos += self._catch_up(fresh)
             for clear in fresh.caches:
@@ -275,32 +280,40 @@ class Engine:
         a later patch stands on it, ZDP-209 when somebody changed what the patch had set.
         """
         with self._lock:
-            active = self._active.get(patch_id)
-            if active is None:
-                raise ProcessError("ZDP-212", f"patch {patch_id} is not active in this process")
-            self._check_top(patch_id, active.plan)
-            if conflicts := filled(active.tables):
-                raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
-            taken = taken_of(active.plan)
-            back, caches = self._way_back(active, taken)
-            first, leaving = parted(back)
-            undo = commit(first)
-            for clear in (*active.plan.caches, *caches):
-                clear()
-            del self._active[patch_id]
-            self._remember(patch_id, first)
-            if leaving is not None and not leaving.settle(_SETTLE_S):
-                self._left.append(leaving)
-            made = most(born(active.plan, taken), *self.left(patch_id).lasting)
-            return Reverted(patch_id, undo.flip_us, {**made, **still_held(active.plan)})
+            flip_us, made, held = self._take_back(patch_id)
+            # by now nothing but what is remembered holds what the undo took away
+            lasting = self.left(patch_id).lasting
+            return Reverted(patch_id, flip_us, {**most(made, *lasting), **held})
 
-    def _remember(self, patch_id: str, steps: Sequence[Step]) -> None:
+    def _take_back(self, patch_id: str) -> tuple[float, dict[str, int], dict[str, int]]:
+        """Microseconds of the flip, inner functions that stay on new code, and holders of paths to
+        data files. Raises as `revert`.
+        """
+        active = self._active.get(patch_id)
+        if active is None:
+            raise ProcessError("ZDP-212", f"patch {patch_id} is not active in this process")
+        self._check_top(patch_id, active.plan)
+        if conflicts := filled(active.tables):
+            raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
+        taken = taken_of(active.plan)
+        back, caches = self._way_back(active, taken)
+        first, leaving = parted(back)
+        undo = commit(first)
+        for clear in (*active.plan.caches, *caches):
+            clear()
+        del self._active[patch_id]
+        self._remember(patch_id, first, active.brought)
+        if leaving is not None and not leaving.settle(_SETTLE_S):
+            self._left.append(leaving)
+        return undo.flip_us, born(active.plan, taken), still_held(active.plan)
+
+    def _remember(self, patch_id: str, steps: Sequence[Step], tables: tuple[Given, ...]) -> None:
         """Keep what an undo took away, of the last few, so that what is left of it can be told.
 
         What it put back is not kept: code that runs again would have a holder nobody can explain.
         """
         away = (s if s.value is MISSING else replace(s, value=None) for s in steps)
-        self._past[patch_id] = (taken_away(steps), tuple(away))
+        self._past[patch_id] = (taken_away(steps), tuple(away), tables)
         while len(self._past) > _REMEMBERED:
             del self._past[next(iter(self._past))]
 
@@ -380,9 +393,9 @@ class Engine:
         with self._lock:
             active = self._active.get(patch_id)
             if active is None:
-                gone, past = self._past.get(patch_id, ({}, ()))
+                gone, past, tables = self._past.get(patch_id, ({}, (), ()))
                 waiting = [step.what for each in self._left for step in each.steps]
-                return left_of(gone, past, waiting=waiting)
+                return left_of(gone, past, waiting=waiting, tables=tables)
             steps = [step for undo in active.undos for step in undo.steps]
             leaving = active.leaving.steps if active.leaving is not None else ()
             return left_of(

@@ -15,8 +15,9 @@ class Left(msgspec.Struct, frozen=True):
 
     `runs`: definitions that run the patch (none after an undo). `frames`: calls of threads;
     `suspended`: generators and coroutines; `functions`: function objects on the code that was taken
-    away; `bound`: methods bound to these; `instances`: of classes that are gone; `waiting`: removed
-    names that wait for calls in flight.
+    away; `bound`: methods bound to these; `instances`: of classes that are gone; `tables`: holders
+    of tables which the patch brought, after its undo; `waiting`: removed names that wait for calls
+    in flight.
     """
 
     runs: list[str] = []
@@ -25,18 +26,18 @@ class Left(msgspec.Struct, frozen=True):
     functions: dict[str, int] = {}
     bound: dict[str, int] = {}
     instances: dict[str, int] = {}
+    tables: dict[str, int] = {}
     waiting: list[str] = []
 
     @property
     def clear(self) -> bool:
         """Whether nothing is left."""
-        parts = (self.frames, self.suspended, self.functions, self.instances, self.waiting)
-        return not any(parts)
+        return not any((self.frames, *self.lasting, self.waiting))
 
     @property
     def lasting(self) -> tuple[dict[str, int], ...]:
         """What does not end with the calls in flight."""
-        return self.suspended, self.functions, self.instances
+        return self.suspended, self.functions, self.instances, self.tables
 
 
 def most(*counts: Mapping[str, int]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from types import FunctionType
+    from types import FunctionType, ModuleType
 
     from zdpatch.patcher.edits import Edit
     from zdpatch.patcher.inventory import Inventory
@@ -41,13 +41,35 @@ class Given:
     content: object
 
 
-def given(steps: Iterable[Step]) -> tuple[Given, ...]:
-    """The tables that steps put in the place of tables, as they are now."""
+def given(steps: Iterable[Step], mine: Iterable[Given]) -> tuple[Given, ...]:
+    """Those of `mine`, what the patch brought, that steps put in the place of tables, as they are
+    now.
+    """
+    known = {id(each.table) for each in mine}
     return tuple(
         Given(step.what, step.value, _copy(step.value))
         for step in steps
-        if step.kind in {"item", "class"} and {type(step.value), type(step.expected)} <= _TABLES
+        if step.kind in {"item", "class"}
+        and {type(step.value), type(step.expected)} <= _TABLES
+        and id(step.value) in known
     )
+
+
+def brought(steps: Iterable[Step], more: Iterable[ModuleType]) -> tuple[Given, ...]:
+    """The tables that only the patch has, and those in them, before it goes in: no module binds
+    them, of those loaded and of `more`, and nothing that they replace has them.
+    """
+    placed = [s for s in steps if s.kind in {"item", "class"} and type(s.value) in _CONTAINERS]
+    if not placed:
+        return ()
+    found: dict[int, Given] = {}
+    for step in placed:
+        for each in _stateful(step.value):
+            found.setdefault(id(each), Given(step.what, each, None))
+    known = {id(each) for s in placed for each in _stateful(s.expected)}
+    for module in (*(module for _, module in reach.modules()), *more):
+        known.update(id(value) for _, value in reach.items(reach.namespace(module)))
+    return tuple(each for key, each in found.items() if key not in known)
 
 
 def replaced_tables(steps: Iterable[Step]) -> tuple[Given, ...]:

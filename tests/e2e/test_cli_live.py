@@ -169,7 +169,7 @@ def test_what_is_left_is_told(place: Place) -> None:
     place.build()
     place.run("push", "fix.zdp", "--yes", "--confirm")
     (patch,) = place.json("status", "--detail")["agents"][0]["patches"]
-    counts = ("frames", "suspended", "functions", "bound", "instances")
+    counts = ("frames", "suspended", "functions", "bound", "instances", "tables")
     none: dict[str, object] = {kind: {} for kind in counts}
     assert patch["left"] == {"runs": ["shop.cart:price"], "waiting": [], **none}
     assert patch["notices"] == []

@@ -129,3 +129,47 @@ MADE = {
 def test_a_rollback_says_what_was_born_on_trial(tmp_path: Path, name: str) -> None:
     """Whatever kind it is of, and only while somebody has it."""
     assert told(tmp_path, BORN, list(MADE[name])) == MADE[name][1]
+
+
+TAKEN = """
+import gc, json, sys
+from zdpatch.agent import local
+use, drop = json.loads(sys.argv[1])
+frozen = len(sys.argv) > 2
+base = "T = {'a': [1]}\\nU = T\\nclass C:\\n    t = [1]\\ndef f(t=T):\\n    return len(t)\\n"
+new = "T = {'a': [1, 2]}\\nU = T\\nclass C:\\n    t = [1, 2]\\ndef f(t=T):\\n    return len(t)\\n"
+new += "LATER = [3]\\ndef g(t=LATER):\\n    return t\\nclass D:\\n    t = LATER\\n"
+open("shop.py", "w").write(base)
+patch = local.make_patch({"shop.py": base}, {"shop.py": new})
+import shop
+space = {"m": shop}
+plan = local.plan(patch)
+local.apply(plan)
+exec(use, space)
+if frozen:
+    gc.freeze()
+born = local.revert(patch.id).born_on_trial
+left = local.engine().left(patch.id).tables
+exec(drop, space)
+print(born, left == born, local.engine().left(patch.id).tables)
+"""
+TABLES = {
+    "nobody": ("m.f(), m.g(), m.D().t", "pass", "{} True {}"),
+    "list": ("h = [m.T]", "h.clear()", "{'shop:T': 1} True {}"),
+    "object": ("h = m.C(); h.mine = m.C.t", "del h", "{'shop:C.t': 1} True {}"),
+    "iterator": ("h = iter(m.T)", "del h", "{'shop:T': 1} True {}"),
+    "part": ("h = m.T['a']", "del h", "{'shop:T': 1} True {}"),
+    "new_one": ("h = [m.LATER]", "h.clear()", "{'shop:LATER': 1} True {}"),
+    "old_one": ("h = [[1]]", "pass", "{} True {}"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("frozen", ["", "frozen"])
+def test_who_took_a_table_on_trial_is_counted(tmp_path: Path, name: str, frozen: str) -> None:
+    """It stays with them; the names have the one from before. What went with the patch counts for
+    nobody.
+    """
+    use, drop, expected = TABLES[name]
+    more = [frozen] if frozen else []
+    assert told(tmp_path, TAKEN, [use, drop], *more) == expected
