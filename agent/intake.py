@@ -10,6 +10,8 @@ from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.errors import AuthorError, OperatorError, ProcessError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import msgspec
 
     from zdpatch.agent.audit import Actor
@@ -41,7 +43,9 @@ def stage(here: Here, header: Stage, raw: bytes, by: Actor) -> StageResult:
     for blob in dropped:
         here.journal.drop_blob(blob)
     _remember(here, bundle.digest, raw)
-    return StageResult(patch.digest, patch.id, here.state_of(patch), list(bundle.warnings))
+    mine = here.runs(patch.digest)
+    until = None if mine is None else mine.until
+    return StageResult(patch.digest, patch.id, here.state_of(patch), list(bundle.warnings), until)
 
 
 def plan(here: Here, header: Plan, by: Actor) -> msgspec.Struct | dict[str, Any]:
@@ -114,10 +118,14 @@ def find(ledger: Ledger, ref: str) -> Wanted:
 
     An id wins over a digest; of several bundles with one id, the one applied last is meant.
     """
-    patches = ledger.wanted()
-    named = [patch for patch in patches if patch.id == ref.upper() and patch.place]
-    if named:
-        return named[-1]
+    return named(ledger.wanted(), ref)
+
+
+def named(patches: Sequence[Wanted], ref: str) -> Wanted:
+    """The same, of these patches."""
+    applied = [patch for patch in patches if patch.id == ref.upper() and patch.place]
+    if applied:
+        return applied[-1]
     found = [patch for patch in patches if patch.id == ref.upper()]
     if not found and len(ref) >= _REF_CHARS:
         found = [patch for patch in patches if patch.digest.startswith(ref.lower())]

@@ -203,6 +203,7 @@ class Journal:
                 " put it back, or restart the process"
             )
         if self._db is None:
+            check_whole(self.path.parent)
             db = self._connect()
             try:
                 _prepare(db)
@@ -232,6 +233,22 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def check_whole(directory: Path) -> None:
+    """Raises OSError for a journal that somebody emptied: a new one has no bundles beside it."""
+    path = directory / "journal.db"
+    try:
+        if path.stat().st_size:
+            return
+        kept = any((directory / "blobs").iterdir())
+    except FileNotFoundError:
+        return
+    if kept:
+        raise OSError(
+            "it is empty, and there are bundles beside it: put a copy of it back, or remove it to"
+            " begin anew"
+        )
 
 
 def check_version(version: int) -> None:

@@ -152,15 +152,21 @@ class Ledger:
             )
             self.log_move(patch, patch.state, new, reason, by, release=release)
 
-    def asleep_with(self, digest: str) -> list[str]:
-        """The other releases that want a patch, and of which no process runs."""
+    def sleeping(self) -> list[str]:
+        """The other releases of which no process runs."""
         lives = {one.release for one in self.processes() if life(one.key, self._me.key) != "dead"}
         rows = self._db.execute(
-            "SELECT DISTINCT release FROM patches WHERE digest = ? AND release != ?"
-            " AND state IN ('applying', 'trial', 'confirmed')",
-            (digest, self._me.release),
+            "SELECT DISTINCT release FROM patches WHERE release != ?", (self._me.release,)
         )
         return [row["release"] for row in rows if row["release"] not in lives]
+
+    def asleep_with(self, digest: str) -> list[str]:
+        """The other releases that want a patch, and of which no process runs."""
+        return [
+            release
+            for release in self.sleeping()
+            if any(p.digest == digest and p.state in WANTED_IN for p in self.wanted(release))
+        ]
 
     def decided_by_people(self, patch: Wanted, release: str) -> bool:
         """Whether somebody asked for the state that a patch has in another release."""

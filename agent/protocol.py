@@ -78,7 +78,8 @@ class Plan(Header, frozen=True):
 class Apply(Header, frozen=True):
     """Bring the staged bundle in, on trial: silence for `trial_s` seconds reverts it.
 
-    None means the agent's default; `confirm` ends the trial at once.
+    None means the agent's default; `confirm` ends the trial at once. A patch that is on trial stays
+    so for `trial_s` from now, or longer.
     """
 
     digest: Digest
@@ -239,12 +240,13 @@ class StatusResult(msgspec.Struct, frozen=True):
 
 
 class StageResult(msgspec.Struct, frozen=True):
-    """The bundle is verified and kept."""
+    """The bundle is verified and kept. `until`: the end of its trial, where it is on trial."""
 
     digest: str
     id: str
     state: str
     warnings: list[str] = []
+    until: float | None = None
 
 
 class ApplyResult(msgspec.Struct, frozen=True):

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 
 def apply(here: Here, header: Apply, by: Actor) -> ApplyResult:
-    """Bring a staged patch in; again, the same answer. Raises Refused, ProcessError, ZDP-301."""
+    """Bring a staged patch in; again, the same answer, but that a trial lasts `trial_s` from now at
+    least. Raises Refused, ProcessError, ZDP-301."""
     owed.settle(here)
     mine = here.runs(header.digest)
     if mine is None:
         mine = _bring_in(here, header, by)
+    elif header.trial_s is not None and mine.state == "trial" and not header.confirm:
+        trials.prolong(here, mine, header.trial_s, by)
     if header.confirm and mine.state == "trial":
         trials.keep(here, mine, by)
     return _answer(here, mine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from zdpatch.agent import intake, owed, undo
@@ -44,6 +45,32 @@ def keep(here: Here, mine: Mine, by: Actor) -> None:
     with here.journal.read() as ledger:
         now = ledger.find(mine.patch.digest)
     assert now is not None
+    _check_time(mine, now)
+    check_stands(here, intake.still_trusted(here, now))
+    _confirm(here, mine, by)
+
+
+def prolong(here: Here, mine: Mine, trial_s: float, by: Actor) -> None:
+    """A trial, of this process and of the application, ends in `trial_s` seconds at the earliest.
+
+    Raises ProcessError ZDP-501 when it is over.
+    """
+    with here.journal.write("apply.outcome") as ledger:
+        now = ledger.find(mine.patch.digest)
+        assert now is not None
+        _check_time(mine, now)
+        if now.state != "trial":
+            return  # confirmed or taken out meanwhile: this process follows
+        until = max(ledger.now + trial_s, now.until or 0, mine.until or 0)
+        ledger.want(now, "trial", until=until, reason=now.reason, by=by)
+        here.write(ledger, replace(mine, until=until), mine.state, by)
+        ledger.note(by, "apply", "ok", patch=now, detail=f"on trial for {trial_s:.0f} s from now")
+    if until != mine.until:
+        mine.until, mine.deadline = until, here.deadline_in(until)
+
+
+def _check_time(mine: Mine, now: Wanted) -> None:
+    """Raises ProcessError ZDP-501 for a trial that is over."""
     if mine.overdue and now.state != "confirmed":
         raise ProcessError(
             "ZDP-501",
@@ -51,8 +78,6 @@ def keep(here: Here, mine: Mine, by: Actor) -> None:
             state=f"{now.id} is in this process, and its undo is tried again.",
             next=f"zdpatch rollback {now.id}",
         )
-    check_stands(here, intake.still_trusted(here, now))
-    _confirm(here, mine, by)
 
 
 def _keep_elsewhere(here: Here, patch: Wanted, by: Actor) -> None:

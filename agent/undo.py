@@ -15,7 +15,7 @@ from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
 from zdpatch.agent.protocol import RevertResult
-from zdpatch.patcher.errors import OperatorError, ZdpatchError
+from zdpatch.patcher.errors import OperatorError, ProcessError, ZdpatchError
 
 if TYPE_CHECKING:
     from zdpatch.agent.audit import Actor
@@ -78,7 +78,10 @@ def revert(here: Here, header: Revert, by: Actor) -> RevertResult:
     """
     with contextlib.suppress(OperatorError):
         owed.settle(here)
-    patch = _find(here, header.patch)
+    try:
+        patch = _find(here, header.patch)
+    except ProcessError:
+        return _out_of_sleeping(here, header.patch, by)
     mine = here.runs(patch.digest)
     if mine is None:
         owed.settle(here)
@@ -100,6 +103,20 @@ def _find(here: Here, ref: str) -> Wanted:
         if len(named) != 1:
             raise
         return named[0]
+
+
+def _out_of_sleeping(here: Here, ref: str, by: Actor) -> RevertResult:
+    """A patch that this release has never seen, and another one wants of which no process runs.
+    Raises ProcessError ZDP-212.
+    """
+    with here.journal.read() as ledger:
+        sleeping = [one for release in ledger.sleeping() for one in ledger.wanted(release)]
+    wanted = {one.digest: one for one in sleeping if one.state in WANTED_IN}
+    patch = intake.named([*wanted.values()], ref)
+    with here.journal.write("revert.intent") as ledger:
+        ledger.want_elsewhere(patch.digest, "reverted", by)
+        ledger.note(by, "revert", "ok", patch=patch, detail="no process of its release runs")
+    return RevertResult(patch.digest, patch.id, "reverted", 0.0, {})
 
 
 def _want_out(here: Here, patch: Wanted, by: Actor) -> RevertResult:

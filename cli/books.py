@@ -44,17 +44,17 @@ def read_books(output: Output, selector: str, header: History, timeout_s: float)
     selected = parse_selector(selector)
     everyone = discover(output.home)
     agents = chosen(everyone, selected)
-    kept = _kept(output.home)
+    found = kept(output.home)
     with Client(timeout_s=timeout_s) as client:
         answers = client.ask(agents, header, HistoryResult)
     by_app: dict[str, list[Answer[HistoryResult]]] = {
-        app: [] for app in kept if selected.means_app(app)
+        app: [] for app in found if selected.means_app(app)
     }
     for answer in answers:
         by_app.setdefault(answer.ref.app, []).append(answer)
     if not by_app:
         raise no_agents(output, selector, everyone)
-    return [_book(app, heard, kept.get(app), header) for app, heard in sorted(by_app.items())]
+    return [_book(app, heard, found.get(app), header) for app, heard in sorted(by_app.items())]
 
 
 def _book(
@@ -69,7 +69,7 @@ def _book(
     return Book(app, read_history(directory, header), directory / JOURNAL)
 
 
-def _kept(home: Path) -> dict[str, Path]:
+def kept(home: Path) -> dict[str, Path]:
     """The folder of each application whose journal this user may read."""
     try:
         with os.scandir(home / "apps") as entries:

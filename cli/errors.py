@@ -24,6 +24,7 @@ DONE: Final = 0
 BUG: Final = 1
 USAGE: Final = 2
 UNSAFE: Final = 4
+UNREACHED: Final = 5
 ROLLED_BACK: Final = 6
 STILL_GOING: Final = 8
 DEGRADED: Final = 9

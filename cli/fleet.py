@@ -73,11 +73,12 @@ class Target:
     applied: ApplyResult | None = None
     error: ZdpatchError | None = None
     warnings: tuple[str, ...] = ()
+    ends: float | None = None  # of a trial that was there before this push
 
     @property
     def until(self) -> float | None:
         """When the trial ends, in seconds since 1970."""
-        return None if self.applied is None else self.applied.until
+        return self.ends if self.applied is None else self.applied.until
 
 
 def prepare(  # noqa: PLR0913 - what is pushed, where, and what is said of it
@@ -101,7 +102,9 @@ def prepare(  # noqa: PLR0913 - what is pushed, where, and what is said of it
             continue
         state, warnings = answer.result.state, tuple(answer.result.warnings)
         outcome = "already" if state in IN_PLACE else "planned"
-        targets.append(Target(answer.ref, outcome, state, answer.agent, warnings=warnings))
+        ends = answer.result.until
+        told = Target(answer.ref, outcome, state, answer.agent, warnings=warnings, ends=ends)
+        targets.append(told)
     going = [target.ref for target in targets if target.outcome == "planned"]
     question = Plan(digest, list(adopt), list(put_back))
     plans = client.ask(going, question, PlanResult, timeout_s=timeout_s)
@@ -207,6 +210,23 @@ def confirm(
         else replace(target, state="confirmed")
         if answer.error is None
         else replace(target, outcome="failed", error=answer.error)
+        for target in targets
+    ]
+
+
+def prolong(
+    client: Client, header: Apply, targets: Sequence[Target], *, timeout_s: float | None = None
+) -> list[Target]:
+    """Let trials that there are last as long as `header` says from now, or longer."""
+    going = [target.ref for target in targets if target.state == "trial"]
+    answers = client.ask(going, header, ApplyResult, timeout_s=timeout_s)
+    by_agent = {answer.ref.agent: answer for answer in answers}
+    return [
+        target
+        if (answer := by_agent.get(target.ref.agent)) is None
+        else replace(target, outcome="failed", error=answer.error)
+        if answer.result is None
+        else replace(target, state=answer.result.state, ends=answer.result.until)
         for target in targets
     ]
 

@@ -51,6 +51,7 @@ class Wish:
     reason: str
     adopt: tuple[str, ...] = ()
     put_back: tuple[str, ...] = ()
+    prolong: bool = False  # what is on trial already is so for `trial_s` from now
 
     @property
     def request_s(self) -> float:
@@ -117,7 +118,10 @@ def push(  # noqa: PLR0913 - one per option
     It is staged and planned on every target first; if one refuses, none applies. Then all apply at
     once, on trial: unless somebody confirms, the patch is taken out again when the trial is over.
     """
-    wish = Wish(plan_only, partial, yes, wait, confirm, trial_s, timeout_s, reason, adopt, put_back)
+    wish = Wish(
+        *(plan_only, partial, yes, wait, confirm, trial_s, timeout_s, reason, adopt, put_back),
+        prolong=not confirm and _was_said("trial_s"),
+    )
     _check_paths((*adopt, *put_back))
     if trial_s > MAX_TRIAL_S:
         raise errors.usage(f"a trial lasts at most {show_duration(MAX_TRIAL_S)}")
@@ -130,6 +134,12 @@ def push(  # noqa: PLR0913 - one per option
     agents = find_targets(output, file, selector)
     with Client(timeout_s=wish.request_s) as client:
         output.exit(Push(output, client, file, wish).run(agents))
+
+
+def _was_said(name: str) -> bool:
+    """Whether an option is on the command line."""
+    default = click.core.ParameterSource.DEFAULT
+    return click.get_current_context().get_parameter_source(name) is not default
 
 
 def _can_ask() -> bool:
@@ -228,19 +238,14 @@ class Push:
     def _already(self, targets: Sequence[Target]) -> int:
         if self.wish.confirm:
             targets = fleet.confirm(self.client, self.file.digest, targets)
+        elif self.wish.prolong:
+            targets = fleet.prolong(self.client, self._header(), targets)
         if fleet.count_of(targets, "failed"):
             raise report.failure(self.file, targets)
         return self._follow("already", targets)
 
     def _apply(self, targets: Sequence[Target]) -> int:
-        header = Apply(
-            digest=self.file.digest,
-            trial_s=None if self.wish.confirm else max(1, round(self.wish.trial_s)),
-            confirm=self.wish.confirm,
-            reason=self.wish.reason,
-            adopt=list(self.wish.adopt),
-            replace=list(self.wish.put_back),
-        )
+        header = self._header()
         with uninterrupted():
             targets = fleet.apply(self.client, header, targets, timeout_s=self.wish.request_s)
             failed = fleet.count_of(targets, "failed", "unknown", "ended")
@@ -249,6 +254,16 @@ class Push:
                 raise report.failure(self.file, targets)
         keep_copy(self.output.home, self.file)
         return self._follow("applied", targets)
+
+    def _header(self) -> Apply:
+        return Apply(
+            digest=self.file.digest,
+            trial_s=None if self.wish.confirm else max(1, round(self.wish.trial_s)),
+            confirm=self.wish.confirm,
+            reason=self.wish.reason,
+            adopt=list(self.wish.adopt),
+            replace=list(self.wish.put_back),
+        )
 
     def _follow(self, state: str, targets: Sequence[Target]) -> int:
         code = errors.DONE

@@ -12,7 +12,7 @@ import click
 
 from zdpatch.agent.lifecycle import ACTIVE, WANTED_IN
 from zdpatch.agent.protocol import Revert, RevertResult
-from zdpatch.cli.actions import Found, Tally, find_agents, look, only
+from zdpatch.cli.actions import Found, Tally, find_agents, look, named, only
 from zdpatch.cli.client import Answer, Client, label
 from zdpatch.cli.errors import usage
 from zdpatch.cli.options import timeout_option, to_option
@@ -21,6 +21,8 @@ from zdpatch.patcher.errors import ProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from zdpatch.agent.home import AgentFile
 
 SCHEMA: Final = "zdpatch.rollback/v1"
 
@@ -42,7 +44,13 @@ def rollback(output: Output, /, *, patch: str | None, selector: str, timeout_s: 
     goes out at once, without a question.
     """
     with Client(timeout_s=timeout_s) as client:
-        survey = look(client, find_agents(output, selector))
+        agents = find_agents(output, selector)
+        survey = look(client, agents)
+        if patch is not None and not any(named(one.patch, patch) for one in survey.found):
+            silent = {one.ref.agent for one in survey.silent}
+            heard = [ref for ref in agents if ref.agent not in silent]
+            _sleeping(output, client, heard, patch)
+            return
         places = newest(survey.found) if patch is None else only(survey.found, patch)
         concerned = [one for one in places if _runs(one) or _is_wanted(one) or _is_out(one)]
         digest, name = places[0].patch.digest, places[0].patch.id
@@ -59,6 +67,27 @@ def rollback(output: Output, /, *, patch: str | None, selector: str, timeout_s: 
         "targets": tally.json(),
     }
     output.result(SCHEMA, data, _lines(output, name, answers, len(places)))
+
+
+def _sleeping(output: Output, client: Client, agents: Sequence[AgentFile], name: str) -> None:
+    """A patch of a release of which no process runs: one of the application is asked to want it no
+    more. Raises ProcessError ZDP-212.
+    """
+    apps = sorted({ref.app for ref in agents})
+    answer = client.ask(agents[:1], Revert(name), RevertResult)[0] if len(apps) == 1 else None
+    if answer is None or answer.result is None:
+        narrower = f"zdpatch rollback {name} --to app={apps[0]}" if apps else ""
+        follow = narrower if len(apps) > 1 else "zdpatch status"
+        raise ProcessError("ZDP-212", f"no process has a patch {name}", next=follow)
+    found = answer.result
+    data: dict[str, object] = {
+        "state": "reverted",
+        "id": found.id,
+        "digest": found.digest,
+        "targets": Tally("rollback", [answer]).json(),
+    }
+    words = f"{found.id} ran in no process, and no release wants it any more"
+    output.result(SCHEMA, data, [output.paint(clean(words), "green")])
 
 
 def newest(found: Sequence[Found]) -> list[Found]:

@@ -11,6 +11,7 @@ import msgspec
 from zdpatch.agent.lifecycle import WANTED_IN
 from zdpatch.agent.protocol import Status, StatusResult
 from zdpatch.cli import errors
+from zdpatch.cli.absent import absent
 from zdpatch.cli.actions import no_agents
 from zdpatch.cli.client import Answer, Client, label
 from zdpatch.cli.fleet import IN_PLACE, facts
@@ -55,25 +56,31 @@ def status(
     """Show the running processes and their patches.
 
     Exit 9 while processes of an application differ, one does not answer, or lacks a fix that
-    --require names.
+    --require names; 5 when there is none, and a journal has patches.
     """
     everyone = discover(output.home)
-    agents = chosen(everyone, parse_selector(selector))
+    selected = parse_selector(selector)
+    agents = chosen(everyone, selected)
     if not agents and (require or selector):
         raise no_agents(output, selector, everyone)
     with Client(timeout_s=timeout_s) as client:
         rows = client.ask(agents, Status(detail=detail), StatusResult)
     lacking = {fix: [row for row in rows if not has_fix(row, fix)] for fix in require}
-    troubles = _troubles(rows, lacking)
+    gone = absent(output.home, selected, {ref.app for ref in everyone})
+    troubles = [*_troubles(rows, lacking), *(one.words() for one in gone if one.wrong or not rows)]
+    state, code = ("degraded", errors.DEGRADED) if troubles else ("ok", errors.DONE)
+    if gone and not rows:
+        state, code = "unreached", errors.UNREACHED
     data: dict[str, object] = {
-        "state": "degraded" if troubles else "ok",
+        "state": state,
         "troubles": troubles,
         "lacking": {fix: [row.ref.agent for row in who] for fix, who in lacking.items() if who},
         "agents": [agent_json(row) for row in rows],
+        "absent": [one.json() for one in gone],
     }
     lines = _detail_lines(output, rows) if detail else _table(rows)
     output.result(SCHEMA, data, [*lines, *_closing(output, rows, troubles)])
-    output.exit(errors.DEGRADED if troubles else errors.DONE)
+    output.exit(code)
 
 
 def has_fix(row: Row, fix: str) -> bool:
@@ -216,8 +223,8 @@ def _left_facts(patch: PatchRow) -> list[tuple[str, str]]:
 
 
 def _closing(output: Output, rows: Sequence[Row], troubles: Sequence[str]) -> list[str]:
-    if not rows:
-        return [f"No agents in {clean(output.home)}."]
     lines = [output.paint(clean(trouble), "red") for trouble in troubles]
+    if not rows:
+        return [*lines, f"No agents in {clean(output.home)}."]
     word = "not all is well" if troubles else "all in step"
     return [*lines, f"{count(len(rows), 'process', 'processes')}, {word}."]

@@ -196,6 +196,9 @@ def revoke(output: Output, /, *, what: str | None, below: str | None, path: Path
     A revoked bundle is refused, and is not applied again when a process starts; take it out of
     running processes with `zdpatch rollback`. The same holds for every bundle that does not have
     enough signatures without a revoked key.
+
+    --below refuses what comes in from now on: a bundle that was accepted before is brought up after
+    a restart too, until it is rolled back.
     """
     if (what is None) == (below is None):
         raise usage("name one thing to revoke, or give --below", next="zdpatch trust revoke --help")
@@ -206,7 +209,8 @@ def revoke(output: Output, /, *, what: str | None, below: str | None, path: Path
         if below is not None:
             app, least = parse_floor(below)
             said.append(
-                f"bundles for {clean(app)} below {least} are refused; what runs already stays"
+                f"bundles for {clean(app)} below {least} are refused from now on; one that was"
+                " accepted before stays in, also after a restart, until a rollback takes it out"
             )
             floors = policy.min_seq | {app: max(least, policy.min_seq.get(app, 0))}
             return msgspec.structs.replace(policy, min_seq=floors)

@@ -12,6 +12,7 @@ from zdpatch.agent.journal import BLOB_STEPS, STEPS
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import MOVES, move
 from zdpatch.agent.protocol import History
+from zdpatch.agent.readonly import read_history
 from zdpatch.patcher.errors import BugError, OperatorError
 
 if TYPE_CHECKING:
@@ -77,6 +78,24 @@ def test_not_a_database(desk: Desk) -> None:
     desk.here.journal.path.write_bytes(b"hello" * 1000)
     with pytest.raises(OperatorError, match="not a database"):
         desk.stage(desk.fix())
+
+
+def test_an_emptied_journal_is_not_a_new_one(desk: Desk) -> None:
+    """Patches were wanted, as the bundles beside it tell; an empty file without any is begun."""
+    desk.push(desk.fix(), confirm=True)
+    desk.here.journal.close()
+    path = desk.here.journal.path
+    for name in ("journal.db-wal", "journal.db-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    path.write_bytes(b"")
+    with pytest.raises(OperatorError, match="it is empty, and there are bundles beside it"):
+        desk.restart()
+    with pytest.raises(OperatorError, match="it is empty"):
+        read_history(path.parent, History())
+    assert path.stat().st_size == 0
+    for blob in path.with_name("blobs").iterdir():
+        blob.unlink()
+    assert desk.another(replayed=False).here.journal.changed()
 
 
 def test_old_stages_are_forgotten(desk: Desk) -> None:

@@ -241,6 +241,22 @@ def test_an_order_that_is_done_here_reaches_who_sleeps_since(desk: Desk) -> None
     assert (last.vat, last.wanted(digest)) == (b"VAT = 1\n", "reverted")
 
 
+def test_a_rollback_of_what_only_a_sleeping_release_wants(desk: Desk) -> None:
+    """A process that has never heard of the patch takes it out for the one that is down."""
+    worker = desk.another(release="1.5", key=_own_key_with_other_namespace(desk))
+    digest = worker.push(worker.fix(), confirm=True)
+    with pytest.raises(ProcessError, match="there is no patch 'FIX-1' here"):
+        desk.revert("FIX-1")  # a process of its release runs: that one is asked
+    worker.leave()
+    with pytest.raises(ProcessError, match="there is no patch 'OTHER' here"):
+        desk.revert("OTHER")
+    assert desk.revert("fix-1") == "reverted"
+    again = desk.another(release="1.5", key=_own_key_with_other_namespace(desk, "y"))
+    assert (again.vat, again.wanted(digest)) == (b"VAT = 1\n", "reverted")
+    with pytest.raises(ProcessError, match="there is no patch"):
+        desk.revert(digest[:8])
+
+
 def test_blue_and_green_do_not_fight(desk: Desk) -> None:
     """While processes of a release run, another release's decisions are not theirs."""
     digest = desk.push(desk.fix(), confirm=True)

@@ -9,7 +9,7 @@ import pytest
 
 from zdpatch.agent import answers, intake, replay, trials
 from zdpatch.agent.ledger import SYSTEM
-from zdpatch.agent.protocol import Plan, Status
+from zdpatch.agent.protocol import Plan, Stage, Status
 from zdpatch.patcher.errors import OperatorError, ProcessError, ZdpatchError
 
 if TYPE_CHECKING:
@@ -64,6 +64,34 @@ def test_apply_again_is_the_same_answer(desk: Desk) -> None:
     first = desk.apply(digest)
     desk.engine.fails = AssertionError("flipped twice")
     assert desk.apply(digest) == first
+
+
+def test_a_trial_is_made_longer(desk: Desk) -> None:
+    """For process and application, as of the order; never shorter, and never after its end."""
+    raw = desk.fix()
+    digest = desk.push(raw, trial_s=60)
+    desk.clock.tick(50)
+    assert desk.apply(digest, trial_s=30).until == pytest.approx(desk.clock.wall() + 30)
+    desk.clock.tick(29)
+    trials.expire(desk.here)
+    assert (desk.state(digest), desk.wanted(digest)) == ("trial", "trial")
+    assert desk.apply(digest, trial_s=600).until == desk.apply(digest, trial_s=5).until
+    desk.clock.tick(599)
+    trials.expire(desk.here)
+    assert desk.state(digest) == "trial"
+    assert intake.stage(desk.here, Stage(digest), raw, SYSTEM).until is not None
+    desk.clock.tick(1)
+    trials.expire(desk.here)
+    assert (desk.vat, desk.wanted(digest)) == (b"VAT = 1\n", "reverted")
+
+
+def test_a_trial_that_is_over_is_not_made_longer(desk: Desk) -> None:
+    """Its undo failed and is tried again."""
+    digest = desk.push(desk.fix(), trial_s=60)
+    desk.engine.fails = ProcessError("ZDP-209", "somebody changed it")
+    desk.clock.tick(60)
+    trials.expire(desk.here)
+    refused("ZDP-501", desk.apply, digest, trial_s=60)
 
 
 def test_revert_and_apply_again(desk: Desk) -> None:

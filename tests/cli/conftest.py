@@ -143,7 +143,7 @@ class FakeAgent:
         row = self.patches.get(header.digest)
         if row is None or row.state not in {"trial", "confirmed"}:
             row = self.put(header.digest, "staged")
-        return protocol.StageResult(header.digest, row.id, row.state)
+        return protocol.StageResult(header.digest, row.id, row.state, until=row.until)
 
     def on_plan(self, _request: Request) -> Reply:
         """One edit, in place."""

@@ -158,6 +158,24 @@ def test_confirm(cli: Cli, fleet: Fleet) -> None:
     assert cli("confirm", "FIX-1", "--json").json["state"] == "already"
 
 
+def test_rollback_of_what_only_a_sleeping_release_wants(cli: Cli, fleet: Fleet) -> None:
+    """No process has it: one of the application is asked, if it is clear of which."""
+    agent = fleet.add()
+    answer = protocol.RevertResult(ONE, "FIX-1", "reverted", 0.0, {})
+    agent.script["revert"] = lambda _: answer
+    ran = cli("rollback", "FIX-1", "--json")
+    assert (ran.code, ran.json["state"], ran.json["digest"]) == (0, "reverted", ONE)
+    assert "no release wants it any more" in cli("rollback", "FIX-1").out
+    del agent.script["revert"]
+    ran = cli("rollback", "FIX-1", "--json")
+    assert (ran.code, ran.error["code"]) == (4, "ZDP-212")
+    fleet.add(app="other")
+    agent.script["revert"] = lambda _: answer
+    ran = cli("rollback", "FIX-1", "--json")
+    assert (ran.error["code"], "--to app=other" in ran.error["next"]) == ("ZDP-212", True)
+    assert cli("rollback", "FIX-1", "--to", "app=shop").code == 0
+
+
 def test_confirm_what_is_not_there(cli: Cli, fleet: Fleet) -> None:
     """An unknown patch and one that is out cannot be confirmed: exit 4."""
     fleet.add().put(ONE, "reverted")

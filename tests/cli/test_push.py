@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -254,6 +256,28 @@ def test_push_again_is_done_already(cli: Cli, fleet: Fleet, bundle: Path) -> Non
     assert ran.code == 0
     assert ran.json["state"] == "already"
     assert agent.heard.count("apply") == 1
+
+
+def test_push_again_with_another_trial(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """--trial counts for what is on trial already too, and the answer says until when it is."""
+    agent = fleet.add()
+    cli("push", bundle, "--yes", "--trial", "1m")
+    ran = cli("push", bundle, "--yes", "--trial", "2h", "--json")
+    assert (ran.code, ran.json["state"]) == (0, "already")
+    assert agent.heard.count("apply") == 2
+    assert ran.json["targets"][0]["until"] - time.time() > 7000
+    words = cli("push", bundle, "--yes").out
+    assert agent.heard.count("apply") == 2
+    assert re.search(r"trial +1/1 until [0-9 :-]+, then it reverts by itself", words)
+
+
+def test_a_trial_that_is_over_is_not_made_longer(cli: Cli, fleet: Fleet, bundle: Path) -> None:
+    """What an agent refuses is said."""
+    agent = fleet.add()
+    cli("push", bundle, "--yes")
+    agent.script["apply"] = lambda _: ProcessError("ZDP-501", "its trial is over")
+    ran = cli("push", bundle, "--yes", "--trial", "2h", "--json")
+    assert ran.error["code"] == "ZDP-501"
 
 
 def test_push_again_with_confirm(cli: Cli, fleet: Fleet, bundle: Path) -> None:

@@ -255,6 +255,20 @@ class Site:
             other.wait(timeout=20)
 
 
+def run(code: str, **env: str) -> Any:  # noqa: ANN401 - whatever it printed
+    """The last line that a fresh interpreter prints, from JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **env},
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.fixture
 def site(tmp_path: Path, mint: Mint) -> Iterator[Site]:
     """A home and a tree of the application "shop"."""
