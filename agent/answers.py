@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zdpatch.agent import intake
+from zdpatch.agent import children, intake
 from zdpatch.agent.lifecycle import ACTIVE, WANTED_IN
 from zdpatch.agent.protocol import (
     PROTOCOL,
@@ -51,7 +51,8 @@ def state(here: Here) -> AgentState:
 def status(here: Here, header: Status) -> StatusResult:
     """Every patch of this release as this process has it."""
     with here.journal.read() as ledger:
-        wanted, held = ledger.wanted(), ledger.held()
+        wanted, held, known = ledger.wanted(), ledger.held(), ledger.pids()
+    afresh = children.spawned(known) if here.active() else []
     if here.no_apply:
         held = Held("ZDPATCH=no-apply", "set in the environment of this process", 0.0)
     damaged = [(each.patch, each.path) for each in here.engine.damaged()]
@@ -62,7 +63,9 @@ def status(here: Here, header: Status) -> StatusResult:
         )
         for patch in wanted
     ]
-    return StatusResult(rows, held, [*here.notices, *_warnings(here, wanted)])
+    words = children.not_covered(afresh) if here.active() else ""
+    warnings = [*here.notices, *_warnings(here, wanted), *([words] if words else [])]
+    return StatusResult(rows, held, warnings, afresh)
 
 
 def history(here: Here, header: History) -> HistoryResult:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
+from zdpatch.agent import children
 from zdpatch.agent.ledger import Facts, Wanted
 from zdpatch.agent.protocol import StageResult
 from zdpatch.patcher.adoption import Adoption
@@ -11,8 +14,6 @@ from zdpatch.patcher.errors import AuthorError, OperatorError, ProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import msgspec
 
     from zdpatch.agent.audit import Actor
     from zdpatch.agent.here import Here
@@ -48,7 +49,7 @@ def stage(here: Here, header: Stage, raw: bytes, by: Actor) -> StageResult:
     return StageResult(patch.digest, patch.id, here.state_of(patch), list(bundle.warnings), until)
 
 
-def plan(here: Here, header: Plan, by: Actor) -> msgspec.Struct | dict[str, Any]:
+def plan(here: Here, header: Plan, by: Actor) -> dict[str, Any]:
     """What an apply would do; touches nothing. Raises Refused, ProcessError."""
     del by
     if (mine := here.runs(header.digest)) is not None:
@@ -66,7 +67,12 @@ def plan(here: Here, header: Plan, by: Actor) -> msgspec.Struct | dict[str, Any]
     check_allowed(here, patch)
     adoption = Adoption(frozenset(header.adopt), frozenset(header.replace))
     planned = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s, adoption=adoption)
-    return planned.summary()
+    with here.journal.read() as ledger:
+        words = children.not_covered(children.spawned(ledger.pids()))
+    summary: dict[str, Any] = msgspec.to_builtins(planned.summary())
+    if words:
+        summary["notices"] = [*summary.get("notices", ()), words]
+    return summary
 
 
 def load(here: Here, digest: str) -> tuple[Wanted, VerifiedBundle]:

@@ -259,6 +259,10 @@ class Ledger:
             for r in rows
         ]
 
+    def pids(self) -> set[int]:
+        """Of these."""
+        return {one.key.pid for one in self.processes()}
+
     def add_process(self) -> None:
         """This process enters; its release is now the one that was used last."""
         me, key = self._me, self._me.key

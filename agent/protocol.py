@@ -232,11 +232,15 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class StatusResult(msgspec.Struct, frozen=True):
-    """What this agent has, and plain sentences about what is not as it should be."""
+    """What this agent has, and plain sentences about what is not as it should be.
+
+    `children`: pids of living ones that do not have what is in this process.
+    """
 
     patches: list[PatchRow]
     held: Held | None
     warnings: list[str]
+    children: list[int] = []
 
 
 class StageResult(msgspec.Struct, frozen=True):

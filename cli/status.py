@@ -94,7 +94,7 @@ def has_fix(row: Row, fix: str) -> bool:
 
 def agent_json(row: Row) -> dict[str, object]:
     """One process as `--json` shows it."""
-    result: dict[str, Any] = {"patches": [], "held": None, "warnings": []}
+    result: dict[str, Any] = {"patches": [], "held": None, "warnings": [], "children": []}
     if row.result is not None:
         result = msgspec.to_builtins(row.result)
     error = None if row.error is None else errors.error_json(row.error)["error"]
@@ -110,6 +110,9 @@ def _troubles(rows: Sequence[Row], lacking: dict[str, list[Row]]) -> list[str]:
             found.append(f"processes of {app} run different patches")
     for row in rows:
         patches = [] if row.result is None else row.result.patches
+        if row.result is not None and (afresh := row.result.children):
+            number = count(len(afresh), "child process runs", "child processes run")
+            found.append(f"{label(row.ref)}: {number} the base, without any patch")
         found += [f"{label(row.ref)}: {words}" for patch in patches for words in _wrong(patch)]
     for fix, who in lacking.items():
         if who:

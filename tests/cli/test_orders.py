@@ -103,6 +103,14 @@ def test_status_of_what_should_not_run(
     assert words in ran.out
 
 
+def test_status_of_children_without_patches(cli: Cli, fleet: Fleet) -> None:
+    """They run the base: exit 9."""
+    fleet.add().script["status"] = lambda _: protocol.StatusResult([], None, [], [77])
+    ran = cli("status", "--json")
+    assert (ran.code, ran.json["agents"][0]["children"]) == (9, [77])
+    assert "1 child process runs the base, without any patch" in ran.json["troubles"][0]
+
+
 def test_status_shows_warnings(cli: Cli, fleet: Fleet) -> None:
     """What an agent remarks is shown, and is no degradation by itself."""
     fleet.add().script["status"] = lambda _: protocol.StatusResult([], None, ["FIX-1 was carried"])
