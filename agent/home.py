@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zdpatch.agent.config import Config
     from zdpatch.agent.identity import Identity
 
+JOURNAL: Final = "journal.db"
 _PRIVATE: Final = 0o700
 _LISTED: Final = 0o750
 _PASSED: Final = 0o710

@@ -12,6 +12,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
+from zdpatch.agent.home import JOURNAL
 from zdpatch.agent.ledger import Ledger
 from zdpatch.patcher.errors import OperatorError
 
@@ -107,7 +108,7 @@ class Journal:
         settings: Settings,
         gate: Callable[[str], None],
     ) -> None:
-        self.path: Final = directory / "journal.db"
+        self.path: Final = directory / JOURNAL
         self.blobs: Final = directory / "blobs"
         self.identity: Final = identity
         self._clock: Final = clock
@@ -237,7 +238,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def check_whole(directory: Path) -> None:
     """Raises OSError for a journal that somebody emptied: a new one has no bundles beside it."""
-    path = directory / "journal.db"
+    path = directory / JOURNAL
     try:
         if path.stat().st_size:
             return

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from zdpatch.agent import records
+from zdpatch.agent.home import JOURNAL
 from zdpatch.agent.identity import ProcessKey, life
 from zdpatch.agent.journal import check_version, check_whole
 from zdpatch.agent.protocol import HistoryResult
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from zdpatch.agent.protocol import History
 
-JOURNAL: Final = "journal.db"
 _FILES: Final = (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-journal")
 _TRIES: Final = 20
 

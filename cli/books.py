@@ -5,13 +5,13 @@ A service that is down, or runs with ZDPATCH=off, is exactly the one whose histo
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.agent.config import is_app
+from zdpatch.agent.home import JOURNAL
 from zdpatch.agent.protocol import HistoryResult
-from zdpatch.agent.readonly import JOURNAL, read_history
+from zdpatch.agent.readonly import read_history
+from zdpatch.cli.absent import kept
 from zdpatch.cli.actions import no_agents
 from zdpatch.cli.client import Answer, Client
 from zdpatch.cli.select import chosen, discover, parse_selector
@@ -67,14 +67,3 @@ def _book(
     if spoken or directory is None:
         return Book(app, (spoken or heard)[0].need())
     return Book(app, read_history(directory, header), directory / JOURNAL)
-
-
-def kept(home: Path) -> dict[str, Path]:
-    """The folder of each application whose journal this user may read."""
-    try:
-        with os.scandir(home / "apps") as entries:
-            names = [entry.name for entry in entries if is_app(entry.name)]
-    except OSError:
-        return {}  # nothing was ever written, or the folder is the service's alone
-    folders = {name: home / "apps" / name for name in names}
-    return {name: path for name, path in folders.items() if os.access(path / JOURNAL, os.R_OK)}

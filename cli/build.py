@@ -16,7 +16,7 @@ from zdpatch.cli import builder, errors, livebase, verdicts
 from zdpatch.cli.bundlefile import contents, read_bundle, write_atomically
 from zdpatch.cli.output import Command, Output, clean, pass_output
 from zdpatch.cli.sign import add_signatures, load_keys
-from zdpatch.cli.sources import SOURCE_KINDS, narrowed, read_source
+from zdpatch.cli.sources import SOURCE_KINDS, narrowed, narrowed_both, read_source
 from zdpatch.patcher import bundle as bundles
 from zdpatch.patcher import check as offline
 from zdpatch.patcher.errors import AuthorError
@@ -192,14 +192,19 @@ def read_ends(  # noqa: PLR0913 - two sources, and how to read them
     cache = output.home / "cache"
 
     def read(spec: str) -> Source:
-        return narrowed(read_source(spec, root=root, cache=cache, here=Path.cwd()), only)
+        return read_source(spec, root=root, cache=cache, here=Path.cwd())
 
     new = read(new_spec)
     if not base_spec.startswith(livebase.PREFIX):
         if base_source is not None:
             raise errors.usage("--base-source is for --from agent:SELECTOR")
-        return read(base_spec), new
-    spare = None if base_source is None else read(base_source)
+        base, new, left = narrowed_both(read(base_spec), new, only)
+        if left:
+            shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+            output.progress(f"left out  {clean(shown)}")
+        return base, new
+    new = narrowed(new, only)
+    spare = None if base_source is None else narrowed(read(base_source), only)
     found = livebase.read_agents(base_spec, new, home=output.home, spare=spare, whole=not only)
     for line in found.told:
         output.progress(line)
@@ -207,7 +212,9 @@ def read_ends(  # noqa: PLR0913 - two sources, and how to read them
 
 
 def compare(base: Source, new: Source, *, app: str, id: str | None = None) -> Patch:
-    """The patch between two sources. Raises ZDP-003 (no difference), ZDP-211 (other files)."""
+    """The patch between two sources. Raises ZDP-003 (no difference), ZDP-101 (more than a bundle
+    takes), ZDP-211 (other files).
+    """
     old_tree, new_tree = tree_from_files(base.files), tree_from_files(new.files)
     if old_tree == new_tree:
         cause = f"nothing differs between {base.origin} and {new.origin}"
@@ -216,6 +223,7 @@ def compare(base: Source, new: Source, *, app: str, id: str | None = None) -> Pa
         raise AuthorError("ZDP-003", cause)
     first = make_patch("NEW", old_tree, new_tree)
     *_, blobs = describe(first.changes, first.data)
+    builder.check_limits(first, blobs)
     content = hashlib.sha256("".join(sorted(blobs)).encode()).hexdigest()
     name = id or builder.default_id(app, base.origin, new.origin, content)
     return replace(first, id=name)

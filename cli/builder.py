@@ -18,12 +18,15 @@ from zdpatch.cli.bundlefile import write_atomically
 from zdpatch.cli.errors import usage
 from zdpatch.cli.home import private_directory
 from zdpatch.cli.options import parse_duration
-from zdpatch.patcher.errors import OperatorError
-from zdpatch.patcher.manifest import Provenance
+from zdpatch.patcher.bundle import LIMITS
+from zdpatch.patcher.errors import AuthorError, OperatorError
+from zdpatch.patcher.manifest import MAX_ENTRIES, Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from pathlib import Path
+
+    from zdpatch.patcher.source import Patch
 
 _GITHUB: Final = {
     "repo": "GITHUB_REPOSITORY",
@@ -161,6 +164,28 @@ def default_id(app: str, base: str, new: str, content: str) -> str:
             return full
     tail = content[:8].upper()
     return f"{_id_text(app)[: MAX_ID - 9]}-{tail}"
+
+
+def check_limits(patch: Patch, blobs: Mapping[str, bytes]) -> None:
+    """Raises AuthorError ZDP-101 for a patch that no bundle can hold."""
+    for what, number in (("modules", len(patch.changes)), ("data files", len(patch.data))):
+        if number > MAX_ENTRIES:
+            raise _too_large(f"{number} {what} change, and a bundle takes {MAX_ENTRIES} of them")
+    if len(blobs) > LIMITS.blobs:
+        raise _too_large(f"{len(blobs)} contents differ, and a bundle takes {LIMITS.blobs} of them")
+    size = sum(map(len, blobs.values()))
+    if size > LIMITS.bundle:
+        sizes = [(len(e.base or b"") + len(e.new or b""), e.path) for e in patch.changes]
+        sizes += [(len(e.base or b"") + len(e.new or b""), e.path) for e in patch.data]
+        raise _too_large(
+            f"what changes has {size:,} bytes on both sides, most of all {max(sizes)[1]}, and a"
+            f" bundle has at most {LIMITS.bundle:,}"
+        )
+
+
+def _too_large(cause: str) -> AuthorError:
+    follow = "zdpatch build ... --only PACKAGE, or deploy large files with a release"
+    return AuthorError("ZDP-101", cause, next=follow)
 
 
 def _id_text(text: str) -> str:

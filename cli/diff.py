@@ -44,8 +44,8 @@ _COLOUR: Final = {"+": "green", "-": "red", "@": "cyan"}
 def diff(output: Output, /, *, target: str, definition: str) -> None:
     """Show the source that a patch changes: of BUNDLE, or of the patches active in AGENT.
 
-    DEF is a module, or module:qualname for one function, class or method. For an AGENT (its id or
-    pid) the bundle must have been pushed from this home.
+    DEF is a module, module:qualname for one function, class or method, or a data file. For an AGENT
+    (its id or pid) the bundle must have been pushed from this home.
     """
     path = Path(target)
     files = [read_bundle(path)] if path.is_file() else _of_agent(output, target)
@@ -54,8 +54,8 @@ def diff(output: Output, /, *, target: str, definition: str) -> None:
     for file in files:
         patch = file.patch()
         texts = [("module", each.name, difference(each, definition)) for each in patch.changes]
-        if not definition:
-            texts += [("data", each.path, data_difference(each)) for each in patch.data]
+        data = [each for each in patch.data if definition in {"", each.path}]
+        texts += [("data", each.path, data_difference(each)) for each in data]
         for kind, name, text in texts:
             if text:
                 found: dict[str, object] = {kind: name, "diff": "".join(text)}

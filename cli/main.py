@@ -15,7 +15,7 @@ import click
 import zdpatch
 from zdpatch.cli import errors
 from zdpatch.cli.home import private_directory
-from zdpatch.cli.output import Group, Output, is_terminal
+from zdpatch.cli.output import Group, Output, clean, is_terminal
 from zdpatch.cli.streams import lossy_streams
 from zdpatch.patcher.errors import BugError, OperatorError, ZdpatchError
 
@@ -175,7 +175,7 @@ def _as_zdpatch_error(error: Exception, output: Output) -> ZdpatchError:
 
 def _print_error(error: ZdpatchError) -> None:
     colour = is_terminal(sys.stderr)
-    headline, *rest = errors.error_lines(error)
+    headline, *rest = map(clean, errors.error_lines(error))
     if colour:
         word, _, tail = headline.partition(" ")
         headline = f"{click.style(word, fg='red', bold=True)} {click.style(tail, bold=True)}"

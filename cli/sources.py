@@ -43,6 +43,28 @@ def read_source(spec: str, *, root: str | None = None, cache: Path, here: Path) 
     raise SourceError("ZDP-004", f"{spec} is not {SOURCE_KINDS}")
 
 
+def narrowed_both(
+    base: Source, new: Source, only: Sequence[str]
+) -> tuple[Source, Source, list[str]]:
+    """Both sides with what `only` names, and the other files that differ.
+
+    Where it names data files, the modules of their packages are on both sides as they were: which
+    of these read the files is looked for there.
+    """
+    ends = narrowed(base, only), narrowed(new, only)
+    named = {name.strip("/") for name in only if not name.endswith(".py")}
+    data = named & {*ends[0].files, *ends[1].files}
+    tops = {path.partition("/")[0] for path in data}
+    beside = {
+        path: text
+        for path, text in base.files.items()
+        if path.endswith(".py") and path.partition("/")[0] in tops
+    }
+    old, fresh = (Source(end.origin, {**beside, **end.files}) for end in ends)
+    paths = sorted({*base.files, *new.files} - {*ends[0].files, *ends[1].files})
+    return old, fresh, [p for p in paths if base.files.get(p) != new.files.get(p)]
+
+
 def narrowed(source: Source, only: Sequence[str]) -> Source:
     """Only the packages, modules or paths that `only` names; all of it when empty."""
     if not only:

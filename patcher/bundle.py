@@ -86,7 +86,7 @@ def _damaged(cause: str) -> AuthorError:
 
 
 def _too_large(cause: str) -> AuthorError:
-    return AuthorError("ZDP-101", cause, next="zdpatch build, with fewer modules")
+    return AuthorError("ZDP-101", cause, next="zdpatch build --only PACKAGE, or deploy large files")
 
 
 def pack(envelope: bytes, blobs: Mapping[str, bytes]) -> bytes:

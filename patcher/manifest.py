@@ -25,6 +25,7 @@ STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "urn:zdpatch:patch:v1"
 MAX_SOURCE: Final = 8 << 20  # bytes of one blob
 LAST_SECOND: Final = 253402300799  # 9999-12-31T23:59:59Z: what a date can show
+MAX_ENTRIES: Final = 512  # modules, and data files too
 MAX_SEQ: Final = (1 << 53) - 1  # exact in every JSON reader
 
 Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
@@ -127,8 +128,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     created: Second
     not_after: Second
     safety: Safety
-    modules: Annotated[list[ModuleEntry], Meta(min_length=1, max_length=512)]
-    data: Annotated[list[DataEntry], Meta(max_length=512)] = msgspec.field(
+    modules: Annotated[list[ModuleEntry], Meta(min_length=1, max_length=MAX_ENTRIES)]
+    data: Annotated[list[DataEntry], Meta(max_length=MAX_ENTRIES)] = msgspec.field(
         default_factory=list[DataEntry]
     )
     requires: Annotated[list[PatchId], Meta(max_length=32)] = msgspec.field(

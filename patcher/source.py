@@ -69,15 +69,25 @@ def is_patched(filename: str, patch_id: str = "") -> bool:
 
 
 def is_data_path(path: str) -> bool:
-    """Whether a path names a data file of a package: below a folder, spelt in one way, no module
-    nor what one is compiled from, and no remark on what could not be read ("a (submodule)").
+    """Whether a path names a data file of a package."""
+    return not no_data_path(path)
+
+
+def no_data_path(path: str) -> str:
+    """Why a path names no data file of a package; "" when it does: below a folder, spelt in one
+    way, no module nor what one is compiled from, and no remark on what could not be read
+    ("a (submodule)").
     """
     folder, _, name = path.rpartition("/")
     parts = path.split("/")
-    return (
-        bool(folder)
-        and all(part not in {"", ".", "..", "__pycache__"} for part in parts)
-        and parts[0].isidentifier()
-        and not any(letter in "\\\0" or not letter.isprintable() for letter in path)
-        and not name.endswith((".py", ".pyc", ".pyo", ")", *_NATIVE))
-    )
+    if not folder or not parts[0].isidentifier():
+        return "it is in no package"
+    if any(part in {"", ".", "..", "__pycache__"} for part in parts):
+        return "its path is no plain one"
+    if any(letter in "\\\0" or not letter.isprintable() for letter in path):
+        return "its name has a character that is not shown"
+    if name.endswith(")"):
+        return "its name ends with a bracket, as a remark on what could not be read"
+    if name.endswith((".py", ".pyc", ".pyo", *_NATIVE)):
+        return "it is a module, or what one is compiled from"
+    return ""

@@ -40,13 +40,16 @@ def in_the_way(patch: Patch, refusal: Refused, others: Iterable[Plan]) -> Proces
         return None
     names = list(dict.fromkeys(plan.patch.id for plan in blamed if plan is not None))
     paths = [verdict.path for verdict in refusal.verdicts]
+    data = {each.path for plan in others for each in plan.patch.data}
+    on_top = "zdpatch build --from agent:SELECTOR"
+    if data.intersection(paths):  # an agent tells the source of modules alone
+        on_top = f"zdpatch build --from what {names[-1]} was built --to"
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return ProcessError(
         "ZDP-204",
         f"{', '.join(names)} changed {', '.join(paths[:3])}{more}, and {patch.id} was built from"
         " what was there before",
-        next=f"zdpatch rollback {names[-1]}   or build on top of it:"
-        " zdpatch build --from agent:SELECTOR",
+        next=f"zdpatch rollback {names[-1]}   or build on top of it: {on_top}",
     )
 
 

@@ -12,7 +12,7 @@ from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import read
 from zdpatch.patcher.errors import AuthorError
 from zdpatch.patcher.outline import outline
-from zdpatch.patcher.source import DataChange, ModuleChange, Patch, is_data_path
+from zdpatch.patcher.source import DataChange, ModuleChange, Patch, is_data_path, no_data_path
 from zdpatch.patcher.spread import Name, going, stale_reads
 from zdpatch.patcher.ways import WORDS
 
@@ -111,14 +111,17 @@ def _data(base: SourceTree, new: SourceTree) -> tuple[DataChange, ...]:
     every = sorted({*base.data, *new.data})
     differ = [path for path in every if base.data.get(path) != new.data.get(path)]
     packages = _packages(base) | _packages(new)
-    outside = [p for p in differ if not is_data_path(p) or not root_of(p, packages)]
+    outside = [
+        (path, no_data_path(path) or "it is in no package")
+        for path in differ
+        if not is_data_path(path) or not root_of(path, packages)
+    ]
     if outside:
-        shown = ", ".join(outside[:5]) + (
-            f" and {len(outside) - 5} more" if len(outside) > 5 else ""
-        )
+        shown = "; ".join(f"{path} ({why})" for path, why in outside[:5])
+        more = f" and {len(outside) - 5} more" if len(outside) > 5 else ""
         raise AuthorError(
             "ZDP-211",
-            f"files which are neither Python modules nor data of a package differ: {shown}",
+            f"files which are neither Python modules nor data of a package differ: {shown}{more}",
             next="leave them out of both trees, or deploy them with a release",
         )
     return tuple(DataChange(path, base.data.get(path), new.data.get(path)) for path in differ)

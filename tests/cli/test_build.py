@@ -177,6 +177,58 @@ def test_changed_data_is_carried(build: Build, trees: Path) -> None:
     assert build("--json", "--only", "shop.cart").json["data"] == []
 
 
+def test_only_one_data_file(build: Build, cli: Cli, trees: Path) -> None:
+    """With the modules that read it, as they were; what else differs is named."""
+    for side, text in (("old", "1"), ("new", "2")):
+        (trees / side / "shop/page.html").write_text(text)
+        (trees / side / "shop/other.html").write_text(text)
+        (trees / side / "shop/page.py").write_text(
+            "from pathlib import Path\ndef page():\n"
+            "    return (Path(__file__).parent / 'page.html').read_text()\n"
+        )
+    ran = build("--json", "--only", "shop/page.html")
+    assert ran.json["data"] == ["shop/page.html"]
+    assert ran.json["modules"] == ["shop", "shop.page"]
+    words = build("--only", "shop/page.html").err
+    assert "left out  shop/cart.py, shop/other.html" in words
+    assert "left out  shop/other.html, shop/page.html" in build("--only", "shop.cart").err
+    assert build("--only", "shop/page.html").code == 0
+    lines = cli("diff", trees / "fix.zdp", "shop/page.html").out.splitlines()
+    assert [line for line in lines if line[:1] in "+-" and line[1:2] in "12"] == ["-1", "+2"]
+
+
+@pytest.mark.parametrize(
+    ("number", "size", "words"),
+    [
+        (600, 1, "600 data files change, and a bundle takes 512 of them"),
+        (1, 9 << 20, "most of all shop/a0.txt, and a bundle has at most 8,388,608"),
+    ],
+)
+def test_more_than_a_bundle_takes(
+    build: Build, trees: Path, number: int, size: int, words: str
+) -> None:
+    """Said before any verdict, with the way out."""
+    for i in range(number):
+        (trees / f"new/shop/a{i}.txt").write_bytes(b"a" * size)
+    ran = build("--json")
+    assert (ran.error["code"], words in ran.error["cause"]) == ("ZDP-101", True)
+    assert "in place" not in ran.err
+    assert "--only" in ran.error["next"]
+
+
+def test_why_a_file_is_no_data(build: Build, trees: Path) -> None:
+    """Each with its reason; a name that drives the terminal is not printed as it is."""
+    for name in ("shop/a (1)", "shop/tpl.h", "b.ini", "shop/c\u202ed.txt"):
+        (trees / "new" / name).write_text("1")
+    ran = build()
+    said = " ".join(ran.err.split())
+    assert "b.ini (it is in no package)" in said
+    assert "shop/a (1) (its name ends with a bracket" in said
+    assert "shop/tpl.h (it is a module, or what one is compiled from)" in said
+    assert "shop/c\\u202ed.txt (its name has a character that is not shown)" in said
+    assert "\u202e" not in ran.err
+
+
 def test_other_files_are_named(build: Build, trees: Path) -> None:
     """A changed file of no package is refused by name, never dropped in silence; --only is the way
     out.

@@ -180,6 +180,18 @@ print(seen, rates())
 """,
         "[2, 2] [1, 1]",
     ),
+    "a file that another patch has changed": (
+        """
+import pkg.m
+local.apply(local.plan(patch("ONE", 2)))
+try:
+    local.plan(patch("TWO", 3))
+except ZdpatchError as error:
+    print(error.code, error.next)
+""",
+        "ZDP-204 zdpatch rollback ONE   or build on top of it:"
+        " zdpatch build --from what ONE was built --to",
+    ),
     "served files that somebody damages": (
         """
 import pkg.m, shutil
