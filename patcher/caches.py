@@ -44,6 +44,7 @@ class Answers:
     changed: Mapping[Name, str]
     modules: Mapping[str, ModuleType]
     classes: Mapping[Name, type]
+    fields: tuple[type, ...] = ()  # classes of which the fields change
 
     @classmethod
     def of(
@@ -51,13 +52,15 @@ class Answers:
         changed: Mapping[Name, str],
         inventories: Mapping[str, Inventory],
         classes: Mapping[Name, type],
+        fields: Iterable[type] = (),
     ) -> Answers:
         """A plan keeps it: so it holds no more than it needs, and no namespace: references to these
         are counted.
         """
         owners = {(module, path.rpartition(".")[0]) for module, path in changed}
         modules = {name: inventories[name].module for name, _ in changed if name in inventories}
-        return cls(changed, modules, {name: classes[name] for name in owners & classes.keys()})
+        known = {name: classes[name] for name in owners & classes.keys()}
+        return cls(changed, modules, known, tuple(reach.family(*fields)))
 
     def forget(self) -> None:
         """Empty these caches."""
@@ -80,6 +83,13 @@ class Answers:
             yield each
             pending += [r for r in gc.get_referents(each) if type(r) in _CONTAINERS]
 
+    def _asked_of_fields(self, wrapper: object) -> bool:
+        """Whether a cache was asked about a class, of which a field changes: it may have answered
+        by what the class says of its fields.
+        """
+        ids = set(map(id, self.fields))
+        return bool(ids) and any(id(each) in ids for each in _asked(wrapper))
+
     def _stale(self) -> Iterator[tuple[object, str]]:
         spaces = {name: reach.namespace(module) for name, module in self.modules.items()}
         reaching = Reaching(self.changed, spaces, self.classes, by_name=True)
@@ -87,9 +97,17 @@ class Answers:
             inner = vars(wrapper).get("__wrapped__")
             for function in behind(wrapper):
                 receiver = bound(inner) or _owner(function)
-                if reaching.cause(function, receiver):
+                if reaching.cause(function, receiver) or self._asked_of_fields(wrapper):
                     module = function.__globals__.get("__name__")
                     yield wrapper, f"{module}:{function.__code__.co_qualname}"
+
+
+def _asked(cache: object, depth: int = 3) -> Iterator[object]:
+    """What a cache has, in its table of answers by arguments, which are tuples."""
+    for each in gc.get_referents(cache):
+        yield each
+        if type(each) in _CONTAINERS and depth > 1:
+            yield from _asked(each, depth - 1)
 
 
 def _wrappers() -> list[object]:

@@ -47,7 +47,7 @@ from zdpatch.patcher.outdated import Outdated
 from zdpatch.patcher.readers import Readers
 from zdpatch.patcher.removals import Removals
 from zdpatch.patcher.shared import Sharing
-from zdpatch.patcher.silent import OF_DOCSTRINGS, OF_FIELDS, OF_SIGNATURES, Silence
+from zdpatch.patcher.silent import OF_CLASSES, OF_DOCSTRINGS, OF_FIELDS, OF_SIGNATURES, Silence
 from zdpatch.patcher.yields import suspended
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ class Conditions:
             words = OF_DOCSTRINGS
         elif DOCSTRING in edit.facets:
             words |= OF_DOCSTRINGS
-        return self.silence.of(value, words)
+        return self.silence.of(value, words - OF_CLASSES if edit.kind == "function" else words)
 
     def _reader(self, edit: Edit) -> str:
         self.heap_scan = True

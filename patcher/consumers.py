@@ -10,29 +10,26 @@ import dis
 import enum
 import functools
 import inspect
+import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from zdpatch.patcher.hooked import holds_callables
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.purity import origin
-from zdpatch.patcher.reach import class_dict
+from zdpatch.patcher.reach import class_dict, namespace
+from zdpatch.patcher.silent import OF_CLASSES, OF_DOCSTRINGS, OF_SIGNATURES
 
 if TYPE_CHECKING:
     from zdpatch.patcher.edits import Edit, ModuleVersions
 
 Resolve = Callable[[str], object]  # a dotted name as the live module sees it, or None
 
-_METADATA: Final = frozenset(
-    {
-        "__annotations__", "__doc__", "__defaults__", "__kwdefaults__", "__signature__",
-        "__type_params__", "signature", "getfullargspec", "getargspec", "get_type_hints",
-        "get_annotations",
-        "getdoc", "cleandoc",
-    }
-)  # fmt: skip
+# `functools.wraps` takes the names of what it copies; those copies follow.
+_METADATA: Final = (OF_SIGNATURES | OF_DOCSTRINGS) - OF_CLASSES - {"WRAPPER_ASSIGNMENTS"}
 # Callables that a decorator may hand the function to: they read nothing that a patch of metadata
 # changes.
 _HARMLESS: Final[tuple[object, ...]] = (
@@ -98,28 +95,75 @@ def _quiet(function: FunctionType, *, factory: bool, depth: int = _DEPTH) -> boo
     at definition counts (of a factory, also the decorator that it makes). What it calls must be
     known, or be as quiet.
     """
-    running = [function.__code__]
+    running = [function.__code__, *_comprehensions(function.__code__)]
     if factory:
         running += [each for each in function.__code__.co_consts if isinstance(each, CodeType)]
     return depth > 0 and all(_quiet_code(code, function.__globals__, depth) for code in running)
 
 
+def _comprehensions(code: CodeType) -> Iterator[CodeType]:
+    """Those in code, and those in them: they run with it."""
+    for each in code.co_consts:
+        if isinstance(each, CodeType) and each.co_name in _COMPREHENSIONS:
+            yield from (each, *_comprehensions(each))
+
+
+_COMPREHENSIONS: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
+
+
 def _quiet_code(code: CodeType, globals_: dict[str, object], depth: int) -> bool:
     builtins = globals_.get("__builtins__")
     fallback = builtins if isinstance(builtins, dict) else vars(builtins) if builtins else {}
-    for instruction in dis.get_instructions(code):
-        name = instruction.argval
-        if name in _METADATA and instruction.opname.startswith(("LOAD_", "IMPORT_")):
+    steps = [each for each in dis.get_instructions(code) if each.opname not in _NO_STEP]
+    takes = any(each.opname in _TAKES for each in steps)
+    for at, step in enumerate(steps):
+        name = step.argval
+        if name in _METADATA and step.opname.startswith(("LOAD_", "IMPORT_")):
             return False
-        if instruction.opname not in {"LOAD_GLOBAL", "LOAD_NAME"}:
+        if step.opname not in {"LOAD_GLOBAL", "LOAD_NAME"}:
             continue
-        value: Any = globals_.get(name, fallback.get(name))
-        known = any(value is each for each in (*_HARMLESS, *_KNOWN))
-        if not callable(value) or known or isinstance(value, enum.EnumType):
-            continue
-        if type(value) is not FunctionType or not _quiet(value, factory=True, depth=depth - 1):
+        after = iter(steps[at + 1 :])
+        value, then = _attribute_of(globals_.get(name, fallback.get(name)), after)
+        if value is getattr and not _names_it(then, after):
+            return False
+        if holds_callables(value) and (takes or then.argval not in _ADDS):
+            return False  # who knows what it calls
+        if not _quiet_value(value, depth):
             return False
     return True
+
+
+# Instructions that nothing is done by, and those by which something comes out of a table.
+_NO_STEP: Final = frozenset({"CACHE", "PUSH_NULL", "PRECALL", "NOP", "RESUME", "EXTENDED_ARG"})
+_TAKES: Final = frozenset({"GET_ITER", "FOR_ITER", "BINARY_SUBSCR"})
+_ADDS: Final = frozenset({"append", "add", "insert", "extend", "update", "appendleft"})
+_VARIABLES: Final = frozenset({"LOAD_FAST", "LOAD_DEREF", "LOAD_FAST_CHECK", "LOAD_GLOBAL"})
+_STANDARD: Final = frozenset({*sys.stdlib_module_names, "builtins", "typing_extensions"})
+
+
+def _attribute_of(value: object, after: Iterator[dis.Instruction]) -> tuple[Any, dis.Instruction]:
+    """What is taken from a module by its name, through modules; and the instruction behind."""
+    step = next(after)
+    while type(value) is types.ModuleType and step.opname in {"LOAD_ATTR", "LOAD_METHOD"}:
+        value = namespace(value).get(step.argval)
+        step = next(after)
+    return value, step
+
+
+def _names_it(first: dis.Instruction, after: Iterator[dis.Instruction]) -> bool:
+    """Whether `getattr` is called on a variable with a name that stands there."""
+    return first.opname in _VARIABLES and next(after).opname == "LOAD_CONST"
+
+
+def _quiet_value(value: Any, depth: int) -> bool:  # noqa: ANN401 - asked what it is
+    """Whether what a decorator has by a name may be called without reading metadata."""
+    if any(value is each for each in (*_HARMLESS, *_KNOWN)) or isinstance(value, enum.EnumType):
+        return True
+    if type(value).__module__ == "typing":
+        return True  # an annotation
+    if not callable(value):
+        return type(value).__module__.partition(".")[0] in _STANDARD
+    return type(value) is FunctionType and _quiet(value, factory=True, depth=depth - 1)
 
 
 def _own_metaclasses(meta: type) -> list[type]:

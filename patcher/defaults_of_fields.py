@@ -82,6 +82,7 @@ class FieldDefaults:
 
     def __init__(self, refuse: Callable[[Edit, str, str], None]) -> None:
         self.refuse = refuse
+        self.classes: list[type] = []  # that have a field with a new default
         self._fields: list[tuple[str, dataclasses.Field[Any], object]] = []
         self._new: dict[type, dict[str, object]] = {}
 
@@ -96,6 +97,7 @@ class FieldDefaults:
             self.refuse(edit, "R", "its new default is not plain, or is one that may change")
             return
         self._fields.append((edit.path, field, value))
+        self.classes.append(cls)
         for each in reach.family(cls):
             init = _generated(each)
             if not _takes(each, name, field):

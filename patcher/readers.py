@@ -4,6 +4,8 @@ annotations or docstring: an object of a framework (FastAPI's `Depends`, a comma
 Asked of garbage collection, upwards from the function through plain containers, to the first object
 of a program's class. The text of that class's package says whether anything there reads such
 things at all; for a package of the patch itself, the text of the module that the class is in.
+A table that a module, a class or a function keeps, and which has a class in it, is asked about like
+an object of that module: facts of classes are kept by class.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from zdpatch.patcher import reach
 from zdpatch.patcher.defaults_of_fields import another_default
 from zdpatch.patcher.edits import DOCSTRING, METADATA, SIGNATURES
 from zdpatch.patcher.importers import source_of
+from zdpatch.patcher.kept_by_class import keepers_by_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +37,9 @@ _AT_ONCE: Final = 400  # each object on the heap is compared with all of these
 _OF_SIGNATURES: Final = re.compile(
     rb"\bsignature\(|getfullargspec|getargspec|get_type_hints|get_annotations|__annotations__"
     rb"|__defaults__|__kwdefaults__|__type_params__|co_argcount|co_varnames"
+)
+_OF_FIELDS: Final = re.compile(
+    _OF_SIGNATURES.pattern + rb"|__dataclass_fields__|\bfields\(|\bfields as\b"
 )
 _OF_DOCSTRINGS: Final = re.compile(rb"__doc__|getdoc")
 _CALLED_AS_CLASS: Final = frozenset({"__init__", "__new__"})
@@ -51,21 +57,34 @@ class Readers:
         """The object that may have read what `edit` changes, for people; "" when there is none."""
         if not _of_class(edit) and not edit.facets & SIGNATURES:
             return ""
-        who = self._reader(edit, _OF_SIGNATURES)
-        return f"an object of {who} holds it, and may have read it" if who else ""
+        if _of_class(edit):
+            who = self._reader(edit, _OF_FIELDS) or self._table(edit)
+        else:
+            who = self._reader(edit, _OF_SIGNATURES)
+        return f"{who} holds it, and may have read it" if who else ""
 
     def told(self) -> Iterator[str]:
         """What is left of old docstrings: a help text that was made of one is no behaviour."""
         for edit in self._functions:
             if DOCSTRING in edit.facets and (who := self._reader(edit, _OF_DOCSTRINGS)):
-                yield f"{edit.path}.__doc__: an object of {who} holds it, and may show the old one"
+                yield f"{edit.path}.__doc__: {who} holds it, and may show the old one"
 
     def _reader(self, edit: Edit, words: re.Pattern[bytes]) -> str:
         """The class of an object that holds what is told, and whose package has one of `words`."""
         for thing in self._told(edit):
             for cls in self._holders.found.get(id(thing), ()):
-                if any(words.search(source) for source in self._sources(cls)):
-                    return f"{_module(cls)}.{reach.qualname(cls)}"
+                if any(words.search(source) for source in self._sources(_module(cls))):
+                    return f"an object of {_module(cls)}.{reach.qualname(cls)}"
+        return ""
+
+    def _table(self, edit: Edit) -> str:
+        """The module that keeps a table with the class of `edit` in it, and whose package reads
+        fields.
+        """
+        for thing in self._told(edit):
+            for name in sorted(self._tables.get(id(thing), ())):
+                if any(_OF_FIELDS.search(source) for source in self._sources(name)):
+                    return f"a table of {name}"
         return ""
 
     def _told(self, edit: Edit) -> list[object]:
@@ -79,6 +98,11 @@ class Readers:
         if edit.scope and edit.new[-1].name in _CALLED_AS_CLASS:
             found += taken.classes.get(edit.scope, ())
         return found
+
+    @cached_property
+    def _tables(self) -> dict[int, set[str]]:
+        told = (self._told(e) for e in self.edits if e.module in self.inventories and _of_class(e))
+        return keepers_by_class(cls for group in told for cls in group if reach.is_a(cls, type))
 
     @property
     def _functions(self) -> Iterator[Edit]:
@@ -113,9 +137,10 @@ class Readers:
         rest = [key for key in things if sys.getrefcount(things[key]) > known[key] + 2]
         return [things[key] for key in rest]
 
-    def _sources(self, cls: type) -> Iterator[bytes]:
-        """The texts that may read: nothing known of them counts as reading everything."""
-        name = _module(cls)
+    def _sources(self, name: str) -> Iterator[bytes]:
+        """The texts of a module's package that may read: nothing known of them counts as reading
+        everything.
+        """
         home = name.partition(".")[0]
         own = any(home == each.partition(".")[0] for each in self.inventories)
         for each, module in reach.modules():

@@ -99,7 +99,8 @@ class Builder:
     def _answers(self, edits: Iterable[Edit]) -> None:
         """What caches answer is forgotten, and told."""
         changed = {name: ":".join(name) for name in self._changed(edits)}
-        self.answers = Answers.of(changed, self.inventories, self.stage.classes)
+        parts = (self.inventories, self.stage.classes, self.defaults.classes)
+        self.answers = Answers.of(changed, *parts)
         self.caches.append(self.answers.forget)
         if told := self.answers.told():
             self.notices.append(f"caches that are emptied: {', '.join(told)}")
