@@ -51,7 +51,7 @@ from zdpatch.patcher.silent import OF_CLASSES, OF_DOCSTRINGS, OF_FIELDS, OF_SIGN
 from zdpatch.patcher.yields import suspended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.outline import Item
@@ -225,6 +225,8 @@ class Conditions:
         classes = self.inventories[edit.module].classes.get(scope, [])
         if len(classes) > 1:
             return f"there are {len(classes)} live classes of this name"
+        if edit.kind == "added" and edit.new[-1].name == "__hash__" and _unhashable(classes):
+            return ""  # nobody can have stored one as a key
         self.heap_scan = self.heap_scan or bool(classes)
         found = count(reach.family(*classes))
         if found.number and not found.sure:
@@ -378,6 +380,10 @@ class Conditions:
                 if reads_metadata([_call_of(callee)], resolver(module), silent):
                     return f"line {other.line} handed {name} to {callee}, which may have read it"
         return ""
+
+
+def _unhashable(classes: Iterable[type]) -> bool:
+    return all(reach.class_dict(each).get("__hash__", each) is None for each in classes)
 
 
 def _living(number: int) -> str:

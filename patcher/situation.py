@@ -244,11 +244,21 @@ class Situation:
         live = stage.present(edit)
         if edit.qualname.rpartition(".")[2] == "__doc__" and live is None:
             live = MISSING  # a class or module without a docstring has None there
+        if live is None and edit.kind == "added" and _implied(edit, stage):
+            live = MISSING
         if edit.kind == "removed" or same(live, value.old) or same(live, value.new):
             return ""
         if edit.kind == "added":
             return "the name is bound here already, to something the base does not explain"
         return f"the live value ({brief(live)}) is not what the base gives ({brief(value.old)})"
+
+
+def _implied(edit: Edit, stage: Stage) -> bool:
+    """Whether the name is `__hash__`, which a class that binds `__eq__` alone has as None."""
+    base = stage.versions[edit.module].base
+    if base is None or not edit.scope or edit.new[-1].name != "__hash__":
+        return False
+    return any("__eq__" in item.names for item in base.outline.scopes.get(edit.scope, ()))
 
 
 def brief(value: object) -> str:
