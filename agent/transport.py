@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from zdpatch.agent import zmtp
 from zdpatch.agent.here import LOG
+from zdpatch.agent.messages import MAX_BLOB_BYTES, MAX_FRAMES, MAX_HEADER_BYTES
 from zdpatch.agent.native import Lock, original
-from zdpatch.agent.protocol import MAX_BLOB_BYTES, MAX_FRAMES, MAX_HEADER_BYTES
 from zdpatch.agent.shares import Rounds, one_to_end
 
 if TYPE_CHECKING:

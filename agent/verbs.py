@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from zdpatch.agent import answers, intake, protocol, sources, transaction, trials, undo
+from zdpatch.agent import answers, intake, messages, protocol, sources, transaction, trials, undo
 from zdpatch.agent.audit import Actor
 from zdpatch.agent.here import LOG
 from zdpatch.agent.identity import user_name
 from zdpatch.agent.limits import Buckets
-from zdpatch.agent.protocol import HoldResult, MalformedError
+from zdpatch.agent.messages import MalformedError
+from zdpatch.agent.protocol import HoldResult
 from zdpatch.patcher.errors import BugError, OperatorError, ProcessError, ZdpatchError
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import msgspec
 
     from zdpatch.agent.here import Here
-    from zdpatch.agent.protocol import Hold, Request
+    from zdpatch.agent.messages import Request
+    from zdpatch.agent.protocol import Hold
     from zdpatch.agent.transport import Peer
 
     Verb = Callable[[Here, Any, Actor, bytes | None], msgspec.Struct | dict[str, Any]]
@@ -72,21 +74,21 @@ class Counter:
         """The reply to one request; None when there is nobody to address it to. Never raises."""
         here, by = self._here, Actor(peer.uid, user_name(peer.uid), peer.pid)
         try:
-            request = protocol.parse_request(frames)
+            request = messages.parse_request(frames)
         except MalformedError as error:
             if self._refusals.take(peer.uid):
                 self._note(by, "malformed", error, "")
             return None if error.msgid is None else self._error(error.msgid, error)
         if not self._requests.take(peer.uid):
             busy = ProcessError("ZDP-405", f"{by} sends too many requests", next="wait a second")
-            return protocol.encode_error(here.identity.info("busy"), request.msgid, busy)
+            return messages.encode_error(here.identity.info("busy"), request.msgid, busy)
         return self._run(request, by)
 
     def busy(self, frames: Sequence[bytes]) -> list[bytes] | None:
         """The reply when a transaction holds this process."""
         msgid = frames[1] if len(frames) > 1 else b""
         error = ProcessError("ZDP-204", "another transaction is in progress", next="try again")
-        return protocol.encode_error(self._here.identity.info("busy"), msgid, error)
+        return messages.encode_error(self._here.identity.info("busy"), msgid, error)
 
     def _run(self, request: Request, by: Actor) -> list[bytes]:
         try:
@@ -100,11 +102,11 @@ class Counter:
             self._refused(request, by, bug)
             return self._error(request.msgid, bug)
         here = self._here
-        return protocol.encode_ok(here.identity.info(answers.state(here)), request.msgid, result)
+        return messages.encode_ok(here.identity.info(answers.state(here)), request.msgid, result)
 
     def _error(self, msgid: bytes, error: ZdpatchError) -> list[bytes]:
         here = self._here
-        return protocol.encode_error(here.identity.info(answers.state(here)), msgid, error)
+        return messages.encode_error(here.identity.info(answers.state(here)), msgid, error)
 
     def _refused(self, request: Request, by: Actor, error: ZdpatchError) -> None:
         if request.verb in ("hello", "status", "history", "source") or not self._refusals.take(

@@ -16,16 +16,8 @@ import msgspec
 import zmq
 
 from zdpatch.agent.identity import own_key
-from zdpatch.agent.protocol import (
-    MSGID_BYTES,
-    History,
-    Plan,
-    Source,
-    Status,
-    encode_request,
-    parse_reply,
-    to_exception,
-)
+from zdpatch.agent.messages import MSGID_BYTES, encode_request, parse_reply, to_exception
+from zdpatch.agent.protocol import History, Plan, Source, Status
 from zdpatch.cli.select import has_ended
 from zdpatch.patcher.errors import UNCHANGED, OperatorError, ZdpatchError
 

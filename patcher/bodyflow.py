@@ -87,8 +87,35 @@ class Body:
         self.most = self.gives = NOTHING
         self.imports = {**flow.imports(outline), **imported(self.parts, outline)}
         named = partial(flow.of, outline, scope, self.imports)
-        called = partial(named, called=True)
-        self.ways = Ways(flow.files, self.imports, self.variables, named, called, flow.seen)
+        # names of this body for functions, and what calls of them give
+        self.functions: dict[str, int] = {}
+        self.ways = Ways(flow.files, self.imports, self.variables, named, self._called, flow.seen)
+        for part in self.parts:
+            self._function(part)
+
+    def _called(self, name: str) -> int:
+        """What a call of a name gives."""
+        found = self.flow.of(self.outline, self.scope, self.imports, name, called=True)
+        return max(found, self.functions.get(name, NOTHING))
+
+    def _function(self, part: ast.AST) -> None:
+        """A name for a function that reads is no reading."""
+        match part:
+            case ast.Assign(targets=targets, value=value):
+                pass
+            case (
+                ast.AnnAssign(target=target, value=ast.expr() as value)
+                | ast.NamedExpr(target=target, value=value)
+                | ast.For(target=target, iter=value)
+                | ast.comprehension(target=target, iter=value)
+            ):
+                targets = [target]
+            case _:
+                return
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        if len(names) == len(targets) and (level := self.ways.function(value)):
+            self.ways.bound.add(id(value))
+            self.functions |= dict.fromkeys(names, level)
 
     def run(self) -> int:
         """Follow it; the most that any of its expressions gives."""

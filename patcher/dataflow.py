@@ -102,6 +102,9 @@ class Flow:
         body.run()
         for name, level in body.variables.items():
             self.note(outline, item.scope, name, level)
+        for name, level in body.functions.items():
+            self.functions.add((outline.name, f"{item.scope}.{name}" if item.scope else name))
+            self.note(outline, item.scope, name, level)
         for name, steps in body.climbs.items():
             found = (outline.name, f"{item.scope}.{name}" if item.scope else name)
             self.climbs[found] = max(steps, self.climbs.get(found, NOWHERE))

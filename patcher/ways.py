@@ -7,7 +7,7 @@ the text. Literal names that lead elsewhere end it: `HERE / "other.json"` is no 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -64,6 +64,7 @@ _QUESTIONS: Final = frozenset(
     {"exists", "isfile", "isdir", "is_file", "is_dir", "islink", "access"}
 )
 _OPEN: Final = frozenset("%{}*?[")  # a name that has these is none yet
+_HOLD: Final = frozenset({"functools.partial", "staticmethod", "classmethod", "property"})
 _CALLERS: Final = CALLERS | {"functools.partial", "functools.reduce", "next", "iter"}
 # Words that a text without them cannot read a file of its package by.
 WORDS: Final = frozenset(
@@ -124,6 +125,8 @@ class Ways:
     name: Callable[[str], int]
     called: Callable[[str], int]
     seen: set[int | str]
+    bound: set[int] = field(default_factory=set[int])
+    """Ids of what holds functions and has a name: who calls that is followed by it."""
 
     def given(self, node: ast.AST | None) -> int:  # noqa: PLR0911 - one clause a kind of expression
         """NOTHING, PATH or CONTENT."""
@@ -191,12 +194,35 @@ class Ways:
             return self._source(node.args, _SOURCES[full])
         if full == "getattr" and any(text in _PLACE_ATTRIBUTES for text in texts(node.args)):
             return PATH
+        if isinstance(node.func, ast.Subscript) and (held := dotted(node.func.value)):
+            name = held  # one of a table of functions
         if name and (known := self.called(name)):
             if not all(map(self.files.named, texts(node.args))):
                 return NOTHING
             self._mark(node.args)
             return known
         return self._made(node, full)
+
+    def function(self, node: ast.AST) -> int:
+        """What calls give of something that only holds functions: one, a `partial` of one, a table
+        of some. NOTHING for all else, and for what is read when it is evaluated.
+        """
+        match node:
+            case ast.Name() | ast.Attribute():
+                name = dotted(node) or ""
+                return NOTHING if self.given(node) else self.called(name)
+            case ast.Dict() | ast.List() | ast.Tuple() | ast.Set():
+                inner = [*ast.iter_child_nodes(node)]
+            case ast.Call(func=func, args=args, keywords=words):
+                if origin(dotted(func) or "", self.imports) not in _HOLD:
+                    return NOTHING
+                inner = [*args, *(word.value for word in words)]
+            case _:
+                return NOTHING
+        level = max(map(self.function, inner), default=NOTHING)
+        if level:
+            self._mark(inner)
+        return level
 
     def _made(self, node: ast.Call, full: str) -> int:
         """What a function of others makes of its arguments."""
@@ -206,7 +232,7 @@ class Ways:
             return NOTHING
         if full in _PATH_CALLS:
             return self._joined(arguments, whole=True)
-        if full in _CALLERS:
+        if full in _CALLERS and id(node) not in self.bound:
             names = filter(None, map(dotted, (a for a in arguments if isinstance(a, ast.expr))))
             level = max([level, *map(self.called, names)])
         base = self.given(node.func.value) if isinstance(node.func, ast.Attribute) else NOTHING

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdpatch.agent import protocol
-from zdpatch.agent.protocol import MalformedError
+from zdpatch.agent import messages, protocol
+from zdpatch.agent.messages import MalformedError
 from zdpatch.patcher.errors import OperatorError, ProcessError, Refused, Verdict, ZdpatchError
 
 MSGID = b"m" * 16
@@ -45,7 +45,7 @@ HEADERS = [
 def test_a_request_survives_the_wire(header: protocol.Header) -> None:
     """What is encoded is what is parsed, for every verb."""
     blob = b"zip" if isinstance(header, protocol.Stage) else None
-    request = protocol.parse_request(protocol.encode_request(header, MSGID, blob))
+    request = messages.parse_request(messages.encode_request(header, MSGID, blob))
     assert (request.header, request.msgid, request.blob) == (header, MSGID, blob)
 
 
@@ -85,7 +85,7 @@ def test_every_verb_has_a_header() -> None:
 def test_malformed_requests(frames: list[bytes]) -> None:
     """Wrong counts, ids, verbs, headers and sizes are refused as ZDP-404."""
     with pytest.raises(MalformedError) as caught:
-        protocol.parse_request(frames)
+        messages.parse_request(frames)
     assert caught.value.code == "ZDP-404"
 
 
@@ -93,32 +93,32 @@ def test_malformed_requests(frames: list[bytes]) -> None:
 def test_any_frames(frames: list[bytes]) -> None:
     """No bytes make the parser raise anything else."""
     with contextlib.suppress(MalformedError):
-        protocol.parse_request(frames)
+        messages.parse_request(frames)
 
 
 @given(st.sampled_from(sorted(protocol.VERBS)), st.binary(max_size=200))
 def test_any_header(verb: bytes, header: bytes) -> None:
     """No header of a known verb makes the parser raise anything else."""
     with contextlib.suppress(MalformedError):
-        protocol.parse_request([verb, MSGID, header])
+        messages.parse_request([verb, MSGID, header])
 
 
 def test_every_flipped_byte_of_a_request() -> None:
     """A request with one byte changed is parsed or refused, and never has another message id."""
-    frames = protocol.encode_request(protocol.Apply("a" * 64, reason="why"), MSGID)
+    frames = messages.encode_request(protocol.Apply("a" * 64, reason="why"), MSGID)
     for number, frame in enumerate(frames):
         for position in range(len(frame)):
             flipped = bytearray(frame)
             flipped[position] ^= 0xFF
             attempt = [*frames[:number], bytes(flipped), *frames[number + 1 :]]
             with contextlib.suppress(MalformedError):
-                assert protocol.parse_request(attempt).msgid == attempt[1]
+                assert messages.parse_request(attempt).msgid == attempt[1]
 
 
 def test_a_result_survives_the_wire() -> None:
     """A reply names its agent and carries its result."""
-    frames = protocol.encode_ok(INFO, MSGID, protocol.HoldResult(held=True))
-    reply = protocol.parse_reply(frames, MSGID)
+    frames = messages.encode_ok(INFO, MSGID, protocol.HoldResult(held=True))
+    reply = messages.parse_reply(frames, MSGID)
     assert reply.agent == INFO
     assert reply.result is not None
     assert msgspec.json.decode(reply.result, type=protocol.HoldResult).held
@@ -128,9 +128,9 @@ def test_an_error_survives_the_wire() -> None:
     """Id, cause, state, next and verdicts arrive, with the root that says who must act."""
     verdict = Verdict("shop.cart:price", 3, "body", "R", "runs for ever", "replace the worker")
     sent = Refused("ZDP-202", "not safe", (verdict,), next="zdpatch check")
-    reply = protocol.parse_reply(protocol.encode_error(INFO, MSGID, sent), MSGID)
+    reply = messages.parse_reply(messages.encode_error(INFO, MSGID, sent), MSGID)
     assert reply.error is not None
-    got = protocol.to_exception(reply.error)
+    got = messages.to_exception(reply.error)
     assert isinstance(got, Refused)
     assert (got.code, got.cause, got.next, got.verdicts) == (
         "ZDP-202",
@@ -143,32 +143,32 @@ def test_an_error_survives_the_wire() -> None:
 @pytest.mark.parametrize("code", ["ZDP-103", "ZDP-204", "ZDP-301", "ZDP-501", "ZDP-901"])
 def test_error_roots(code: str) -> None:
     """The id survives; an unknown one becomes a bug."""
-    body = protocol.error_body(ProcessError(code, "cause", state="s"))
-    assert (protocol.to_exception(body).code, protocol.to_exception(body).state) == (code, "s")
+    body = messages.error_body(ProcessError(code, "cause", state="s"))
+    assert (messages.to_exception(body).code, messages.to_exception(body).state) == (code, "s")
     unknown = msgspec.structs.replace(body, code="ZDP-777")
-    assert protocol.to_exception(unknown).code == "ZDP-901"
+    assert messages.to_exception(unknown).code == "ZDP-901"
 
 
 @given(st.lists(st.binary(max_size=80), max_size=4))
 def test_any_reply(frames: list[bytes]) -> None:
     """No bytes from an agent make the operator's side raise anything else."""
     with contextlib.suppress(ZdpatchError):
-        protocol.parse_reply(frames, MSGID)
+        messages.parse_reply(frames, MSGID)
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"agent":1}', b"[]", b"\xff\x00" * 20])
 def test_not_a_reply(body: bytes) -> None:
     """A body that says nothing is refused."""
     with pytest.raises(OperatorError):
-        protocol.parse_reply([b"ok", MSGID, body], MSGID)
+        messages.parse_reply([b"ok", MSGID, body], MSGID)
 
 
 def test_a_reply_is_a_result_or_an_error() -> None:
     """Neither both nor none, and the first frame says which."""
-    ok = protocol.encode_ok(INFO, MSGID, protocol.HoldResult(held=True))
+    ok = messages.encode_ok(INFO, MSGID, protocol.HoldResult(held=True))
     with pytest.raises(OperatorError):
-        protocol.parse_reply([b"error", *ok[1:]], MSGID)
+        messages.parse_reply([b"error", *ok[1:]], MSGID)
     with pytest.raises(OperatorError):
-        protocol.parse_reply(ok, b"x" * 16)
+        messages.parse_reply(ok, b"x" * 16)
     with pytest.raises(OperatorError):
-        protocol.parse_reply([b"ok", MSGID, msgspec.json.encode({"agent": INFO})], MSGID)
+        messages.parse_reply([b"ok", MSGID, msgspec.json.encode({"agent": INFO})], MSGID)

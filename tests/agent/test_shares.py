@@ -13,7 +13,7 @@ from tests.agent.conftest import Clock
 from zdpatch.agent import zmtp
 from zdpatch.agent.config import Settings
 from zdpatch.agent.home import Door
-from zdpatch.agent.protocol import MAX_BLOB_BYTES, MAX_HEADER_BYTES
+from zdpatch.agent.messages import MAX_BLOB_BYTES, MAX_HEADER_BYTES
 from zdpatch.agent.shares import one_to_end
 from zdpatch.agent.transport import Transport
 

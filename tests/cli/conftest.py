@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import zmq
 
-from zdpatch.agent import protocol
+from zdpatch.agent import messages, protocol
 from zdpatch.agent.home import AgentFile
 from zdpatch.agent.identity import ProcessKey, boot_name, creation_time, own_key, start_ticks
 from zdpatch.agent.protocol import AgentInfo, PatchRow
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tests.conftest import Mint
-    from zdpatch.agent.protocol import Request
+    from zdpatch.agent.messages import Request
 
 SILENT: Final = b""
 Reply = msgspec.Struct | ZdpatchError | bytes
@@ -111,7 +111,7 @@ class FakeAgent:
             if not self._socket.poll(20):
                 continue
             sender, *frames = self._socket.recv_multipart()
-            request = protocol.parse_request(frames)
+            request = messages.parse_request(frames)
             self.heard.append(request.verb)
             answer = self.script.get(request.verb, self._answer)(request)
             if answer is SILENT:
@@ -122,8 +122,8 @@ class FakeAgent:
         if isinstance(answer, bytes):
             return [b"ok", request.msgid, answer]
         if isinstance(answer, ZdpatchError):
-            return protocol.encode_error(self.info(), request.msgid, answer)
-        return protocol.encode_ok(self.info(), request.msgid, answer)
+            return messages.encode_error(self.info(), request.msgid, answer)
+        return messages.encode_ok(self.info(), request.msgid, answer)
 
     def _answer(self, request: Request) -> Reply:
         try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.conftest import Cli, FakeAgent, Fleet
-    from zdpatch.agent.protocol import Request
+    from zdpatch.agent.messages import Request
 
 UNSAFE = Verdict("shop.cart:Cart", 9, "header", "R", "its base classes change", "replace it")
 

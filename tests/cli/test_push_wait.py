@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.conftest import Cli, Fleet
-    from zdpatch.agent.protocol import Request
+    from zdpatch.agent.messages import Request
 
 
 def test_wait_until_nobody_is_left(cli: Cli, fleet: Fleet, bundle: Path) -> None:

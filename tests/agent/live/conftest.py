@@ -17,7 +17,7 @@ import msgspec
 import pytest
 import zmq
 
-from zdpatch.agent import protocol
+from zdpatch.agent import messages
 from zdpatch.agent.home import AgentFile, read_agents
 from zdpatch.agent.identity import start_ticks
 from zdpatch.agent.protocol import AgentInfo  # noqa: TC001 - msgspec reads it
@@ -61,14 +61,14 @@ class Operator:
     def ask(self, header: Header, blob: bytes | None = None, timeout_s: float = 20) -> Answer:
         """One request, one answer."""
         msgid = os.urandom(16)
-        return self.raw(protocol.encode_request(header, msgid, blob), msgid, timeout_s)
+        return self.raw(messages.encode_request(header, msgid, blob), msgid, timeout_s)
 
     def raw(self, frames: list[bytes], msgid: bytes, timeout_s: float = 20) -> Answer:
         """Any frames, one answer."""
         self.socket.send_multipart(frames)
         if not self.socket.poll(int(timeout_s * 1000)):
             raise TimeoutError("no answer")
-        reply = protocol.parse_reply(self.socket.recv_multipart(), msgid)
+        reply = messages.parse_reply(self.socket.recv_multipart(), msgid)
         result: dict[str, Any] = {}
         if reply.result is not None:
             result = msgspec.json.decode(reply.result)

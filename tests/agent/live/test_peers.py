@@ -29,13 +29,13 @@ ASK = """
 import os, sys, json
 uid, gid, groups, endpoint = json.loads(sys.argv[1])
 import zmq
-from zdpatch.agent import protocol
+from zdpatch.agent import messages, protocol
 os.setgroups(groups); os.setgid(gid); os.setuid(uid)
 context = zmq.Context()
 socket = context.socket(zmq.DEALER)
 socket.setsockopt(zmq.LINGER, 0)
 socket.connect(endpoint)
-socket.send_multipart(protocol.encode_request(protocol.Hello(), b"m" * 16))
+socket.send_multipart(messages.encode_request(protocol.Hello(), b"m" * 16))
 print("answer" if socket.poll(1500) else "silence")
 socket.close()
 context.term()

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from zdpatch.agent import zmtp
-from zdpatch.agent.protocol import Apply, Hello, Stage, encode_request
+from zdpatch.agent.messages import encode_request
+from zdpatch.agent.protocol import Apply, Hello, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Generator

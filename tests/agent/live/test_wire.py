@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zdpatch.agent.protocol import (
-    MAX_BLOB_BYTES,
-    Apply,
-    Confirm,
-    Hello,
-    History,
-    Hold,
-    Plan,
-    Revert,
-    Stage,
-    Status,
-)
+from zdpatch.agent.messages import MAX_BLOB_BYTES
+from zdpatch.agent.protocol import Apply, Confirm, Hello, History, Hold, Plan, Revert, Stage, Status
 
 if TYPE_CHECKING:
     from tests.agent.live.conftest import Site
