@@ -15,7 +15,8 @@ from zdpatch.patcher.uses import added_members, fresh, gives, uses
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from zdpatch.patcher.holders import Function, Holder, Side
+    from zdpatch.patcher.bodies import Function
+    from zdpatch.patcher.holders import Holder, Side
 
 _Stores = dict["Holder", set[str]]
 

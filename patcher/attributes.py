@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from zdpatch.patcher.accesses import accesses
 from zdpatch.patcher.altered import Altered, altered
 from zdpatch.patcher.edits import Edit, ModuleVersions
-from zdpatch.patcher.holders import UNKNOWN, Function, Holder, Side, bound_on
+from zdpatch.patcher.holders import UNKNOWN, Holder, Side, bound_on
 from zdpatch.patcher.makers import INITIALISERS, makers
 from zdpatch.patcher.outdated import outdated
 from zdpatch.patcher.outline import Item
@@ -24,6 +24,7 @@ from zdpatch.patcher.outline import Item
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from zdpatch.patcher.bodies import Function
     from zdpatch.patcher.touched import Access
 
 

@@ -168,13 +168,21 @@ class Engine:
         now = time.monotonic()
         self._made = None  # what it holds would count as the state of the process
         world = self._world(plan)
-        planner = planner if plan.heap_scan else None
+        if planner is not None and not plan.heap_scan:
+            collecting.take_apart(planner)
+            planner = None
         self._made = _Made(plan, world, now if at is None else at, planner)
+
+    def _let_go(self) -> None:
+        """Of the plan made last."""
+        made, self._made = self._made, None
+        if made is not None and made.planner is not None:
+            collecting.take_apart(made.planner)
 
     def _plan_on_top(self, patch: Patch, adoption: Adoption) -> tuple[Planner, Plan]:
         """Of what is there, active patches included. Raises ZDP-204 for one that is in the way."""
         made = self._made.plan.modules if self._made and self._made.plan.patch == patch else {}
-        self._made = None
+        self._let_go()
         others = stacked.below(patch, (each.plan for each in self._active.values()))
         try:
             if others and self.standing(patch, adoption) == "absorbed":
@@ -230,7 +238,6 @@ class Engine:
             if plan.patch.id in self._active:
                 raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
             fresh = self._fresh(plan)
-            self._made = None
             first, leaving = parted(fresh.steps)
             mine, before = brought(first, fresh.modules.values()), overlay.executions()
             tables = given(first, mine)
@@ -240,6 +247,7 @@ class Engine:
             active.undos += self._catch_up(fresh)
             for clear in fresh.caches:
                 clear()
+            self._let_go()
             notices = list(fresh.notices)
             if leaving is not None and not active.settle(_SETTLE_S):
                 notices.append(f"{leaving.what}: stays until calls that began before are over")
@@ -260,7 +268,8 @@ class Engine:
                 return plan
             if (again := last.again()) is not None:
                 return again
-        self._made = last = None
+        last = None
+        self._let_go()
         known, made = self._known(), plan.modules
         return make_plan(plan.patch, known, made, plan.adoption, shelf=self.shelf)
 
@@ -435,7 +444,7 @@ class Engine:
         """
         with self._lock:
             if self._made is not None and self._made.old:
-                self._made = None
+                self._let_go()
             self._left = [each for each in self._left if not each.settle(0.0)]
             for active in self._active.values():
                 active.settle()

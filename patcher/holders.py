@@ -1,8 +1,5 @@
 """Which object a name in a function stands for, as far as the text tells: an object of a class, one
 certain object, or one that nobody can know.
-
-Functions are all that have a body of their own: of modules, of classes wherever these are. What is
-inside a function belongs to it.
 """
 
 from __future__ import annotations
@@ -13,21 +10,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
-from zdpatch.patcher.accesses import accesses
-from zdpatch.patcher.names import FunctionNode, dotted, mangled
+from zdpatch.patcher.bodies import Function, functions
+from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.parts import children, parts
-from zdpatch.patcher.spelling import parameters, receiver, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from zdpatch.patcher.outline import Outline
-    from zdpatch.patcher.touched import Accesses
 
-_DEPTH: Final = 2  # an initialiser calls a method that calls a method
 _COPIES: Final = frozenset({"copy", "deepcopy", "replace"})
-_OF_CLASS: Final = frozenset({"__new__", "__init_subclass__", "__class_getitem__"})
 Kind = Literal["instances", "object", "unknown"]
 
 
@@ -48,101 +41,6 @@ UNKNOWN: Final = Holder("unknown")
 
 
 @dataclass(eq=False)
-class Function:
-    """One function of a version: `cls` is the class whose body it is in, `methods` are its other
-    functions, `outer` are names of the functions around it.
-    """
-
-    outline: Outline
-    qualname: str
-    node: FunctionNode
-    cls: str
-    methods: dict[str, Function]
-    outer: frozenset[str]
-
-    @property
-    def where(self) -> tuple[str, str]:
-        return self.outline.name, self.qualname
-
-    @cached_property
-    def text(self) -> bytes:
-        """Its lines."""
-        return _text(self.outline, self.node)
-
-    @cached_property
-    def parts(self) -> list[ast.AST]:
-        """All of it, level by level."""
-        return parts(self.node)
-
-    @cached_property
-    def accesses(self) -> Accesses:
-        return self._accesses(_DEPTH)
-
-    @cached_property
-    def _plain(self) -> Accesses:
-        return accesses(self.node)
-
-    def _accesses(self, depth: int) -> Accesses:
-        """With what the methods it calls on its object store on the way, and those they call."""
-        called = {a.name for a in self._plain.used if a.root == self.own} & self.methods.keys()
-        if not depth or not self.own or not called:
-            return self._plain
-        within = {name: self.methods[name] for name in called}
-        settles = {name: each._own_settled(depth - 1) for name, each in within.items()}
-        return accesses(self.node, settles) if any(settles.values()) else self._plain
-
-    def _own_settled(self, depth: int) -> frozenset[str]:
-        if not self.own or self.of_class:
-            return frozenset()
-        return frozenset(n for root, n in self._accesses(depth).settled if root == self.own)
-
-    @cached_property
-    def settled(self) -> frozenset[str]:
-        """Attributes that it stores on its object on every way."""
-        return frozenset(map(self.name, self._own_settled(_DEPTH)))
-
-    @cached_property
-    def own(self) -> str:
-        """The name of its object, "" for a function and a static method."""
-        static = any(dotted(each) == "staticmethod" for each in self.node.decorator_list)
-        return "" if static or not self.cls else receiver(self.node)
-
-    @cached_property
-    def of_class(self) -> bool:
-        """Whether its first parameter is the class."""
-        named = any(dotted(each) == "classmethod" for each in self.node.decorator_list)
-        return named or self.node.name in _OF_CLASS
-
-    @cached_property
-    def bound(self) -> dict[str, list[ast.expr | None]]:
-        """What each of its variables may hold: expressions; None where it is something else."""
-        found: dict[str, list[ast.expr | None]] = {name: [None] for name in parameters(self.node)}
-        whole: dict[int, tuple[str, ast.expr]] = {}
-        for part in self.parts:
-            if isinstance(part, ast.Assign):
-                whole |= {
-                    id(e): (e.id, part.value) for e in part.targets if isinstance(e, ast.Name)
-                }
-            elif isinstance(part, ast.AnnAssign | ast.NamedExpr):
-                if isinstance(part.target, ast.Name) and part.value is not None:
-                    whole[id(part.target)] = part.target.id, part.value
-            elif isinstance(part, ast.alias):
-                found.setdefault(part.asname or part.name.partition(".")[0], []).append(None)
-            elif isinstance(part, FunctionNode | ast.ClassDef | ast.ExceptHandler):
-                found.setdefault(part.name or "", []).append(None)
-        for part in self.parts:
-            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                found.setdefault(part.id, []).append(whole.get(id(part), ("", None))[1])
-            elif isinstance(part, ast.arg):
-                found.setdefault(part.arg, [None])
-        return found
-
-    def name(self, attribute: str) -> str:
-        """An attribute as it is stored: private names belong to the class."""
-        return mangled(self.cls, attribute)
-
-
-@dataclass(eq=False)
 class Side:
     """All modules of one side of a patch, read together."""
 
@@ -150,7 +48,7 @@ class Side:
 
     @cached_property
     def functions(self) -> list[Function]:
-        return [each for outline in self.outlines.values() for each in _functions(outline)]
+        return [each for outline in self.outlines.values() for each in functions(outline)]
 
     @cached_property
     def by_path(self) -> dict[tuple[str, str], list[Function]]:
@@ -257,38 +155,6 @@ class Side:
             if (module, path) in self.classes:
                 return module, path
         return own, name
-
-
-def _text(outline: Outline, node: FunctionNode) -> bytes:
-    first = min([node, *node.decorator_list], key=lambda each: each.lineno)
-    return b"\n".join(outline.lines[first.lineno - 1 : node.end_lineno])
-
-
-def _functions(outline: Outline) -> Iterator[Function]:
-    groups: dict[str, dict[str, Function]] = {}
-
-    def visit(
-        body: Iterable[ast.AST], prefix: str, cls: str, outer: frozenset[str], *, inside: bool
-    ) -> Iterator[Function]:
-        for node in body:
-            if isinstance(node, FunctionNode):
-                path, group = f"{prefix}{node.name}", groups.setdefault(cls, {})
-                if not inside:
-                    found = Function(outline, path, node, cls, group if cls else {}, outer)
-                    group[node.name] = found
-                    yield found
-                if b"class " in _text(outline, node):
-                    within = outer | set(variables(node))
-                    below = children(node)
-                    yield from visit(below, f"{path}.<locals>.", "", within, inside=True)
-            elif isinstance(node, ast.ClassDef):
-                path = f"{prefix}{node.name}"
-                yield from visit(node.body, f"{path}.", path, outer, inside=False)
-            elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
-                below = children(node)
-                yield from visit(below, prefix, cls, outer, inside=inside)
-
-    yield from visit(outline.tree.body, "", "", frozenset(), inside=False)
 
 
 def _classes(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:

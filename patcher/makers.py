@@ -10,7 +10,8 @@ from zdpatch.patcher.names import dotted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zdpatch.patcher.holders import Function, Side
+    from zdpatch.patcher.bodies import Function
+    from zdpatch.patcher.holders import Side
 
 INITIALISERS: Final = ("__init__", "__new__", "__post_init__", "__attrs_post_init__")
 
@@ -25,7 +26,9 @@ def makers(side: Side) -> dict[tuple[str, str], list[Function]]:
                 if (one := pending.pop(0)) not in known:
                     known.append(one)
                     called = {a.name for a in one.accesses.used if a.root == one.own}
-                    pending += [one.methods[name] for name in sorted(called & set(one.methods))]
+                    called &= one.methods.nodes.keys()
+                    paths = [(one.outline.name, f"{one.cls}.{name}") for name in sorted(called)]
+                    pending += [side.by_path[path][-1] for path in paths]
     return found
 
 

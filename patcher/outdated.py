@@ -22,7 +22,8 @@ from zdpatch.patcher.uses import TESTS, added_members, fresh, given
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from zdpatch.patcher.holders import Function, Side
+    from zdpatch.patcher.bodies import Function
+    from zdpatch.patcher.holders import Side
 
 _Given = dict[str, ast.expr]
 _NOWHERE = Place("variable", "", "", "")

@@ -16,7 +16,8 @@ from zdpatch.patcher.uses import uses, uses_of_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zdpatch.patcher.holders import Function, Side
+    from zdpatch.patcher.bodies import Function
+    from zdpatch.patcher.holders import Side
 
 _ADDS: Final = {"append": 0, "add": 0, "appendleft": 0, "insert": 1, "setdefault": 1}
 _TAKES: Final = frozenset({"get", "pop", "popleft", "setdefault"})

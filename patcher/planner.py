@@ -12,7 +12,7 @@ from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.broken import failing, failing_outside
 from zdpatch.patcher.calls import stale_calls
-from zdpatch.patcher.collecting import no_full_collection
+from zdpatch.patcher.collecting import no_full_collection, take_apart
 from zdpatch.patcher.computed import proven, stale_computed
 from zdpatch.patcher.conditions import Conditions
 from zdpatch.patcher.datafiles import data_edits
@@ -69,7 +69,10 @@ def make_plan(  # noqa: PLR0913 - what, and what is known of the process and of 
     operator says of things that were replaced at run time. `shelf` keeps changed data files.
     `undo`: `patch` takes another one back out of modules imported with it (see `undoing`).
     """
-    return Planner.of(patch, known, made, adoption, shelf=shelf, undo=undo).make()
+    planner = Planner.of(patch, known, made, adoption, shelf=shelf, undo=undo)
+    plan = planner.make()
+    take_apart(planner)
+    return plan
 
 
 class Planner:
@@ -118,10 +121,19 @@ class Planner:
         self.edits = self.decisions.edits  # grows
 
     def make(self) -> Plan:
-        """The plan. Raises Refused."""
+        """The plan. Raises Refused. What was read is let go of unless the heap has a say in it
+        and the process may have to be judged again.
+        """
+        again = False
         with _readable():
-            self._decide()
-            return self._judge()
+            try:
+                self._decide()
+                plan = self._judge()
+                again = plan.heap_scan
+            finally:
+                if not again:
+                    take_apart(self)
+            return plan
 
     def again(self) -> Plan | None:
         """The plan once more, of what the heap has now: the objects, closures and suspended calls.

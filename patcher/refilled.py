@@ -19,8 +19,8 @@ from zdpatch.patcher.tracing import mro
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from zdpatch.patcher.bodies import Function
     from zdpatch.patcher.edits import Edit, ModuleVersions
-    from zdpatch.patcher.holders import Function
     from zdpatch.patcher.inventory import Inventory
 
 _CHAINED: Final = frozenset({"super", "__init__", "__new__", "__post_init__"})

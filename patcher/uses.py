@@ -17,7 +17,8 @@ from zdpatch.patcher.spelling import parameters
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from zdpatch.patcher.holders import Function, Side
+    from zdpatch.patcher.bodies import Function
+    from zdpatch.patcher.holders import Side
 
 ANY: Final = "any: "
 _DEPTH: Final = 2

@@ -24,7 +24,7 @@ class Cart:
         return 1
 """
 APP = """
-import gc, pathlib, sys
+import ast, gc, pathlib, sys
 import shop
 from zdpatch.agent import local
 
@@ -32,6 +32,7 @@ base = pathlib.Path(shop.__file__).read_bytes()
 new = base.replace(b"x + 1", b"x + 2").replace(b"return 1", b"return 2").replace(b"= 1", b"= 2")
 held = lambda: iter((vars(shop), shop.price.__code__, shop.Cart.total.__code__))
 count = lambda: [sys.getrefcount(each) for each in held()]
+trees = lambda: sum(type(each) is ast.Module for each in gc.get_objects())
 gc.collect()
 gc.disable()
 before = count()
@@ -40,6 +41,7 @@ for _ in range(3):
     plan = local.plan(patch)
     print("scan" if plan.heap_scan else "no scan")
     del plan
+    assert trees() == 0
     local.apply(local.plan(patch))
     assert shop.price(1) == 3
     local.revert(patch.id)
@@ -49,7 +51,9 @@ for _ in range(3):
 
 
 def test_what_comes_in_again_needs_no_scan(tmp_path: Path) -> None:
-    """Neither the heap is scanned, nor does anything more hold what the patch changed."""
+    """Neither the heap is scanned, nor does anything more hold what the patch changed, and what was
+    read of the sources is gone.
+    """
     (tmp_path / "shop.py").write_text(SHOP)
     (tmp_path / "app.py").write_text(APP)
     done = subprocess.run(
