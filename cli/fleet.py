@@ -55,6 +55,8 @@ class PlanResult(msgspec.Struct, frozen=True):
     heap_scan: bool = False
     notices: list[str] = []
     deferred: list[str] = []
+    heap_objects: int = 0
+    heap_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,11 @@ def _plan_rows(targets: Sequence[Target]) -> list[tuple[str, str, str]]:
             rows["at import", module, "not imported yet; served patched when it is"] = None
         for notice in (*target.plan.notices, *target.warnings):
             rows["note", notice, ""] = None
+    scans = [t.plan for t in targets if t.plan is not None and t.plan.heap_scan]
+    if scans:
+        most = max(scans, key=lambda plan: plan.heap_ms)
+        words = f"{most.heap_objects:,} objects looked at; all threads stop for {most.heap_ms} ms"
+        rows["heap", words, ""] = None
     return list(rows)
 
 

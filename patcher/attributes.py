@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher.accesses import accesses
 from zdpatch.patcher.altered import Altered, altered
+from zdpatch.patcher.collecting import take_apart
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.holders import UNKNOWN, Holder, Side, bound_on
 from zdpatch.patcher.makers import INITIALISERS, makers
@@ -47,7 +48,12 @@ def unfit(versions: Mapping[str, ModuleVersions]) -> list[Edit]:
     changed = {name: each for name, each in versions.items() if each.change.base != each.change.new}
     old = {name: each.base.outline for name, each in changed.items() if each.base is not None}
     new = {name: each.new.outline for name, each in changed.items() if each.new is not None}
-    return list(_Comparison(Side(old), Side(new)).unfit()) if old and new else []
+    if not old or not new:
+        return []
+    comparison = _Comparison(Side(old), Side(new))
+    found = list(comparison.unfit())
+    take_apart(comparison)
+    return found
 
 
 class _Comparison:

@@ -18,7 +18,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
-from zdpatch.patcher import inventory, reach
+from zdpatch.patcher import inventory, reach, scan
 from zdpatch.patcher.reaching import Reaching, behind, bound
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ class Answers:
         for wrapper, _ in self._stale():
             cast("Any", wrapper).cache_clear()
 
-    def told(self) -> list[str]:
-        """Their functions, as "module:path"."""
-        return sorted({path for _, path in self._stale()})
+    def told(self, wrappers: Iterable[object]) -> list[str]:
+        """The functions of those among `wrappers`, as "module:path"."""
+        return sorted({path for _, path in self._among(wrappers)})
 
     def held(self) -> Iterator[object]:
         """These caches, and the plain containers that they keep answers in."""
@@ -91,9 +91,12 @@ class Answers:
         return bool(ids) and any(id(each) in ids for each in _asked(wrapper))
 
     def _stale(self) -> Iterator[tuple[object, str]]:
+        yield from self._among(wrappers()) if self.changed else ()
+
+    def _among(self, wrappers: Iterable[object]) -> Iterator[tuple[object, str]]:
         spaces = {name: reach.namespace(module) for name, module in self.modules.items()}
         reaching = Reaching(self.changed, spaces, self.classes, by_name=True)
-        for wrapper in _wrappers() if self.changed else ():
+        for wrapper in wrappers:
             inner = vars(wrapper).get("__wrapped__")
             for function in behind(wrapper):
                 receiver = bound(inner) or _owner(function)
@@ -110,12 +113,11 @@ def _asked(cache: object, depth: int = 3) -> Iterator[object]:
             yield from _asked(each, depth - 1)
 
 
-def _wrappers() -> list[object]:
+def wrappers() -> list[object]:
     """Every cache that garbage collection knows; of those which `gc.freeze` hid, those that modules
     and classes have.
     """
-    tracked: list[object] = gc.get_objects()
-    found = [each for each in tracked if type(each) is reach.CACHED]
+    found = list(scan.of({id(reach.CACHED)}))
     if reach.frozen():
         spaces = [reach.items(reach.namespace(module)) for _, module in reach.modules()]
         spaces += [reach.items(reach.class_dict(cls)) for cls in inventory.every_class()]

@@ -10,13 +10,13 @@ import builtins
 import dataclasses
 import enum
 import functools
-import gc
 import sys
 import typing
+from collections import Counter
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher import codes, inventory, reach
+from zdpatch.patcher import codes, inventory, reach, scan
 from zdpatch.patcher.attributes import Unfit
 from zdpatch.patcher.bystanders import plain_method, taken_up
 from zdpatch.patcher.consumers import (
@@ -290,9 +290,9 @@ class Conditions:
                     yield f"{name}:{path}", f"{holder}.{binding.name} holds it"
         if classes:
             self.heap_scan = True
-            heap = gc.get_objects()
+            kinds = Counter(id(type(each)) for each in scan.objects())
             for path, cls in classes:
-                if number := _count(heap, cls):
+                if number := _count(kinds, cls):
                     yield f"{name}:{path}", _living(number)
         yield from self.removals.of_module(name)
 
@@ -390,10 +390,9 @@ def _living(number: int) -> str:
     return "there is a live instance" if number == 1 else f"there are {number} live instances"
 
 
-def _count(heap: list[object], cls: type) -> int:
+def _count(kinds: Mapping[int, int], cls: type) -> int:
     """Instances of a class and of those derived from it, without asking any of them."""
-    derived = {id(each) for each in reach.family(cls)}
-    return sum(1 for each in heap if id(type(each)) in derived)
+    return sum(kinds.get(id(each), 0) for each in reach.family(cls))
 
 
 def _makes_classes(metaclass: type) -> bool:

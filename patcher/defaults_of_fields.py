@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import gc
 import inspect
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from zdpatch.patcher import reach
+from zdpatch.patcher import reach, scan
 from zdpatch.patcher.consumers import plain_fields, watched_class
 from zdpatch.patcher.fitness import own_attributes
 from zdpatch.patcher.instances import HAVE_GC
@@ -71,8 +70,7 @@ def _all_have(cls: type, name: str) -> bool:
     if reach.frozen() or not all(each.__flags__ & HAVE_GC for each in family):
         return False
     wanted = set(map(id, family))
-    live = (each for each in gc.get_objects() if id(type(each)) in wanted)
-    return all(name in (own_attributes(each) or ()) for each in live)
+    return all(name in (own_attributes(each) or ()) for each in scan.of(wanted))
 
 
 class FieldDefaults:

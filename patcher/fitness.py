@@ -7,12 +7,11 @@ will leave it.
 
 from __future__ import annotations
 
-import gc
 import sys
 from types import GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from zdpatch.patcher import reach
+from zdpatch.patcher import reach, scan
 from zdpatch.patcher.holders import Side, bound_on
 from zdpatch.patcher.instances import HAVE_GC
 from zdpatch.patcher.names import mangled
@@ -56,7 +55,7 @@ def _instances(cls: type, edit: Unfit, look: _Look) -> str:
     if reach.frozen() or not cls.__flags__ & HAVE_GC:
         return "live instances cannot be counted here"
     kinds = {id(each) for each in reach.family(cls)}
-    live = [each for each in gc.get_objects() if id(type(each)) in kinds]
+    live = list(scan.of(kinds))
     count = sum(1 for each in live if any(look.lacking(each, edit.lacking)))
     if count:
         return f"there are {count} live instances without it"

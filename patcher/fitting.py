@@ -5,13 +5,12 @@ is seen on the values themselves, without running anyone's code.
 from __future__ import annotations
 
 import functools
-import gc
 import sys
 from collections import deque
 from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
-from zdpatch.patcher import reach
+from zdpatch.patcher import reach, scan
 from zdpatch.patcher.fitness import attribute, filled
 from zdpatch.patcher.shapes import NUMBER
 from zdpatch.patcher.swap import MISSING
@@ -143,7 +142,7 @@ def _live(edit: Outdated, inventories: Mapping[str, Inventory]) -> Iterator[obje
         kinds = {id(each) for each in reach.family(*classes)}
         for cls in classes:
             yield from _held(attribute(cls, place.name))
-        for each in [each for each in gc.get_objects() if id(type(each)) in kinds]:
+        for each in list(scan.of(kinds)):
             found = attribute(each, place.name)
             if type(found) is MemberDescriptorType:
                 found = found.__get__(each) if filled(found, each) else None
@@ -167,7 +166,7 @@ def _listed(kind: type, table: object) -> list[object]:
 
 def _arguments(edit: Outdated) -> Iterator[object]:
     """What partial objects hand to the parameter of the function."""
-    for each in [e for e in gc.get_objects() if reach.is_a(e, functools.partial)]:
+    for each in [e for e in scan.objects() if reach.is_a(e, functools.partial)]:
         target = reach.inner(each)
         bound = type(target) is MethodType
         function = cast("MethodType", target).__func__ if bound else target

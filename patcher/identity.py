@@ -7,11 +7,10 @@ the method itself is edited.
 
 from __future__ import annotations
 
-import gc
 from gc import get_referents
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
-from zdpatch.patcher import inventory, reach
+from zdpatch.patcher import inventory, reach, scan
 from zdpatch.patcher.instances import HAVE_GC
 from zdpatch.patcher.reaching import behind
 from zdpatch.patcher.rows import IDENTITY
@@ -94,12 +93,10 @@ def _living(suspected: Suspects) -> tuple[dict[int, int], dict[int, list[type]]]
     """How many objects there are of each class itself, and the classes of what they hold."""
     counts: dict[int, int] = {}
     held: dict[int, dict[int, type]] = {}
-    tracked: list[object] = gc.get_objects()
-    for thing in tracked:
+    for thing in scan.of(suspected):
         key = id(type(thing))
-        if key in suspected:
-            counts[key] = counts.get(key, 0) + 1
-            held.setdefault(key, {}).update((id(kind), kind) for kind in _kinds(thing))
+        counts[key] = counts.get(key, 0) + 1
+        held.setdefault(key, {}).update((id(kind), kind) for kind in _kinds(thing))
     return counts, {key: [*kinds.values()] for key, kinds in held.items()}
 
 

@@ -25,6 +25,7 @@ _FETCH: Final = re.compile(
     rb"""(?:import_module\(|__import__\(|\bmodules\[)[ \t]*["']([.\w]+)["']"""
     rb"""|\bexec\([ \t]*["']+(?:from|import)[ \t]+([.\w]+)"""
 )
+_PIECE: Final = 20_000  # bytes
 # Not `sysconfig`: asked for a path, it reads a file of the installation, which may be gone by then.
 _STDLIB: Final = (
     str(os.__file__).removesuffix("os.py"),
@@ -69,6 +70,14 @@ def imported(name: str, source: bytes, *, package: bool) -> frozenset[str]:
 
 
 def _names(parts: list[str], source: bytes) -> Iterator[str]:
+    end = 0
+    while end < len(source):  # a piece at a time: a search of a long text is not interrupted
+        start, end = end, source.find(b"\n", end + _PIECE) + 1 or len(source)
+        yield from _names_in(parts, source[start:end])
+
+
+def _names_in(parts: list[str], source: bytes) -> Iterator[str]:
+    """Of whole lines: no import that is looked for goes over several."""
     for match in _IMPORT.finditer(source):
         base, plain = match.group(1), match.group(2)
         if base is not None:

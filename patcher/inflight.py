@@ -6,17 +6,19 @@ are found only through the heap; those hidden by `gc.freeze` show in the referen
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
 from dataclasses import dataclass
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+from zdpatch.patcher import scan
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from types import CodeType, FrameType
 
+_CALLS: Final = frozenset(map(id, (GeneratorType, CoroutineType, AsyncGeneratorType)))
 Kind = Literal["thread", "generator", "coroutine", "async generator"]
 
 
@@ -72,8 +74,7 @@ def _thread_names() -> dict[int, str]:
 
 
 def _suspended(wanted: set[int]) -> list[tuple[FrameType, Kind, str]]:
-    tracked: list[object] = gc.get_objects()
-    calls = filter(None, map(suspended_call, tracked))
+    calls = filter(None, map(suspended_call, scan.of(_CALLS)))
     found = [(frame, kind, name) for code, frame, kind, name in calls if id(code) in wanted]
     return [(frame, kind, name) for frame, kind, name in found if frame is not None]
 

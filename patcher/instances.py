@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher import inventory, reach
+from zdpatch.patcher import inventory, reach, scan
 from zdpatch.patcher.tracing import mro
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def count(classes: Iterable[type]) -> Count:
     clear = not reach.frozen()
     wanted = {id(cls): cls for cls in classes}
     seen = {key for key, cls in wanted.items() if clear and cls.__flags__ & HAVE_GC}
-    number = sum(1 for each in gc.get_objects() if id(type(each)) in seen) if seen else 0
+    number = sum(1 for _ in scan.of(seen)) if seen else 0
     unseen = [_Unused, *(cls for key, cls in wanted.items() if key not in seen)]
     del wanted
     base, *others = map(_unexplained, unseen) if len(unseen) > 1 else [0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
-from zdpatch.patcher import codes, reach
+from zdpatch.patcher import codes, reach, scan
 from zdpatch.patcher.drift import Drift, drift
 from zdpatch.patcher.inflight import InFlight, current_frames, in_flight, references
 from zdpatch.patcher.reach import Limits
@@ -167,12 +167,11 @@ def every_function() -> list[FunctionType]:
     return list(found.values())
 
 
-def everything() -> list[object]:
+def everything() -> Iterator[object]:
     """All objects that garbage collection knows, and when some are frozen, what leads to them, each
     once.
     """
-    tracked: list[object] = gc.get_objects()
-    return _everything_behind(tracked) if reach.frozen() else tracked
+    return iter(_everything_behind(scan.listed())) if reach.frozen() else scan.objects()
 
 
 def _everything_behind(tracked: list[object]) -> list[object]:

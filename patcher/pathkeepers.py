@@ -23,7 +23,7 @@ from pathlib import PurePath
 from types import CodeType, FrameType, FunctionType, GeneratorType, ModuleType
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher import reach
+from zdpatch.patcher import reach, scan
 from zdpatch.patcher.folders import FOLDERS, FolderLoader, Move
 from zdpatch.patcher.overlay import PatchedLoader
 from zdpatch.patcher.slots import Step
@@ -155,7 +155,7 @@ def foreign_reader(package: str, names: Collection[str], known: Collection[str])
 
     What it does with them is not followed.
     """
-    for each in gc.get_objects():
+    for each in scan.objects():
         if type(each) is FunctionType and _outside(each, known):
             code = each.__code__
             own = str(each.__module__).partition(".")[0] not in sys.stdlib_module_names
@@ -172,7 +172,7 @@ def foreign_reader(package: str, names: Collection[str], known: Collection[str])
 def tls_contexts() -> int:
     """How many TLS contexts live: what certificates they have loaded nobody can see."""
     cls: object = getattr(sys.modules.get("_ssl"), "_SSLContext", None)
-    return sum(1 for each in gc.get_objects() if any(base is cls for base in type(each).__mro__))
+    return sum(1 for each in scan.objects() if any(base is cls for base in type(each).__mro__))
 
 
 def _outside(function: FunctionType, known: Collection[str]) -> bool:
@@ -191,7 +191,7 @@ def _holders(wanted: Wanted, beside: Collection[int] = ()) -> Iterator[tuple[obj
     for frame in _frames():
         for value in _hits([*frame.f_locals.values()], wanted):
             yield frame.f_code, value
-    objects = gc.get_objects()
+    objects = scan.listed()
     aside = _aside(objects) | {*beside} | {id(objects), id(wanted.paths), id(wanted.contents)}
     for start in range(0, len(objects), _CHUNK):
         some = [o for o in objects[start : start + _CHUNK] if id(o) not in aside and not _ends(o)]

@@ -11,6 +11,7 @@ import msgspec
 from zdpatch.patcher import codes
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.errors import Verdict  # noqa: TC001 - msgspec reads it at run time
+from zdpatch.patcher.scan import Looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 class PlanSummary(msgspec.Struct, frozen=True):
     """A plan for people and for the wire. `verdicts` are objects of path, line, edit, row, reason,
-    remedy.
+    remedy. The heap was looked at, `heap_objects`, which stopped all threads for `heap_ms` at a
+    time; `heap_scan`: what was seen decides, so an apply has to look at all of it again.
     """
 
     patch: str
@@ -35,6 +37,8 @@ class PlanSummary(msgspec.Struct, frozen=True):
     heap_scan: bool
     notices: list[str]
     deferred: list[str]
+    heap_objects: int = 0
+    heap_ms: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +66,7 @@ class Plan:
     adoption: Adoption = NOTHING
     moves: tuple[Move, ...] = ()
     tables: tuple[Given, ...] = ()  # that it replaces, with what is in them
+    looks: Looks = field(default_factory=Looks)
 
     @property
     def runs(self) -> list[str]:
@@ -79,4 +84,6 @@ class Plan:
             self.heap_scan,
             list(self.notices),
             list(self.deferred),
+            self.looks.objects,
+            round(self.looks.longest_ms, 1),
         )

@@ -30,6 +30,7 @@ from zdpatch.patcher.plan import Plan
 from zdpatch.patcher.reaching import Reaching
 from zdpatch.patcher.refilled import filled_from, made_before, refilled
 from zdpatch.patcher.replaced import restored, touches, wrapped
+from zdpatch.patcher.scan import Looks, counted
 from zdpatch.patcher.shared import replaced_tables
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.snapshots import stale_snapshots
@@ -90,8 +91,11 @@ class Planner:
         undo: bool = False,
     ) -> Planner:
         """As `make_plan`; nothing but the situation has been looked at."""
-        with _readable():
-            return cls(patch, tuple(known), made or {}, adoption, shelf, undo=undo)
+        looks = Looks()
+        with _readable(), counted(looks):
+            planner = cls(patch, tuple(known), made or {}, adoption, shelf, undo=undo)
+        planner.looks = looks
+        return planner
 
     def __init__(  # noqa: PLR0913 - as `make_plan`
         self,
@@ -110,6 +114,7 @@ class Planner:
         self.versions: dict[str, ModuleVersions] = dict(self.situation.versions)
         self.inventories: dict[str, Inventory] = dict(self.situation.inventories)
         self.texts = Texts()
+        self.looks = Looks()
         self.told: list[str] = []
         self.said: dict[tuple[str, int], str] = {}
         self.rebinds: list[tuple[Name, Binding]] = []
@@ -125,7 +130,7 @@ class Planner:
         and the process may have to be judged again.
         """
         again = False
-        with _readable():
+        with _readable(), counted(self.looks):
             try:
                 self._decide()
                 plan = self._judge()
@@ -149,7 +154,8 @@ class Planner:
             return None
         self.inventories.update(fresh)
         self.situation.inventories = {name: fresh[name] for name in self.situation.inventories}
-        with _readable():
+        self.looks = Looks()
+        with _readable(), counted(self.looks):
             return self._judge()
 
     def _decide(self) -> None:
@@ -416,6 +422,7 @@ class Planner:
             self.situation.adoption,
             served.moves,
             replaced_tables(builder.steps),
+            looks=self.looks,
         )
 
     def _deferred(self) -> list[str]:
@@ -432,8 +439,8 @@ class Planner:
             )
         if heap:
             yield (
-                "the heap is scanned for objects, closures and suspended calls, which stops all "
-                "threads for a moment (about 35 ms for 1.4 million objects)"
+                "the heap is scanned for objects, closures and suspended calls, now and when this "
+                "is applied, which stops all threads for a moment"
             )
         for name in self._deferred():
             yield f"{name} is not imported here yet; it will be imported patched"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import weakref
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory, loaders, overlay, reach
 from zdpatch.patcher.adoption import NOTHING, Adoption
+from zdpatch.patcher.caches import wrappers
 from zdpatch.patcher.edits import Edit, ModuleVersions, read
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.folders import moved
@@ -30,7 +32,7 @@ from zdpatch.patcher.unstarred import with_known_stars
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import CodeType
 
     from zdpatch.patcher.folders import Shelf
@@ -63,6 +65,7 @@ class Situation:
     adoption: Adoption = NOTHING
     adopted: dict[str, Drift] = field(default_factory=dict[str, Drift])
     served: Served = field(init=False)
+    _caches: list[weakref.ref[object]] = field(default_factory=list["weakref.ref[object]"])
 
     @classmethod
     def of(
@@ -76,11 +79,13 @@ class Situation:
         patch is here.
         """
         found = cls(patch, known, adoption=adoption)
+        # before anything is made, which would have to be looked at too
+        found._refuse_twins()
+        found._caches = [weakref.ref(each) for each in wrappers()]
         found.served = Served.of(patch, shelf)
         found.versions = {change.name: read(change, patch.id) for change in patch.changes}
         for change in patch.changes:
             found._place(change)
-        found._refuse_twins()
         if not found.inventories and not found.deferred and not found.removed:
             names = ", ".join(change.name for change in patch.changes)
             raise Refused("ZDP-215", f"this process neither runs nor can import {names}")
@@ -89,6 +94,11 @@ class Situation:
             found.versions[name] = with_branches(found.versions[name], taken.module)
         found.versions = with_known_stars(found.versions)
         return found
+
+    @property
+    def caches(self) -> Iterator[object]:
+        """The caches round functions that the process had, as long as they live."""
+        return (each for each in (known() for known in self._caches) if each is not None)
 
     @property
     def filenames(self) -> dict[str, str]:

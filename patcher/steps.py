@@ -102,7 +102,7 @@ class Builder:
         parts = (self.inventories, self.stage.classes, self.defaults.classes)
         self.answers = Answers.of(changed, *parts)
         self.caches.append(self.answers.forget)
-        if told := self.answers.told():
+        if changed and (told := self.answers.told(self.situation.caches)):
             self.notices.append(f"caches that are emptied: {', '.join(told)}")
 
     def _changed(self, edits: Iterable[Edit]) -> Iterator[Name]:

@@ -7,12 +7,11 @@ deleted from `sys.modules`).
 
 from __future__ import annotations
 
-import gc
 import os
 from types import FunctionType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from zdpatch.patcher import reach
+from zdpatch.patcher import reach, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,8 +51,8 @@ def _module_of(space: Mapping[str, object], names: Mapping[str, str], bases: set
 
 def _unlisted(known: set[int]) -> list[dict[str, object]]:
     """Globals of live functions that no module of `sys.modules` has."""
-    tracked: list[object] = gc.get_objects()
-    every = [thing.__globals__ for thing in tracked if type(thing) is FunctionType]
+    functions = cast("Iterator[FunctionType]", scan.of({id(FunctionType)}))
+    every = (each.__globals__ for each in functions)
     return list({id(space): space for space in every if id(space) not in known}.values())
 
 

@@ -8,11 +8,10 @@ yields matters only where it is sent something.
 from __future__ import annotations
 
 import dis
-import gc
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher import codes
+from zdpatch.patcher import codes, scan
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -63,8 +62,7 @@ def suspended(old: CodeType, namespace: dict[str, object]) -> int:
     """How many generators that run `old`, in a module's namespace, are begun or waiting to be."""
     wanted, name = codes.digest(old), old.co_qualname
     count = 0
-    tracked: list[Any] = gc.get_objects()
-    for each in tracked:
+    for each in scan.objects():
         if type(each) is GeneratorType:
             code, frame = each.gi_code, each.gi_frame
         elif type(each) is AsyncGeneratorType:
