@@ -120,6 +120,7 @@ def patched() -> None:
             note(f"{kind} plan", worst)
             plan = local.plan(patch)  # the same one: nothing has changed
             note(f"{kind} apply", lateness(lambda p=plan: note("flip", local.apply(p).flip_us))[0])  # type: ignore[misc]
+            del plan  # what holds it would have to be looked for in the next round
             note(f"{kind} revert", lateness(lambda: local.revert(patch.id))[0])
             note(f"{kind} work", lateness(lambda t=took: work(t))[0])  # type: ignore[misc]
             note(f"{kind} idle", lateness(lambda t=took: time.sleep(t / 1000))[0])  # type: ignore[misc]
