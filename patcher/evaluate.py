@@ -2,9 +2,8 @@
 written.
 
 A statement is compiled alone, in the class nesting it stands in, and executed with the live
-module's globals, so that functions and classes it makes belong to the live module. Names which the
-patch gives a new value are put into the compiled constants, because the live module still has the
-old ones.
+module's globals, so that functions and classes it makes belong to the live module; new values are
+filled in (see `filling`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import __future__
 
 import ast
 import builtins
-import copy
 import functools
 import importlib
 import os
@@ -20,13 +18,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import CellType, CodeType, MappingProxyType, ModuleType
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher import codes, generics
 from zdpatch.patcher.class_names import ClassNames, bound_later
-from zdpatch.patcher.names import FunctionNode, dotted, mangled
-from zdpatch.patcher.outline import Item, Outline, absolute
-from zdpatch.patcher.purity import CALLERS, is_pure_callable
+from zdpatch.patcher.filling import Fill, Find, in_functions, with_values
+from zdpatch.patcher.names import dotted, mangled
+from zdpatch.patcher.purity import is_pure_callable
 from zdpatch.patcher.reach import class_dict, is_a, namespace
 from zdpatch.patcher.statements import bound_names
 from zdpatch.patcher.swap import MISSING
@@ -38,7 +36,16 @@ from zdpatch.patcher.values import (
     static_attribute,
 )
 
-_MARK: Final = "\0zdpatch:"
+if TYPE_CHECKING:
+    from zdpatch.patcher.outline import Item, Outline
+
+# Statements that run none of their parts after they have bound a name.
+_SIMPLE: Final = (
+    ast.Assign, ast.AnnAssign, ast.AugAssign, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
+)  # fmt: skip
+
+
+__all__ = ["Find", "Place", "Unevaluable", "guard", "live_import", "run"]
 
 
 class Unevaluable(Exception):  # noqa: N818 - says what a statement is
@@ -47,7 +54,7 @@ class Unevaluable(Exception):  # noqa: N818 - says what a statement is
     """
 
 
-Find = Callable[[str, str], object]  # (module, dotted name read there) -> new value, or MISSING
+Lookup = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ def run(items: Iterable[Item], place: Place, find: Find) -> dict[str, object]:
         if isinstance(bound, ClassNames):
             later = bound_later(place.scope, item, place.text)
             bound.later = {mangled(place.scope, name) for name in later}
-        code = _compile(_Fill(place, item, bound, find), item.node, place)
+        code = _compile(item, bound, place, find)
         closure = generics.cells(code, place.params)
         exec(code, vars(place.module), bound, closure=closure)  # noqa: S102 - verified source of the patch
     cell = bound.pop("__classcell__", None)
@@ -131,175 +138,70 @@ def live_import(item: Item) -> object:
     return sys.modules.get(item.source, MISSING)
 
 
-def _compile(fill: _Fill, node: ast.stmt, place: Place) -> CodeType:
-    filled = cast("ast.stmt", fill.visit(copy.deepcopy(node)))
+def _compile(item: Item, bound: Mapping[str, object], place: Place, find: Find) -> CodeType:
+    fill = _fill(item, bound, place, find)
+    filled = fill.statement(item.node)
+    if fill.lost:
+        raise Unevaluable(f"{min(fill.lost)} is bound and read in one statement")
     tree = generics.nest(filled, place.scope, place.outline)
     code = compile(tree, place.filename, "exec", flags=place.flags, dont_inherit=True)
     if place.scope:
         code = codes.class_bodies(code)[place.scope][0]
-    return _with_values(code, fill.values)
+    return with_values(code, fill.values)
 
 
-def _with_values(code: CodeType, values: list[object]) -> CodeType:
-    if not values:
-        return code
-
-    def real(constant: object) -> object:
-        if isinstance(constant, CodeType):
-            return _with_values(constant, values)
-        if isinstance(constant, str) and constant.startswith(_MARK):
-            return values[int(constant.removeprefix(_MARK))]
-        return constant
-
-    return code.replace(co_consts=tuple(map(real, code.co_consts)))
-
-
-class _Fill(ast.NodeTransformer):
-    """Puts a marked constant in place of each staged name which the statement reads when it
-    runs.
+def _fill(item: Item, bound: Mapping[str, object], place: Place, find: Find) -> Fill:
+    """What puts new values into a statement, of which `bound` are the names bound by those in
+    front.
     """
-
-    def __init__(self, place: Place, item: Item, bound: Mapping[str, object], find: Find) -> None:
-        self.module = place.module.__name__
-        self.package = "__path__" in namespace(place.module)
-        self.local = set(bound.keys())
-        if place.live_class is not None:
-            inner = set(class_dict(place.live_class)) | set(place.class_names)
-            later = bound_later(place.scope, item, place.text)
-            self.local |= inner - set(bound_names(item.node)) - later
-        elif item.kind != "class":
-            self.local |= set(bound_names(item.node))
-        self.find = find
-        self.lazy = bool(place.flags & __future__.annotations.compiler_flag)
-        self.values: list[object] = []
-
-    def _constant(self, node: ast.expr, value: object) -> ast.expr:
-        # `x if 1 else 0` keeps the compiler from folding the placeholder into its surroundings
-        self.values.append(value)
-        mark = ast.Constant(f"{_MARK}{len(self.values) - 1}")
-        filled = ast.IfExp(ast.Constant(value=True), mark, ast.Constant(value=0))
-        return ast.fix_missing_locations(ast.copy_location(filled, node))
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return self._chain(node, node.id)
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        name = dotted(node)
-        filled = self._chain(node, name) if name is not None else node
-        return cast("ast.expr", self.generic_visit(node)) if filled is node else filled
-
-    def _chain(self, node: ast.Name | ast.Attribute, name: str) -> ast.expr:
-        if not isinstance(node.ctx, ast.Load) or name.partition(".")[0] in self.local:
-            return node
-        value = self.find(self.module, name)
-        return node if value is MISSING else self._constant(node, value)
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
-        """An import inside a branch: what the patch changes is bound to its new value."""
-        owner = absolute(node, self.module, package=self.package)
-        made: list[ast.stmt] = []
-        for alias in node.names:
-            value = MISSING if alias.name == "*" else self.find("", f"{owner}.{alias.name}")
-            if value is MISSING:
-                made.append(ast.ImportFrom(node.module, [alias], node.level))
-            else:
-                name = ast.Name(alias.asname or alias.name, ast.Store())
-                filled = self._constant(ast.copy_location(ast.Constant(None), node), value)
-                made.append(ast.Assign([name], filled))
-        return [ast.fix_missing_locations(ast.copy_location(each, node)) for each in made]
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
-        for part in ("decorator_list", "bases", "keywords"):
-            setattr(node, part, [self.visit(each) for each in getattr(node, part)])
-        outer = self.local
-        body: list[ast.stmt] = []
-        for each in node.body:  # a name is the class's own only after it was bound
-            body.append(self.visit(each))
-            self.local = self.local | set(bound_names(each))
-        node.body, self.local = body, outer
-        return node
-
-    def _comprehension(self, node: ast.expr) -> ast.expr:
-        outer = self.local
-        self.local = outer | _inner_targets(node)
-        try:
-            return cast("ast.expr", self.generic_visit(node))
-        finally:
-            self.local = outer
-
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815
-
-    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
-        node.args = self.visit(node.args)
-        return node
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        if dotted(node.func) in CALLERS:  # the bodies of lambdas run now
-            for given in [*node.args, *(word.value for word in node.keywords)]:
-                if isinstance(given, ast.Lambda):
-                    self._body(given)
-        return node
-
-    def _body(self, node: ast.Lambda) -> None:
-        outer = self.local
-        self.local = outer | {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
-        node.body = self.visit(node.body)
-        self.local = outer
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
-        return self._function(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
-        return self._function(node)
-
-    def visit_TypeAlias(self, node: ast.stmt) -> ast.stmt:
-        return node  # its value is looked up when somebody asks for it
-
-    def _function(self, node: FunctionNode) -> ast.stmt:
-        node.decorator_list = [self.visit(each) for each in node.decorator_list]
-        outer = self.local
-        self.local = outer | generics.param_names(node)
-        node.args = self.visit(node.args)
-        if node.returns is not None and not self.lazy:
-            node.returns = self.visit(node.returns)
-        self.local = outer
-        return node
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        return node if self.lazy else cast("ast.arg", self.generic_visit(node))
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
-        if not self.lazy:
-            return cast("ast.stmt", self.generic_visit(node))
-        node.value = None if node.value is None else self.visit(node.value)
-        return node  # the annotation is kept as its text
+    made, local = set(bound_names(item.node)), set(bound.keys())
+    if place.live_class is not None:
+        inner = set(class_dict(place.live_class)) | set(place.class_names)
+        local |= inner - made - bound_later(place.scope, item, place.text)
+    elif item.kind != "class":
+        local |= made
+    at_top = place.live_class is None
+    parts = made if at_top and not isinstance(item.node, _SIMPLE) else set[str]()
+    return Fill(
+        place.module.__name__,
+        find,
+        local,
+        given=bound if at_top else {},
+        own=parts,
+        package="__path__" in namespace(place.module),
+        lazy=bool(place.flags & __future__.annotations.compiler_flag),
+    )
 
 
 # ---------------------------------------------------------------- values
 
 
-def guard(items: Iterable[Item], lookup: Callable[[str], object]) -> None:
+def guard(items: Iterable[Item], lookup: Lookup, outside: Lookup | None = None) -> None:
     """Raise Unevaluable unless running `items` again reaches only plain values.
 
-    `lookup(name)` gives the present value of a plain name, or `MISSING`.
+    `lookup(name)` gives the present value of a plain name, or `MISSING`; `outside` does for the
+    functions in a statement of a class, which do not see its names.
     """
     for item in items:
         if item.kind == "import" or generics.is_alias(item.node) or _moves_only(item.node):
             continue
-        local = set(bound_names(item.node)) | _inner_targets(item.node)
+        targets = _inner_targets(item.node)
+        local = set(bound_names(item.node)) | targets
         kept = _kept(item.node, local, lookup)
+        inside = set(map(id, in_functions(item.node))) if outside is not None else set[int]()
         for node in _chains(item.node):
             if id(node) in kept:
                 continue
             callee = node.func if isinstance(node, ast.Call) else node
             name = dotted(callee) or ""
-            if name.partition(".")[0] in local:
+            within = outside is not None and id(node) in inside
+            if name.partition(".")[0] in (targets if within else local):
                 continue
+            look = outside if outside is not None and within else lookup
             if isinstance(node, ast.Call):
-                _callee(node, lookup)
+                _callee(node, look)
             else:
-                _plain(name, lookup)
+                _plain(name, look)
 
 
 def _moves_only(node: ast.stmt) -> bool:
@@ -311,7 +213,7 @@ def _moves_only(node: ast.stmt) -> bool:
     return all(isinstance(part, quiet) for part in ast.walk(value))
 
 
-def _kept(node: ast.stmt, local: set[str], lookup: Callable[[str], object]) -> set[int]:
+def _kept(node: ast.stmt, local: set[str], lookup: Lookup) -> set[int]:
     """Names handed to what only keeps them: whatever they are, no code of theirs runs."""
     found: set[int] = set()
     for part in ast.walk(node):
@@ -349,7 +251,7 @@ def _chains(node: ast.AST) -> Iterable[ast.expr]:
         pending.extend(ast.iter_child_nodes(part))
 
 
-def _plain(name: str, lookup: Callable[[str], object]) -> None:
+def _plain(name: str, lookup: Lookup) -> None:
     staged = lookup(name) if "." in name else MISSING
     if staged is not MISSING and is_plain(staged):
         return  # the patch has a value for the attribute
@@ -360,7 +262,7 @@ def _plain(name: str, lookup: Callable[[str], object]) -> None:
         raise Unevaluable(f"{name} is a {type(value).__qualname__}, not a plain value")
 
 
-def _resolve(name: str, lookup: Callable[[str], object]) -> tuple[object, object]:
+def _resolve(name: str, lookup: Lookup) -> tuple[object, object]:
     """A dotted name, and the object that has it as its attribute (MISSING for a plain name)."""
     root, *rest = name.split(".")
     owner: object = MISSING
@@ -375,7 +277,7 @@ def _resolve(name: str, lookup: Callable[[str], object]) -> tuple[object, object
     return owner, value
 
 
-def _callee(node: ast.Call, lookup: Callable[[str], object]) -> None:
+def _callee(node: ast.Call, lookup: Lookup) -> None:
     """What a pure call names must be what the list of pure calls means by it."""
     name = dotted(node.func)
     if name is None:

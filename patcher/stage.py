@@ -320,15 +320,17 @@ class Stage:
         text = None if side is None else side.outline
         later = {name for item in items for name in bound_later(edit.scope, item, text)}
 
+        def outside(name: str) -> object:
+            value = own[name] if name in own else self.find(edit.module, name)
+            return globals_.get(name, MISSING) if value is MISSING else value
+
         def lookup(name: str) -> object:
             value = own[name] if name in own else self.find(edit.module, name)
-            if value is not MISSING:
-                return value
-            if name in later:
-                return globals_.get(name, MISSING)
+            if value is not MISSING or name in later:
+                return outside(name)
             return namespace.get(mangled(edit.scope, name), globals_.get(name, MISSING))
 
-        guard(items, lookup)
+        guard(items, lookup, outside if edit.scope and not edit.of_function else None)
 
     def _imports_succeed(self, module: str, item: Item) -> None:
         """What is imported by a `try` must be here: its handlers may have effects."""
