@@ -35,10 +35,12 @@ from zdpatch.patcher.effects import class_effects, values_of
 from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.generics import param_names
 from zdpatch.patcher.held import HELD
+from zdpatch.patcher.layout import LAYOUT, slot_names
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.purity import is_pure, makes_state, only_tables
 from zdpatch.patcher.rows import IDENTITY, MIGRATE, REPLACE, Decision, Need
 from zdpatch.patcher.signature import breaks
+from zdpatch.patcher.statements import raising_handlers_apart
 from zdpatch.patcher.yields import protocol
 
 if TYPE_CHECKING:
@@ -295,7 +297,7 @@ class _Judge:
         if name == "__doc__":
             return self.say("A", "docstring")
         if self.in_class and name == "__slots__":
-            return self.say("R", "__slots__ decides the layout of instances", REPLACE)
+            return self._slots()
         both = (*self.edit.old, *self.edit.new)
         values = [value for item in both for value in values_of(item.node)]
         if all(item.kind in {"import", "star"} for item in both):
@@ -307,6 +309,15 @@ class _Judge:
         return self.say(
             "A", self._why("constant"), "", *self._class_needs(), *self._identity_needs()
         )
+
+    def _slots(self) -> Decision:
+        """A slot that nobody names any more stays in the layout, where it does no harm."""
+        before, after = (slot_names(items) for items in (self.edit.old, self.edit.new))
+        if before is None or after is None or after - before or (before - after) & LAYOUT:
+            return self.say("R", "__slots__ decides the layout of instances", REPLACE)
+        gone = ", ".join(sorted(before - after))
+        reason = f"the slot {gone} stays in the layout" if gone else "the same slots"
+        return self.say("A", f"__slots__ changed; {reason}", REPLACE, "plain class")
 
     def _made_anew(self, values: list[ast.expr]) -> str:
         """What the values are when evaluating them again gives another object; "" for constants."""
@@ -371,10 +382,17 @@ class _Judge:
             reason = "a branch changed, and only the process can tell which one it took"
             return self.say("A", reason, MIGRATE, "branch known")
         if edit.old and edit.new:
+            if self._handlers_alone():
+                return self.say("A", "handlers changed that did not run: each raises")
             return self._effect("changed statement")
         if edit.old:
             return self.say("M", "a statement is gone whose effect is already there", MIGRATE)
         return self._effect("new or changed statement")
+
+    def _handlers_alone(self) -> bool:
+        pairs = zip(self.edit.old, self.edit.new, strict=False)
+        alike = len(self.edit.old) == len(self.edit.new)
+        return alike and all(raising_handlers_apart(old.node, new.node) for old, new in pairs)
 
     def _is_branch(self, item: Item) -> bool:
         """Whether the process may show which way a statement went (see `taken`)."""

@@ -90,6 +90,23 @@ def role_of(node: FunctionNode) -> str:
     return ""
 
 
+def raising_handlers_apart(old: ast.stmt, new: ast.stmt) -> bool:
+    """Whether two `try` statements differ in nothing but handlers of which each raises at its end:
+    a module that was imported has run none of them.
+    """
+    if not isinstance(old, ast.Try) or not isinstance(new, ast.Try):
+        return False
+    handlers = [*old.handlers, *new.handlers]
+    raises = all(isinstance(each.body[-1], ast.Raise) for each in handlers)
+    parts = ("body", "orelse", "finalbody")
+    same = all(_dumped(getattr(old, part)) == _dumped(getattr(new, part)) for part in parts)
+    return raises and same
+
+
+def _dumped(body: list[ast.stmt]) -> list[str]:
+    return [ast.dump(each) for each in body]
+
+
 def is_text(node: ast.expr) -> bool:
     """Whether an expression is a string literal, as a docstring is."""
     return isinstance(node, ast.Constant) and isinstance(node.value, str)

@@ -127,7 +127,7 @@ class _Structure:
             yield self._drift(path, item, how)
         if node.decorator_list:
             return  # a decorator may give a class of its own
-        wanted = [self._resolved(each, item.scope) for each in node.bases]
+        wanted = [self._resolved(each, item.scope, item) for each in node.bases]
         sure = all(reach.is_a(each, type) for each in wanted)
         how = self._metaclass(node, cast("list[type]", wanted) if sure else None, cls)
         how = how or (self._bases(node, wanted, cls) if sure else "")
@@ -249,9 +249,9 @@ class _Structure:
 
     # ------------------------------------------------------------ names
 
-    def _resolved(self, node: ast.expr, scope: str) -> object:
+    def _resolved(self, node: ast.expr, scope: str, binder: Item | None = None) -> object:
         """What a name of the module or a builtin leads to, through modules and classes alone;
-        MISSING when that is not sure.
+        MISSING when that is not sure. Read by the statement `binder`, before that binds its name.
         """
         name = dotted(node)
         if name is None:
@@ -261,7 +261,10 @@ class _Structure:
         scopes = _scopes(scope)
         if any(self.base.outline.binders(each, root) for each in scopes):
             return MISSING
-        if root in space:
+        if binder is not None and not scope and root == binder.name:
+            once = len(self.base.outline.binders("", root)) == 1
+            value = vars(builtins).get(root, MISSING) if once else MISSING
+        elif root in space:
             value = space[root] if self._sure(root, self.module) else MISSING
         else:
             unbound = not self.base.outline.binders("", root)
