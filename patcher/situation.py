@@ -13,7 +13,7 @@ import weakref
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from zdpatch.patcher import codes, inventory, loaders, overlay, reach
 from zdpatch.patcher.adoption import NOTHING, Adoption
@@ -166,8 +166,8 @@ class Situation:
             module = sys.modules.get(change.name)
             located = overlay.locate(change.name) if module is None else None
             path: object = located.origin if located else None
-            if module is not None:
-                path = reach.namespace(module).get("__file__")
+            if reach.is_a(module, ModuleType):  # else it is refused where it is looked for
+                path = reach.namespace(cast("ModuleType", module)).get("__file__")
             if type(path) is str:
                 files[change.name] = path
         for name, twin in twins(files):
