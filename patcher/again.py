@@ -6,17 +6,26 @@ from __future__ import annotations
 
 import ast
 import builtins
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Final, cast
+from typing import Final, cast
 
-from zdpatch.patcher.computed import is_data
+from zdpatch.patcher.binding import bind
 from zdpatch.patcher.evaluate import Unevaluable
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.outline import Outline, absolute
-from zdpatch.patcher.purity import is_pure_callable, is_pure_method, origin
+from zdpatch.patcher.plain import (
+    Once,
+    apply,
+    asks_values,
+    immutable,
+    is_listed,
+    operate,
+    plain,
+    rebuilt,
+)
+from zdpatch.patcher.purity import is_pure_method, origin
 from zdpatch.patcher.reach import is_a, namespace
 from zdpatch.patcher.statements import bound_names
 from zdpatch.patcher.swap import MISSING
@@ -25,12 +34,6 @@ from zdpatch.patcher.values import is_known_function, is_library
 _DEPTH: Final = 8  # functions called by functions
 _STEPS: Final = 10_000
 _GROWING: Final = frozenset({"append", "extend", "insert", "add", "update"})
-# Pure elsewhere, but what they give is no data, or is the process's of today.
-_APART: Final = frozenset(
-    {"logging.getLogger", "functools.partial", "os.getenv", "os.environ.get", "os.path.abspath",
-     "os.path.realpath", "os.path.expanduser"}
-)  # fmt: skip
-_LAZY: Final = (map, filter, zip, reversed, enumerate)
 _MAKERS: Final[tuple[object, ...]] = (list, dict, set, sorted)
 _MAKING: Final = (ast.List, ast.Set, ast.Dict, ast.BinOp)
 _OPERATIONS: Final = (
@@ -39,17 +42,9 @@ _OPERATIONS: Final = (
 )  # fmt: skip
 # A function with one of these anywhere is no plain function.
 _OTHERWISE: Final = (ast.Yield, ast.YieldFrom, ast.Await, ast.Global, ast.Nonlocal)
-_NO_BUILTINS: Final[dict[str, object]] = {"__builtins__": {}}
 # (outline, node) of the function that a dotted name read in a module stands for
 Functions = Callable[[str, str], "tuple[Outline, FunctionNode] | None"]
 Lookup = Callable[[str, str], object]  # the value of a plain name in a module, or MISSING
-
-
-class _Once(list[object]):
-    """What goes through things once: it is good for one use, at once, and has no value else."""
-
-    def __bool__(self) -> bool:
-        return True
 
 
 class _Return(Exception):  # noqa: N818 - it is no error
@@ -130,19 +125,19 @@ class _Frame:
         for part in parts:
             self.bind(target, part)
             self.body(body)
-        if type(source) is not _Once and list(cast("list[object]", source)) != parts:
+        if type(source) is not Once and list(cast("list[object]", source)) != parts:
             raise Unevaluable(f"line {over.lineno} goes through what it changes")
 
     def imported(self, node: ast.ImportFrom) -> None:
         owner = absolute(node, self.outline.name, package=self.outline.package)
         for alias in node.names:
             value = self.again.lookup(owner, alias.name)
-            if not _plain(value):
+            if not plain(value):
                 raise Unevaluable(f"line {node.lineno} imports what is not plain data")
             self.names[alias.asname or alias.name] = value
 
     def bind(self, target: ast.expr, value: object) -> None:
-        if type(value) is _Once:
+        if type(value) is Once:
             raise Unevaluable(f"line {target.lineno} keeps what can be gone through once")
         if isinstance(target, ast.Name):
             self.names[target.id] = value
@@ -175,7 +170,7 @@ class _Frame:
                 return self.called(node)
             case ast.ListComp(elt=elt) | ast.GeneratorExp(elt=elt):
                 found = [inner.value(elt) for inner in self.loop(node.generators)]
-                return self.new(found) if isinstance(node, ast.ListComp) else _Once(found)
+                return self.new(found) if isinstance(node, ast.ListComp) else Once(found)
             case ast.Lambda() | ast.NamedExpr() | ast.Await() | ast.Yield() | ast.YieldFrom():
                 raise Unevaluable(f"line {node.lineno} is more than an operation on plain data")
             case _ if isinstance(node, _OPERATIONS):
@@ -208,7 +203,7 @@ class _Frame:
 
     def allowed(self, value: object, name: str) -> object:
         library = is_a(value, type) and is_library(cast("type", value))
-        if not _plain(value) and not library and not is_known_function(value):
+        if not plain(value) and not library and not is_known_function(value):
             raise Unevaluable(f"{name} is no plain data")
         return value
 
@@ -224,7 +219,7 @@ class _Frame:
         return self.parts(self.value(node), node)
 
     def parts(self, over: object, node: ast.expr) -> list[object]:
-        known = {list, tuple, str, dict, range, _Once}
+        known = {list, tuple, str, dict, range, Once}
         if type(over) not in known or len(cast("str", over)) > _STEPS:
             raise Unevaluable(f"line {node.lineno} goes through a {type(over).__qualname__}")
         return list(cast("list[object]", over))
@@ -242,33 +237,26 @@ class _Frame:
 
     def operation(self, node: ast.expr) -> object:
         """One operation, with its operands as values."""
-        if isinstance(node, ast.Compare) and not _asks_values(node):
+        if isinstance(node, ast.Compare) and not asks_values(node):
             raise Unevaluable(f"line {node.lineno} asks whether two values are one object")
         operands: dict[str, object] = {}
 
         def put(part: ast.AST) -> ast.AST:
             if isinstance(part, ast.expr) and not isinstance(part, ast.Slice | ast.Starred):
                 if isinstance(part, ast.FormattedValue):
-                    return _rebuilt(part, put)
+                    return rebuilt(part, put)
                 name = f"v{len(operands)}"
                 operands[name] = self.data(part)
                 return ast.copy_location(ast.Name(name, ast.Load()), part)
-            return _rebuilt(part, put)
+            return rebuilt(part, put)
 
-        bare = ast.fix_missing_locations(ast.Expression(cast("ast.expr", _rebuilt(node, put))))
-        value = self.run(bare, operands)
+        bare = ast.fix_missing_locations(ast.Expression(cast("ast.expr", rebuilt(node, put))))
+        value = operate(bare, operands)
         return self.new(value) if isinstance(node, _MAKING) else value
-
-    def run(self, tree: ast.Expression, names: Mapping[str, object]) -> object:
-        try:
-            code = compile(tree, "<operation>", "eval")
-            return eval(code, dict(_NO_BUILTINS), dict(names))  # noqa: S307 - operators on plain data
-        except Exception as error:
-            raise Unevaluable(f"it raises {type(error).__name__}: {error}") from error
 
     def data(self, node: ast.expr) -> object:
         value = self.value(node)
-        if not _plain(value):
+        if not plain(value):
             raise Unevaluable(f"line {node.lineno} is no plain data")
         return value
 
@@ -288,9 +276,9 @@ class _Frame:
         found = None if own is None else self.again.functions(self.outline.name, own)
         if found is not None:
             return self.function(*found, arguments, words)
-        if own is not None and _is_listed(origin(own, self.outline.imports)):
+        if own is not None and is_listed(origin(own, self.outline.imports)):
             called = self.value(node.func)
-            value = self.apply(called, arguments, words)
+            value = apply(called, arguments, words)
             return self.new(value) if any(called is each for each in _MAKERS) else value
         if isinstance(node.func, ast.Attribute):
             return self.method(node.func, arguments, words)
@@ -314,20 +302,9 @@ class _Frame:
         grows = node.attr in _GROWING and id(owner) in self.again.fresh
         if not is_pure_method(node.attr) and not grows:
             raise Unevaluable(f"method {node.attr} may have effects")
-        if not all(_plain(each) or type(each) is _Once for each in [*arguments, *words.values()]):
+        if not all(plain(each) or type(each) is Once for each in [*arguments, *words.values()]):
             raise Unevaluable(f"method {node.attr} is given more than plain data")
-        return self.apply(getattr(owner, node.attr, None), arguments, words)
-
-    def apply(self, called: Any, arguments: list[object], words: dict[str, object]) -> object:  # noqa: ANN401
-        try:
-            given = [iter(each) if type(each) is _Once else each for each in arguments]
-            value: object = called(*given, **words)
-            value = _Once(value) if isinstance(value, _LAZY) else value
-        except Exception as error:
-            raise Unevaluable(f"it raises {type(error).__name__}: {error}") from error
-        if not all(map(_plain, value)) if isinstance(value, _Once) else not _plain(value):
-            raise Unevaluable(f"a call gives a {type(value).__qualname__}, which is no plain data")
-        return value
+        return apply(getattr(owner, node.attr, None), arguments, words)
 
     def function(
         self,
@@ -339,7 +316,7 @@ class _Frame:
         """The value of a call of one of the tree's own functions."""
         if self.depth >= _DEPTH:
             raise Unevaluable("functions call each other too deeply")
-        if any(type(each) is _Once for each in [*arguments, *words.values()]):
+        if any(type(each) is Once for each in [*arguments, *words.values()]):
             raise Unevaluable(f"{node.name} is given what can be gone through once")
         if any(isinstance(part, _OTHERWISE) for part in ast.walk(node)):
             raise Unevaluable(f"{node.name} is more than a plain function")
@@ -359,71 +336,9 @@ class _Frame:
         if node.decorator_list or isinstance(node, ast.AsyncFunctionDef):
             raise Unevaluable(f"{node.name} is more than a plain function")
         given = node.args
-        every = [*given.posonlyargs, *given.args, *given.kwonlyargs]
-        extra = [each for each in (given.vararg, given.kwarg) if each is not None]
         values = {f"d{i}": self.data(each) for i, each in enumerate(given.defaults)}
         inner = {f"k{i}": each for i, each in enumerate(given.kw_defaults) if each is not None}
         values |= {name: self.data(each) for name, each in inner.items()}
         if not all(map(immutable, values.values())):
             raise Unevaluable(f"{node.name} has a default value that all its calls share")
-        shown = ast.Dict(
-            [ast.Constant(each.arg) for each in [*every, *extra]],
-            [ast.Name(each.arg, ast.Load()) for each in [*every, *extra]],
-        )
-        plain = ast.arguments(
-            [ast.arg(each.arg) for each in given.posonlyargs],
-            [ast.arg(each.arg) for each in given.args],
-            ast.arg(given.vararg.arg) if given.vararg else None,
-            [ast.arg(each.arg) for each in given.kwonlyargs],
-            [
-                None if each is None else ast.Name(f"k{i}", ast.Load())
-                for i, each in enumerate(given.kw_defaults)
-            ],
-            ast.arg(given.kwarg.arg) if given.kwarg else None,
-            [ast.Name(f"d{i}", ast.Load()) for i in range(len(given.defaults))],
-        )
-        binder = ast.fix_missing_locations(ast.Expression(ast.Lambda(plain, shown)))
-        try:
-            made = eval(compile(binder, "<binder>", "eval"), {**_NO_BUILTINS, **values})  # noqa: S307 - binds names
-            return cast("dict[str, object]", made(*arguments, **words))
-        except TypeError as error:
-            raise Unevaluable(f"it raises TypeError: {error}") from error
-
-
-def _rebuilt(node: ast.AST, put: Callable[[ast.AST], ast.AST]) -> ast.AST:
-    """A copy of one node with `put` applied to the nodes directly below."""
-    fields: dict[str, object] = {}
-    for name, value in ast.iter_fields(node):
-        if isinstance(value, list):
-            parts = cast("list[object]", value)
-            fields[name] = [put(each) if isinstance(each, ast.AST) else each for each in parts]
-        else:
-            fields[name] = put(value) if isinstance(value, ast.AST) else value
-    return ast.copy_location(type(node)(**fields), node)
-
-
-def _asks_values(node: ast.Compare) -> bool:
-    """Whether a comparison asks for no identity but that of None and the like."""
-    asked = zip(node.ops, node.comparators, strict=True)
-    return all(
-        isinstance(part, ast.Constant) and (part.value is None or isinstance(part.value, bool))
-        for op, part in asked
-        if isinstance(op, ast.Is | ast.IsNot)
-    )
-
-
-def _is_listed(full: str) -> bool:
-    """Whether what has this dotted origin gives plain data, and does nothing else."""
-    makes_data = is_pure_callable(full, fresh=False) and full not in _APART
-    return makes_data or full in {"list", "dict", "set"}
-
-
-def _plain(value: object) -> bool:
-    return is_data(value) or type(value) is re.Match
-
-
-def immutable(value: object) -> bool:
-    """Whether plain data cannot be changed by who holds it."""
-    if type(value) in {tuple, frozenset}:
-        return all(map(immutable, cast("tuple[object, ...]", value)))
-    return type(value) not in {list, dict, set}
+        return bind(node, values, arguments, words)

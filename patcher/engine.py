@@ -5,53 +5,44 @@ The engine does no I/O. Everything it did is in `applied`; whoever owns the engi
 
 from __future__ import annotations
 
-import sys
 import threading
-import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import chain
-from types import ModuleType
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from zdpatch.patcher import collecting, overlay, reach, selftest, stacked
+from zdpatch.patcher import collecting, overlay, selftest, stacked
 from zdpatch.patcher.accounts import left_of, taken_away
+from zdpatch.patcher.active import Active, flip
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.departures import Departure, parted
 from zdpatch.patcher.drain import drain, in_flight
 from zdpatch.patcher.errors import ProcessError, Refused
-from zdpatch.patcher.folders import Move, redirect
-from zdpatch.patcher.imported_since import imported_since, led_back
-from zdpatch.patcher.importers import imported
+from zdpatch.patcher.last_plan import LastPlan
 from zdpatch.patcher.left import most
 from zdpatch.patcher.planner import Planner, make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
 from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.served import still_held, with_data
 from zdpatch.patcher.shared import Given, brought, filled, given
-from zdpatch.patcher.slots import Step, differing
 from zdpatch.patcher.standing import standing
-from zdpatch.patcher.steps import as_imported
-from zdpatch.patcher.swap import MISSING, Undo, commit, distinct, inverse
+from zdpatch.patcher.swap import MISSING, Undo, commit
 from zdpatch.patcher.upkeep import Damage, damaged, mend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import CodeType
 
     from zdpatch.patcher.folders import Shelf
-    from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.left import Left
     from zdpatch.patcher.plan import Plan
+    from zdpatch.patcher.slots import Step
     from zdpatch.patcher.source import Patch
 
 
 # Of an undo: the code it took away by path, its steps, and the tables that the patch had brought.
 _Past: TypeAlias = "tuple[dict[str, tuple[CodeType, ...]], tuple[Step, ...], tuple[Given, ...]]"
 
-_PLAN_LIVES_S = 60.0
 _REMEMBERED = 8  # undos of which `left` can tell what is left
 _SETTLE_S = 0.02  # how long an apply or a revert itself waits for calls that began before
 
@@ -77,49 +68,6 @@ class Reverted(msgspec.Struct, frozen=True):
     born_on_trial: dict[str, int]
 
 
-@dataclass(frozen=True, eq=False)
-class _Made:
-    """A plan, and the state of the process that it was made in, `at` in monotonic seconds.
-    `planner` can look at the heap again, where the plan depends on it.
-    """
-
-    plan: Plan
-    world: tuple[object, ...]
-    at: float
-    planner: Planner | None
-
-    @property
-    def old(self) -> bool:
-        return time.monotonic() - self.at >= _PLAN_LIVES_S
-
-    def again(self) -> Plan | None:
-        """The plan, with what the heap has now; None when only a new one can tell."""
-        with suppress(Refused):  # a new one will say all that stands against it
-            return self.plan if self.planner is None else self.planner.again()
-        return None
-
-
-@dataclass(eq=False)
-class _Active:
-    """A patch that is in; `before` says how often modules had been executed by then (see
-    `imported_since`), `leaving` are names which go when the last old call is over, `tables` what it
-    put in the place of tables, `brought` every table that only it has.
-    """
-
-    plan: Plan
-    undos: list[Undo]
-    before: dict[str, int]
-    leaving: Departure | None = None
-    tables: tuple[Given, ...] = ()
-    brought: tuple[Given, ...] = ()
-
-    def settle(self, seconds: float = 0.0) -> bool:
-        """Whether no name waits any more, after `seconds` at most."""
-        if self.leaving is not None and self.leaving.settle(seconds, self.undos):
-            self.leaving = None
-        return self.leaving is None
-
-
 class Engine:
     """Plans and applies patches to the interpreter it lives in. Safe to call from several
     threads.
@@ -129,8 +77,8 @@ class Engine:
         """`shelf` keeps data files that patches change; without one such patches are refused."""
         self.shelf = shelf
         self._lock = threading.RLock()
-        self._active: dict[str, _Active] = {}
-        self._made: _Made | None = None
+        self._active: dict[str, Active] = {}
+        self._made: LastPlan | None = None
         self._left: list[Departure] = []
         self._past: dict[str, _Past] = {}
         self._failed = tuple(selftest.run())
@@ -153,7 +101,8 @@ class Engine:
             self._check_self()
             self._settle_all(drain_s)
             made = self._made
-            if made is not None and made.plan.adoption == adoption and self._still_true(patch):
+            true = made is not None and made.still_true(patch, self.active())
+            if made is not None and true and made.plan.adoption == adoption:
                 found = made.again()
                 if found is not None:
                     drain(found, drain_s)
@@ -165,25 +114,20 @@ class Engine:
             return found
 
     def _keep(self, plan: Plan, planner: Planner | None, at: float | None = None) -> None:
-        now = time.monotonic()
         self._made = None  # what it holds would count as the state of the process
-        world = self._world(plan)
-        if planner is not None and not plan.heap_scan:
-            collecting.take_apart(planner)
-            planner = None
-        self._made = _Made(plan, world, now if at is None else at, planner)
+        self._made = LastPlan.of(plan, self.active(), planner, at)
 
     def _let_go(self) -> None:
         """Of the plan made last."""
         made, self._made = self._made, None
-        if made is not None and made.planner is not None:
-            collecting.take_apart(made.planner)
+        if made is not None:
+            made.let_go()
 
     def _plan_on_top(self, patch: Patch, adoption: Adoption) -> tuple[Planner, Plan]:
         """Of what is there, active patches included. Raises ZDP-204 for one that is in the way."""
         made = self._made.plan.modules if self._made and self._made.plan.patch == patch else {}
         self._let_go()
-        others = stacked.below(patch, (each.plan for each in self._active.values()))
+        others = stacked.below(patch, self._plans().values())
         try:
             if others and self.standing(patch, adoption) == "absorbed":
                 raise stacked.same_fix(patch, others)
@@ -194,32 +138,6 @@ class Engine:
                 raise found from refusal
             raise
 
-    def _still_true(self, patch: Patch) -> bool:
-        """Whether the plan made last is for `patch`, and nothing it was made from has changed, the
-        heap aside.
-        """
-        made = self._made
-        return (
-            made is not None
-            and made.plan.patch == patch
-            and not patch.data  # files are looked at each time
-            and not made.old
-            and made.world == self._world(made.plan)
-            and not differing(made.plan.steps)
-            and not filled(made.plan.tables)
-        )
-
-    def _world(self, plan: Plan) -> tuple[object, ...]:
-        """What a plan depends on besides its steps and the heap: which modules and patches there
-        are, and what the namespaces bind. Where the heap was not asked, also how many functions
-        hold each of them (a reload makes more).
-        """
-        loaded = (sys.modules.get(change.name) for change in plan.patch.changes)
-        spaces = [reach.namespace(m) for m in loaded if reach.is_a(m, ModuleType)]  # type: ignore[arg-type]
-        bound = tuple(tuple(map(id, list(space.values()))) for space in spaces)
-        holders = () if plan.heap_scan else tuple(sys.getrefcount(space) for space in spaces)
-        return frozenset(sys.modules), self.active(), bound, holders
-
     def _check_self(self) -> None:
         if self._failed:
             cause = "; ".join(self._failed)
@@ -227,8 +145,11 @@ class Engine:
                 "ZDP-210", cause, next="replace the worker: this Python cannot be patched in place"
             )
 
+    def _plans(self) -> dict[str, Plan]:
+        return {name: each.plan for name, each in self._active.items()}
+
     def _known(self) -> tuple[CodeType, ...]:
-        return tuple(code for each in self._active.values() for code in each.plan.explained)
+        return tuple(code for plan in self._plans().values() for code in plan.explained)
 
     # ------------------------------------------------------------ applying
 
@@ -241,8 +162,8 @@ class Engine:
             first, leaving = parted(fresh.steps)
             mine, before = brought(first, fresh.modules.values()), overlay.executions()
             tables = given(first, mine)
-            undo = _flip(fresh, first)
-            active = _Active(fresh, [undo], before, leaving, tables, mine)
+            undo = flip(fresh, first)
+            active = Active(fresh, [undo], before, leaving, tables, mine)
             self._active[plan.patch.id] = active
             active.undos += self._catch_up(fresh)
             for clear in fresh.caches:
@@ -263,7 +184,8 @@ class Engine:
     def _fresh(self, plan: Plan) -> Plan:
         """The plan if it is true now, or another one of the same patch. Raises Refused."""
         last = self._made
-        if last is not None and last.plan is plan and self._still_true(plan.patch):
+        mine = last is not None and last.plan is plan
+        if last is not None and mine and last.still_true(plan.patch, self.active()):
             if last.planner is None:
                 return plan
             if (again := last.again()) is not None:
@@ -301,11 +223,11 @@ class Engine:
         active = self._active.get(patch_id)
         if active is None:
             raise ProcessError("ZDP-212", f"patch {patch_id} is not active in this process")
-        self._check_top(patch_id, active.plan)
+        stacked.check_top(patch_id, self._plans())
         if conflicts := filled(active.tables):
             raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
         taken = taken_of(active.plan)
-        back, caches = self._way_back(active, taken)
+        back, caches = active.way_back(self._known(), taken)
         first, leaving = parted(back)
         undo = commit(first)
         for clear in (*active.plan.caches, *caches):
@@ -326,42 +248,6 @@ class Engine:
         while len(self._past) > _REMEMBERED:
             del self._past[next(iter(self._past))]
 
-    def _way_back(
-        self, active: _Active, taken: list[Inventory]
-    ) -> tuple[list[Step], Sequence[Callable[[], object]]]:
-        """The inverse of all that was done, and what was born on trial or imported since; and what
-        empties caches. Raises ProcessError ZDP-209.
-        """
-        away = taken_away(step for undo in active.undos for step in undo.steps)
-        known = (*self._known(), *chain.from_iterable(away.values()))
-        since, caches = imported_since(active.plan, known, active.before)
-        moves = (Move(each.package, each.new, each.old) for each in active.plan.moves)
-        files = [step for move in moves for step in redirect(move)]
-        own = led_back(_inverses(active), [*since, *files])
-        closures = closure_steps(active.plan, taken, back=True)
-        return distinct([*own, *closures, *since, *files]), caches
-
-    def _check_top(self, patch_id: str, plan: Plan) -> None:
-        mine = {change.name for change in plan.patch.changes}
-        mine |= {name.rpartition(".")[0] for name in mine if "." in name}
-        later = list(self._active)[list(self._active).index(patch_id) + 1 :]
-        for other in later:
-            # a later patch may use what this one added, when it imports from one of the modules
-            used = {
-                name
-                for change in self._active[other].plan.patch.changes
-                for name in (
-                    change.name,
-                    *imported(change.name, change.new or b"", package=change.package),
-                )
-            }
-            if mine & used:
-                raise ProcessError(
-                    "ZDP-204",
-                    f"patch {other} was built on top of {patch_id}",
-                    next=f"zdpatch rollback {other}",
-                )
-
     # ------------------------------------------------------------ looking
 
     def active(self) -> tuple[str, ...]:
@@ -371,18 +257,18 @@ class Engine:
     def damaged(self) -> list[Damage]:
         """Data files that patches serve and somebody has changed since."""
         with self._lock:
-            return [*damaged((each.plan for each in self._active.values()), self.shelf)]
+            return [*damaged(self._plans().values(), self.shelf)]
 
     def mend(self) -> list[Damage]:
         """Put those back; the ones that were changed, each with why it still is."""
         with self._lock:
-            return [*mend((each.plan for each in self._active.values()), self.shelf)]
+            return [*mend(self._plans().values(), self.shelf)]
 
     def below(self, patch: Patch) -> tuple[str, ...]:
         """Ids of active patches older than `patch` that change a module which it changes, the
         oldest first.
         """
-        plans = [each.plan for each in self._active.values()]
+        plans = list(self._plans().values())
         names = [plan.patch.id for plan in plans]
         older = plans[: names.index(patch.id)] if patch.id in names else plans
         return tuple(plan.patch.id for plan in stacked.below(patch, older))
@@ -468,24 +354,3 @@ class Engine:
             active = {change.name: self._sources(change.name) for change in patch.changes}
             found = standing(patch, self._known(), adoption, active, since)
             return with_data(found, patch, self.shelf)
-
-
-def _inverses(active: _Active) -> list[Step]:
-    """What takes back all that was committed of a patch, last first."""
-    steps = (step for undo in reversed(active.undos) for step in inverse(undo.steps))
-    return [as_imported(step) for step in steps]
-
-
-def _flip(plan: Plan, steps: Sequence[Step]) -> Undo:
-    """Commit; a refusal leaves no finder behind that was not there."""
-    present = any(finder is overlay.FINDER for finder in sys.meta_path)
-    overlay.install()
-    try:
-        undo = commit(steps)
-    except BaseException:
-        if not present:
-            overlay.uninstall()
-        raise
-    for name, source in plan.linecache.items():
-        overlay.remember(name, source)
-    return undo

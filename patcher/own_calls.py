@@ -12,11 +12,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher import inventory
-from zdpatch.patcher.again import Again, immutable
+from zdpatch.patcher.again import Again
 from zdpatch.patcher.computed import is_data
 from zdpatch.patcher.evaluate import Unevaluable
 from zdpatch.patcher.importers import source_of
 from zdpatch.patcher.names import FunctionNode, dotted
+from zdpatch.patcher.plain import immutable
 from zdpatch.patcher.purity import OWN, origin
 from zdpatch.patcher.reach import namespace
 from zdpatch.patcher.spread import split

@@ -7,49 +7,41 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher import codes, inventory, reach
+from zdpatch.patcher import inventory, reach
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.broken import failing, failing_outside
 from zdpatch.patcher.calls import stale_calls
 from zdpatch.patcher.collecting import no_full_collection, take_apart
 from zdpatch.patcher.computed import proven, stale_computed
-from zdpatch.patcher.conditions import Conditions
 from zdpatch.patcher.datafiles import data_edits
 from zdpatch.patcher.decisions import Decisions
-from zdpatch.patcher.defaults_of_fields import unused_defaults
 from zdpatch.patcher.diff import diff
-from zdpatch.patcher.errors import Refused, Verdict
-from zdpatch.patcher.identity import disturbed, suspects
+from zdpatch.patcher.errors import Refused
 from zdpatch.patcher.indirect import as_methods, holders_of, stale_indirect
-from zdpatch.patcher.leftovers import leftovers
+from zdpatch.patcher.judging import Decided, Judgement
 from zdpatch.patcher.looks import stale_metadata
 from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.newcomers import Newcomers
-from zdpatch.patcher.plan import Plan
-from zdpatch.patcher.reaching import Reaching
-from zdpatch.patcher.refilled import filled_from, made_before, refilled
-from zdpatch.patcher.replaced import restored, touches, wrapped
 from zdpatch.patcher.scan import Looks, counted
-from zdpatch.patcher.shared import replaced_tables
 from zdpatch.patcher.situation import Situation
 from zdpatch.patcher.snapshots import stale_snapshots
 from zdpatch.patcher.spread import Name, going, learn, stale_reads
 from zdpatch.patcher.stage import Stage
 from zdpatch.patcher.stars import follow, moved
-from zdpatch.patcher.steps import Builder
-from zdpatch.patcher.swap import MISSING, Step
+from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.texts import Texts
 from zdpatch.patcher.tracing import World
 from zdpatch.patcher.unmoved import unmoved
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Mapping
     from types import CodeType, ModuleType
 
     from zdpatch.patcher.edits import Edit, ModuleVersions
     from zdpatch.patcher.folders import Shelf
     from zdpatch.patcher.inventory import Binding, Inventory
+    from zdpatch.patcher.plan import Plan
     from zdpatch.patcher.source import Patch
 
 
@@ -118,7 +110,6 @@ class Planner:
         self.told: list[str] = []
         self.said: dict[tuple[str, int], str] = {}
         self.rebinds: list[tuple[Name, Binding]] = []
-        self.restores: list[Step] = []
         self.stage = self._stage()
         self.decisions = Decisions(
             self.situation, self.versions, self.inventories, self.stage, undo=undo
@@ -180,26 +171,23 @@ class Planner:
         self._check_calls()
         if not self.undo:
             self._check_gone()
-        self._decided = tuple(self.told)
 
     def _judge(self) -> Plan:
         """What is alive."""
-        self.told, self.restores = [*self._decided], []
-        self.conditions = Conditions(
+        decided = Decided(
+            self.patch,
+            self.situation,
             self.versions,
             self.inventories,
-            self.edits,
-            self.situation.removed,
-            self.stage.values,
+            self.stage,
+            self.decisions,
+            self.undo,
+            self.rebinds,
+            self.told,
+            self.said,
+            self.looks,
         )
-        self._check_removed()
-        self.situation.check_drift(self.inventories)
-        self.decisions.check_needs(self.conditions)
-        self._check_identity()
-        self._check_adopted()
-        self.decisions.refuse()
-        self._tell_made_before()
-        return self._build()
+        return Judgement(decided).plan()
 
     def _arrives(self, edit: Edit) -> bool:
         """True for a name that is new where a star import takes it from."""
@@ -275,30 +263,6 @@ class Planner:
             self.said[edit.module, line] = f"{edit.shown} (line {line}) showed the old {edit.cause}"
         return lines is not None
 
-    def _check_adopted(self) -> None:
-        """What is left alone must not be what the patch changes; what is put back must be there."""
-        for path, found in self.situation.adopted.items():
-            module = path.partition(":")[0]
-            taken, base = self.inventories[module], self.versions[module].base
-            assert base is not None
-            touching = [edit for edit in self.edits if touches(edit, path)]
-            if path in self.situation.adoption.replace:
-                step = restored(found, taken, base)
-                if isinstance(step, Step):
-                    self.restores.append(step)
-                    self.told.append(f"{path} is put back: {found.what}")
-                else:
-                    verdict = Verdict(path, found.line, "drift", "X", step, "replace the worker")
-                    self.decisions.extra.append(verdict)
-            elif touching and not wrapped(found, taken, base):
-                why = f"{found.what}; the patch changes it, so it cannot be left alone"
-                self.decisions.against(
-                    touching[0], "X", f"{why} (--replace {path} puts the base's back)"
-                )
-            else:
-                more = "; what it wraps is patched" if touching else ""
-                self.told.append(f"{path} is left alone: {found.what}{more}")
-
     def _method(self, module: str, call: str) -> Name | None:
         """The method that `a.go()` ran for an object `a` of the module: where its class has it."""
         root, _, name = call.partition(".")
@@ -350,107 +314,6 @@ class Planner:
     def _kept(self, edit: Edit) -> bool:
         value = self.stage.values.get((edit.module, edit.qualname))
         return value is not None and value.new is not MISSING
-
-    def _check_removed(self) -> None:
-        """A module goes only when nothing outside of it holds it, or what it defines."""
-        for name in self.situation.removed:
-            for path, why in self.conditions.removed_in_use(name, self.situation.removed):
-                verdict = Verdict(path, 1, "removed module", "X", why, "replace the worker")
-                self.decisions.extra.append(verdict)
-
-    def _reaching(self) -> Reaching:
-        """Whether live functions come to something that changes."""
-        changed = self.decisions.changes()
-        names = {**changed.full, **changed.made, **changed.methods}
-        for name in unused_defaults(self.edits, self.stage.classes):
-            names.pop(name, None)
-        spaces = {name: each.namespace for name, each in self.inventories.items()}
-        return Reaching(names, spaces, self.stage.classes)
-
-    def _check_identity(self) -> None:
-        """Hashes, equality and order of live objects stay what they are."""
-        if self.decisions.refused or self.undo:
-            return
-        touched = {(edit.module, edit.scope) for edit in self.edits}
-        owners = [cls for name, cls in self.stage.classes.items() if name in touched]
-        reaching = self._reaching()
-        found = suspects(reaching, owners)
-        self.conditions.heap_scan |= bool(found)
-        for path, why in disturbed(reaching, found) if found else ():
-            edit = next(
-                (e for e in self.edits if path in {e.path, e.cause}),
-                self.edits[0],
-            )
-            self.decisions.against(edit, "R", why)
-
-    def _tell_made_before(self) -> None:
-        """Objects that live keep what an initialiser gave them which changes."""
-        makers = filled_from(self.decisions.changed, self._live())
-        makers |= refilled(self.edits, self._live())
-        self.conditions.heap_scan |= bool(makers)
-        self.told += made_before(makers, self.inventories)
-
-    # ------------------------------------------------------------ building
-
-    def _build(self) -> Plan:
-        builder = Builder(self.situation, self.versions, self.inventories, self.stage)
-        builder.build(self.edits, self.rebinds)
-        served = self.situation.served
-        builder.refusals += served.against(builder.answers)
-        if builder.refusals:
-            first = builder.refusals[0]
-            cause = f"{first.path} (line {first.line}): {first.reason}"
-            raise Refused("ZDP-202", cause, tuple(builder.refusals))
-        heap = self.conditions.heap_scan or builder.copies.scanned
-        heap = heap or any(each.heap for each in self.inventories.values())
-        heap = heap or bool(self.patch.data)
-        heap = heap or any(codes.kind(c) != "function" for g in builder.watched.values() for c in g)
-        return Plan(
-            self.patch,
-            (*self.restores, *builder.steps, *served.steps()),
-            (*(each.verdict for each in self.decisions.all), *served.verdicts()),
-            builder.functions,
-            heap,
-            tuple(self._notices(builder, heap=heap)),
-            tuple(self._deferred()),
-            tuple(builder.caches),
-            builder.watched,
-            tuple(builder.renewed),
-            tuple(builder.explained),
-            self.situation.linecache(),
-            self.stage.newcomers.modules,
-            self.situation.adoption,
-            served.moves,
-            replaced_tables(builder.steps),
-            looks=self.looks,
-        )
-
-    def _deferred(self) -> list[str]:
-        waiting = [
-            name for name in self.situation.added if name not in self.stage.newcomers.modules
-        ]
-        return [*self.situation.deferred, *waiting]
-
-    def _notices(self, builder: Builder, *, heap: bool) -> Iterator[str]:
-        if builder.functions > 1:
-            yield (
-                f"{builder.functions} functions flip at one instant; "
-                "calls in flight may see old, then new"
-            )
-        if heap:
-            yield (
-                "the heap is scanned for objects, closures and suspended calls, now and when this "
-                "is applied, which stops all threads for a moment"
-            )
-        for name in self._deferred():
-            yield f"{name} is not imported here yet; it will be imported patched"
-        yield from self.told
-        yield from self.situation.served.notices
-        yield from self.said.values()
-        yield from self.conditions.told
-        yield from self.conditions.readers.told()
-        yield from leftovers(self._live().values())
-        yield from builder.notices
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher.errors import ProcessError, Refused
+from zdpatch.patcher.importers import imported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from zdpatch.patcher.plan import Plan
     from zdpatch.patcher.source import Patch
@@ -28,6 +29,31 @@ def same_fix(patch: Patch, others: Iterable[Plan]) -> ProcessError:
         f" active here: {names}",
         next="zdpatch status",
     )
+
+
+def check_top(patch_id: str, active: Mapping[str, Plan]) -> None:
+    """Raise ProcessError ZDP-204 when a later patch stands on this one. `active`: in the order in
+    which they came.
+    """
+    mine = {change.name for change in active[patch_id].patch.changes}
+    mine |= {name.rpartition(".")[0] for name in mine if "." in name}
+    later = list(active)[list(active).index(patch_id) + 1 :]
+    for other in later:
+        # a later patch may use what this one added, when it imports from one of the modules
+        used = {
+            name
+            for change in active[other].patch.changes
+            for name in (
+                change.name,
+                *imported(change.name, change.new or b"", package=change.package),
+            )
+        }
+        if mine & used:
+            raise ProcessError(
+                "ZDP-204",
+                f"patch {other} was built on top of {patch_id}",
+                next=f"zdpatch rollback {other}",
+            )
 
 
 def in_the_way(patch: Patch, refusal: Refused, others: Iterable[Plan]) -> ProcessError | None:
