@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from zdpatch.agent.home import AgentFile
     from zdpatch.agent.identity import ProcessKey
-    from zdpatch.agent.protocol import AgentInfo
+    from zdpatch.agent.protocol import AgentInfo, Header
     from zdpatch.cli.client import Client
     from zdpatch.patcher.errors import ZdpatchError
 
@@ -42,6 +42,7 @@ IN_PLACE: Final = frozenset({"trial", "confirmed", "absorbed"})
 OUT: Final = frozenset({"reverted", "quarantined", "refused", "superseded", "staged"})
 _NOT_THERE: Final = frozenset({"ZDP-212", "ZDP-213", "ZDP-215"})
 NO_ANSWER: Final = "ZDP-402"
+_Result = TypeVar("_Result", bound=msgspec.Struct)
 
 
 class PlanResult(msgspec.Struct, frozen=True):
@@ -203,16 +204,10 @@ def confirm(
     client: Client, digest: str, targets: Sequence[Target], *, timeout_s: float | None = None
 ) -> list[Target]:
     """Confirm where the patch is on trial already (a push again, with --confirm)."""
-    going = [target.ref for target in targets if target.state == "trial"]
-    answers = client.ask(going, Confirm(digest), ConfirmResult, timeout_s=timeout_s)
-    by_agent = {answer.ref.agent: answer for answer in answers}
+    question = Confirm(digest)
     return [
-        target
-        if (answer := by_agent.get(target.ref.agent)) is None
-        else replace(target, state="confirmed")
-        if answer.error is None
-        else replace(target, outcome="failed", error=answer.error)
-        for target in targets
+        target if answer is None else replace(target, state="confirmed")
+        for target, answer in _on_trial(client, question, ConfirmResult, targets, timeout_s)
     ]
 
 
@@ -220,17 +215,31 @@ def prolong(
     client: Client, header: Apply, targets: Sequence[Target], *, timeout_s: float | None = None
 ) -> list[Target]:
     """Let trials that there are last as long as `header` says from now, or longer."""
-    going = [target.ref for target in targets if target.state == "trial"]
-    answers = client.ask(going, header, ApplyResult, timeout_s=timeout_s)
-    by_agent = {answer.ref.agent: answer for answer in answers}
     return [
-        target
-        if (answer := by_agent.get(target.ref.agent)) is None
-        else replace(target, outcome="failed", error=answer.error)
-        if answer.result is None
-        else replace(target, state=answer.result.state, ends=answer.result.until)
-        for target in targets
+        target if answer is None else replace(target, state=answer.state, ends=answer.until)
+        for target, answer in _on_trial(client, header, ApplyResult, targets, timeout_s)
     ]
+
+
+def _on_trial(
+    client: Client,
+    header: Header,
+    kind: type[_Result],
+    targets: Sequence[Target],
+    timeout_s: float | None,
+) -> Iterator[tuple[Target, _Result | None]]:
+    """Ask where the patch is on trial: each target with its answer; "failed" and None where that is
+    an error, None for all others.
+    """
+    going = [target.ref for target in targets if target.state == "trial"]
+    answers = client.ask(going, header, kind, timeout_s=timeout_s)
+    by_agent = {answer.ref.agent: answer for answer in answers}
+    for target in targets:
+        answer = by_agent.get(target.ref.agent)
+        if answer is not None and answer.result is None:
+            yield replace(target, outcome="failed", error=answer.error), None
+        else:
+            yield target, None if answer is None else answer.result
 
 
 def follow(

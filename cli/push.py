@@ -47,11 +47,11 @@ class Wish:
     wait: bool
     confirm: bool
     trial_s: float
+    prolong: bool  # what is on trial already is so for `trial_s` from now
     timeout_s: float | None
     reason: str
     adopt: tuple[str, ...] = ()
     put_back: tuple[str, ...] = ()
-    prolong: bool = False  # what is on trial already is so for `trial_s` from now
 
     @property
     def request_s(self) -> float:
@@ -118,9 +118,9 @@ def push(  # noqa: PLR0913 - one per option
     It is staged and planned on every target first; if one refuses, none applies. Then all apply at
     once, on trial: unless somebody confirms, the patch is taken out again when the trial is over.
     """
+    prolong = not confirm and _was_said("trial_s")
     wish = Wish(
-        *(plan_only, partial, yes, wait, confirm, trial_s, timeout_s, reason, adopt, put_back),
-        prolong=not confirm and _was_said("trial_s"),
+        plan_only, partial, yes, wait, confirm, trial_s, prolong, timeout_s, reason, adopt, put_back
     )
     _check_paths((*adopt, *put_back))
     if trial_s > MAX_TRIAL_S:

@@ -11,8 +11,13 @@ from zdpatch.agent.protocol import Apply, Plan, Stage, Status
 if TYPE_CHECKING:
     from tests.agent.live.conftest import Site
 
-CONTEXT = "__import__('multiprocessing').get_context('{}')"
-START = f"worker = {CONTEXT}.Process(target=time.sleep, args=(99,))"
+# How a service makes a child; a daemon ends with it, whatever a test finds.
+CHILD = (
+    "worker = __import__('multiprocessing').get_context('{method}')"
+    ".Process(target={target}, args=({argument},), daemon=True)"
+)
+# What the child executes: the service is its main module under the name that multiprocessing gives.
+WITH_AGENT = "import __mp_main__, time; handle = __mp_main__.start(); time.sleep(99)"
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
@@ -20,7 +25,7 @@ def test_children(site: Site, method: str) -> None:
     """Named by plan and status while they live; a fork has what its parent has."""
     child = site.start()
     operator = site.operator(child)
-    child.tell(START.format(method))
+    child.tell(CHILD.format(method=method, target="time.sleep", argument=99))
     child.tell("worker.start()")
     pids = [] if method == "fork" else [child.tell("worker.pid")]
     digest, raw = site.fix()
@@ -41,15 +46,13 @@ def test_a_child_with_an_agent(site: Site) -> None:
     """It has what is wanted, as any process that starts."""
     child = site.start()
     operator = site.operator(child)
-    line = "import __mp_main__ as shop, time; handle = shop.start(); time.sleep(99)"
-    child.tell(START.format("spawn").replace("time.sleep, args=(99,)", f"exec, args=({line!r},)"))
+    child.tell(CHILD.format(method="spawn", target="exec", argument=repr(WITH_AGENT)))
     digest, raw = site.fix()
     operator.ask(Stage(digest), raw)
     assert operator.ask(Apply(digest, confirm=True)).code == "ok"
     child.tell("worker.start()")
     site.eventually(lambda: len(site.agents()) == 2)
     assert operator.ask(Status()).result["children"] == []
-    child.tell("worker.terminate()")
 
 
 def test_the_start_method(site: Site) -> None:

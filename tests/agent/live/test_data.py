@@ -14,7 +14,7 @@ from zdpatch.patcher.source import DataChange, ModuleChange
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.agent.live.conftest import Operator, Site
+    from tests.agent.live.conftest import Child, Operator, Site
 
 CART = b"""from pathlib import Path
 HERE = Path(__file__).parent
@@ -45,6 +45,16 @@ def bring_in(site: Site, operator: Operator) -> None:
         assert answer.code == "ok", answer.cause
 
 
+def serving(site: Site, follow_s: float) -> tuple[Child, Operator]:
+    """A shop with the patch in, that looks after its files every so many seconds."""
+    (site.tree / "shop/cart.py").write_bytes(CART)
+    (site.tree / "shop/vat.txt").write_bytes(b"1")
+    child = site.start(follow_s=follow_s)
+    operator = site.operator(child)
+    bring_in(site, operator)
+    return child, operator
+
+
 def damage(site: Site) -> Path:
     """Somebody writes to the file that is served."""
     (file,) = site.home.glob("apps/shop/files/*/shop/vat.txt")
@@ -54,11 +64,7 @@ def damage(site: Site) -> Path:
 
 def test_damage_is_told(site: Site) -> None:
     """By each answer about what is here, before anything could be done about it."""
-    (site.tree / "shop/cart.py").write_bytes(CART)
-    (site.tree / "shop/vat.txt").write_bytes(b"1")
-    child = site.start(follow_s=1000)
-    operator = site.operator(child)
-    bring_in(site, operator)
+    child, operator = serving(site, follow_s=1000)
     assert child.tell("cart.vat()") == 2
     assert operator.ask(Status()).result["patches"][0]["damaged"] == []
     damage(site)
@@ -67,11 +73,7 @@ def test_damage_is_told(site: Site) -> None:
 
 def test_damage_is_mended(site: Site) -> None:
     """Without being asked, and it is said."""
-    (site.tree / "shop/cart.py").write_bytes(CART)
-    (site.tree / "shop/vat.txt").write_bytes(b"1")
-    child = site.start(follow_s=0.05)
-    operator = site.operator(child)
-    bring_in(site, operator)
+    child, operator = serving(site, follow_s=0.05)
     file = damage(site)
     site.eventually(lambda: file.read_bytes() == b"2")
     assert child.tell("cart.vat()") == 2
