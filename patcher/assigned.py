@@ -20,7 +20,7 @@ from zdpatch.patcher.reach import class_dict, is_a, namespace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 IN_CLASS: Final = "assigned"  # roles of the items made here
 IN_FUNCTION: Final = "attribute"

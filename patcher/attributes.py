@@ -18,9 +18,9 @@ from zdpatch.patcher.altered import Altered, altered
 from zdpatch.patcher.collecting import take_apart
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.holders import UNKNOWN, Holder, Side, bound_on
+from zdpatch.patcher.items import Item
 from zdpatch.patcher.makers import INITIALISERS, makers
 from zdpatch.patcher.outdated import outdated
-from zdpatch.patcher.outline import Item
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import FrameType, ModuleType
 
     from zdpatch.patcher.edits import ModuleVersions, Version
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 
 def so_far(each: ModuleVersions, module: ModuleType) -> ModuleVersions:

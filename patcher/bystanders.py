@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from zdpatch.patcher.edits import Edit, Version
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 _LOOKED_AT: Final = 50_000
 _HOOK: Final = "__init_subclass__"

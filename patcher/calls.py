@@ -27,7 +27,7 @@ from zdpatch.patcher.spread import Name, meanings, was_there
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 _MAKING: Final = frozenset({"__init__", "__new__", "__post_init__"})
 Resolve = Callable[[str, str], "Name | None"]

@@ -16,7 +16,7 @@ from zdpatch.patcher.spelling import parameters
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 # For each variable of a function the statements that bind it, as text without positions.
 Bindings = dict[str, frozenset[str]]

@@ -12,7 +12,8 @@ from zdpatch.patcher.statements import bound_names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
 
 # What the language itself binds in a class body.
 _MADE: Final = frozenset(

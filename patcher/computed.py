@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Set
 
     from zdpatch.patcher.edits import ModuleVersions
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
     from zdpatch.patcher.tracing import World
 
 _DATA: Final = frozenset({int, float, complex, bool, str, bytes, type(None), range, re.Pattern})

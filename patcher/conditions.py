@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from zdpatch.patcher.inventory import Inventory
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
     from zdpatch.patcher.rows import Decision
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.stage import Value

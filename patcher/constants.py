@@ -12,8 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher.evaluate import Unevaluable, guard
+from zdpatch.patcher.items import Item
 from zdpatch.patcher.names import dotted
-from zdpatch.patcher.outline import Item
 from zdpatch.patcher.purity import PURE_CALLS, origin
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.values import is_plain, same

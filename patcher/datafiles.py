@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.edits import ModuleVersions
     from zdpatch.patcher.inventory import Inventory
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
     from zdpatch.patcher.source import DataChange
 
 DATA = "data file"  # a facet of functions that read one which changes

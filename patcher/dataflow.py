@@ -23,7 +23,8 @@ from zdpatch.patcher.ways import CONTENT, NOTHING, Files
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
     from zdpatch.patcher.spread import Name
 
 _ROUNDS: Final = 12  # names found by names found by names

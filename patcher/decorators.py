@@ -11,7 +11,7 @@ from zdpatch.patcher.purity import is_pure, origin
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 # Decorators whose result depends on nothing but the function, and which have no effect elsewhere.
 PURE_DECORATORS: Final = frozenset(

@@ -21,14 +21,14 @@ from zdpatch.patcher.edits import (
 )
 from zdpatch.patcher.facets import function_facets
 from zdpatch.patcher.generics import params_of
+from zdpatch.patcher.items import DECIDED
 from zdpatch.patcher.nested import default_lambda_edits, lambda_edits, nested_edits
-from zdpatch.patcher.outline import DECIDED
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 
 def diff(versions: ModuleVersions) -> list[Edit]:

@@ -10,7 +10,8 @@ from zdpatch.patcher import codes
 from zdpatch.patcher.assigned import IN_FUNCTION
 from zdpatch.patcher.bytecode import Written
 from zdpatch.patcher.errors import Refused, Verdict
-from zdpatch.patcher.outline import DEFINITIONS, Item, Outline, outline
+from zdpatch.patcher.items import DEFINITIONS, Item
+from zdpatch.patcher.outline import Outline, outline
 from zdpatch.patcher.source import ModuleChange, file_name
 
 if TYPE_CHECKING:

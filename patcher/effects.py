@@ -14,7 +14,7 @@ from zdpatch.patcher.purity import is_pure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 
 def values_of(node: ast.stmt) -> Iterator[ast.expr]:

@@ -37,7 +37,8 @@ from zdpatch.patcher.values import (
 )
 
 if TYPE_CHECKING:
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
 
 # Statements that run none of their parts after they have bound a name.
 _SIMPLE: Final = (

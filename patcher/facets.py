@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import CodeType
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 
 def function_facets(

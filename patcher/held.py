@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from zdpatch.patcher.edits import ModuleVersions
+    from zdpatch.patcher.items import Item
     from zdpatch.patcher.named import Named
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.outline import Outline
     from zdpatch.patcher.reached import Reach
 
 _LOOKING: Final = frozenset({"eval", "exec", "globals", "locals", "vars"})

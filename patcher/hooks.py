@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from zdpatch.patcher.edits import ModuleVersions
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 _QUIET_MODULES: Final = frozenset({"abc", "typing", "typing_extensions", "collections.abc"})
 _QUIET_METACLASSES: Final = frozenset({"type", "abc.ABCMeta"})

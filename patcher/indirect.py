@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.calls import Changed
     from zdpatch.patcher.edits import ModuleVersions, Version
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
     from zdpatch.patcher.tracing import World
 
 _FILLS: Final = frozenset(

@@ -20,7 +20,8 @@ from zdpatch.patcher.tracing import mro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
 
 _BASES: Final[tuple[object, ...]] = (
     object, property, classmethod, staticmethod, functools.cached_property, typing.Generic,

@@ -12,7 +12,7 @@ from zdpatch.patcher.names import mangled
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 # Names in `__slots__` that make no slot but give objects something else (Objects/typeobject.c,
 # type_new_slots).

@@ -16,7 +16,7 @@ from zdpatch.patcher.tracing import function_names
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.tracing import World
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from zdpatch.patcher.edits import ModuleVersions
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
 
 _Body = tuple[Name, list[Name]]  # a path, and what it names
 # A path, its statement, and what that binds a call of; whether it is a call of what the name gave.

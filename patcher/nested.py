@@ -16,8 +16,8 @@ from zdpatch.patcher.assigned import IN_CLASS, IN_FUNCTION
 from zdpatch.patcher.captures import Captures, captures, recaptured
 from zdpatch.patcher.edits import BODY, KIND, KIND_FLAGS, SIGNATURE, Edit, Version, first_line
 from zdpatch.patcher.facets import dumps
+from zdpatch.patcher.items import Item
 from zdpatch.patcher.names import FunctionNode, dotted
-from zdpatch.patcher.outline import Item
 from zdpatch.patcher.purity import origin
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
     from zdpatch.patcher.edits import ModuleVersions
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
 
 _LAZY: Final = __future__.annotations.compiler_flag
 

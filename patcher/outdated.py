@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher.edits import Edit
-from zdpatch.patcher.outline import Item
+from zdpatch.patcher.items import Item
 from zdpatch.patcher.places import Place, Put, first, stores, users
 from zdpatch.patcher.shapes import UNKNOWN, around, differs, kind
 from zdpatch.patcher.spelling import parameters

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.edits import ModuleVersions
     from zdpatch.patcher.evaluate import Find
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
 
 _NAME: Final = "zdpatch_own_"
 _HOPS: Final = 8  # imports that hand a name on

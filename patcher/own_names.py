@@ -14,7 +14,8 @@ from zdpatch.patcher.snapshots import may_hold
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
 
 GIVING: Final = frozenset({"globals", "locals", "vars"})
 

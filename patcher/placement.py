@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zdpatch.patcher.edits import Edit, ModuleVersions
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 
 def ill_placed(edit: Edit, each: ModuleVersions) -> tuple[str, str] | None:

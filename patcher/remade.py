@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from zdpatch.patcher.edits import ANNOTATIONS, POSTPONED, TYPE_PARAMS, Edit
 from zdpatch.patcher.evaluate import Find, run
 from zdpatch.patcher.facets import changed_defaults
+from zdpatch.patcher.items import Item
 from zdpatch.patcher.names import mangled
-from zdpatch.patcher.outline import Item
 from zdpatch.patcher.stage import Stage, knowing, nothing_new
 
 if TYPE_CHECKING:

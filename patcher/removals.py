@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.edits import Edit, ModuleVersions
     from zdpatch.patcher.inventory import Inventory
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 
 @dataclass(frozen=True, eq=False)

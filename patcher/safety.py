@@ -46,7 +46,8 @@ from zdpatch.patcher.yields import protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
 
 _CREATION: Final = frozenset(
     {"__init_subclass__", "__prepare__", "__set_name__", "_generate_next_value_"}

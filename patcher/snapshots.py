@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from zdpatch.patcher.edits import ModuleVersions
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.tracing import World
 

@@ -31,7 +31,8 @@ from zdpatch.patcher.purity import origin
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
-    from zdpatch.patcher.outline import Item, Outline
+    from zdpatch.patcher.items import Item
+    from zdpatch.patcher.outline import Outline
 
 Name = tuple[str, str]
 

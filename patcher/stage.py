@@ -20,9 +20,10 @@ from zdpatch.patcher.effects import only_imports
 from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run
 from zdpatch.patcher.foreseen import dependencies
 from zdpatch.patcher.generics import is_alias
+from zdpatch.patcher.items import Item
 from zdpatch.patcher.names import mangled
 from zdpatch.patcher.newcomers import Newcomers, future_flags
-from zdpatch.patcher.outline import Item, absolute
+from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.own_calls import OwnCalls
 from zdpatch.patcher.purity import is_typing
 from zdpatch.patcher.reach import is_a

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from zdpatch.patcher.edits import ModuleVersions
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.stage import Value
 

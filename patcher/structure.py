@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from zdpatch.patcher.drift import What
     from zdpatch.patcher.edits import Version
     from zdpatch.patcher.inventory import Inventory
-    from zdpatch.patcher.outline import Item
+    from zdpatch.patcher.items import Item
 
 # What a decorator of the standard library leaves of a function; by id: anything may be hashed.
 _LEAVES: Final[Mapping[int, type]] = MappingProxyType(

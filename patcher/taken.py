@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.branches import branch_key, taken_blocks
 from zdpatch.patcher.evaluate import Place, guard, live_import, run
+from zdpatch.patcher.items import Item
 from zdpatch.patcher.names import dotted, uses
-from zdpatch.patcher.outline import Item, Outline, outline
+from zdpatch.patcher.outline import Outline, outline
 from zdpatch.patcher.purity import is_pure
 from zdpatch.patcher.reach import namespace
 from zdpatch.patcher.statements import bound_names

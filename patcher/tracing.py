@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from zdpatch.patcher.edits import ModuleVersions
+    from zdpatch.patcher.items import Item
     from zdpatch.patcher.names import FunctionNode
-    from zdpatch.patcher.outline import Item
 
 _MAKING: Final = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__"})
 _LONGEST_CHAIN: Final = 20

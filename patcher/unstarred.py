@@ -8,12 +8,13 @@ import ast
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher.outline import Item, Outline
+from zdpatch.patcher.items import Item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from zdpatch.patcher.edits import ModuleVersions, Version
+    from zdpatch.patcher.outline import Outline
 
 
 def with_known_stars(versions: Mapping[str, ModuleVersions]) -> dict[str, ModuleVersions]:
