@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 from zdpatch.patcher import reach
 from zdpatch.patcher.binders import reader_between, stays
 from zdpatch.patcher.calls import Changed
-from zdpatch.patcher.conditions import resolver
 from zdpatch.patcher.consumers import registers
 from zdpatch.patcher.edits import DOCSTRING
 from zdpatch.patcher.errors import Refused
@@ -20,6 +19,7 @@ from zdpatch.patcher.named import Names
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.placement import ill_placed
 from zdpatch.patcher.remade import remade
+from zdpatch.patcher.resolving import resolver
 from zdpatch.patcher.rows import Decision
 from zdpatch.patcher.safety import decide
 from zdpatch.patcher.stage import Stage, Value

@@ -1,4 +1,4 @@
-"""An item is one statement that runs when a module is imported, and what it reads, calls and binds."""
+"""One statement that runs when a module is imported: what it reads, calls and binds."""
 
 from __future__ import annotations
 

@@ -207,6 +207,6 @@ class Judgement:
         yield from self.situation.served.notices
         yield from self.decided.said.values()
         yield from self._conditions.told
-        yield from self._conditions.readers.told()
+        yield from self._conditions.consumed.readers.told()
         yield from leftovers(self.decided.live().values())
         yield from builder.notices

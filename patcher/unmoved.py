@@ -8,10 +8,10 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zdpatch.patcher.conditions import resolver
 from zdpatch.patcher.evaluate import run
 from zdpatch.patcher.items import Item
 from zdpatch.patcher.names import dotted
+from zdpatch.patcher.resolving import resolver
 from zdpatch.patcher.said import Saying
 from zdpatch.patcher.spread import cause_of
 from zdpatch.patcher.stage import nothing_new
