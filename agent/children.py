@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zdpatch.agent.identity import start_ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 _AFRESH: Final = frozenset({"spawn", "forkserver"})
 
@@ -19,7 +19,7 @@ def spawned(known: Collection[int]) -> list[int]:
     """Pids of living children that were not forked from this process, those aside that are
     `known`: they have an agent of their own.
     """
-    there: Any = getattr(sys.modules.get("multiprocessing.process"), "_children", ())
+    there: Iterable[object] = getattr(sys.modules.get("multiprocessing.process"), "_children", ())
     popens: list[Any] = [vars(child).get("_popen") for child in list(there)]
     pids = [popen.pid for popen in popens if getattr(popen, "method", "") in _AFRESH]
     alive = (pid for pid in pids if type(pid) is int and start_ticks(pid) is not None)

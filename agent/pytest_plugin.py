@@ -133,12 +133,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if wanted.zdpatch is None:
         return
     # what a worker of xdist sees is told by the controller's report
-    keeps = wanted.zdpatch_report is not None and not hasattr(early_config, "workerinput")
+    report: str | None = None if hasattr(early_config, "workerinput") else wanted.zdpatch_report
     state = early_config.stash[_STATE] = _Session(
         _read(Path(wanted.zdpatch)),
         wanted.zdpatch_mode,
         wanted.zdpatch_when,
-        Path(wanted.zdpatch_report).absolute() if keeps else None,
+        None if report is None else Path(report).absolute(),
     )
     state.begin()
     if state.mode == "live" and state.when == "start":

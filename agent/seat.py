@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.agent.native import Lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from zdpatch.agent.runtime import Runtime
 
@@ -29,7 +29,7 @@ class Seat:
         self._lock = Lock()
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
+    def taken(self) -> Generator[None]:
         """One thread at a time; the same one may come again. Raises TimeoutError."""
         lock = self._lock
         if not lock.acquire(_START_WAIT_S):

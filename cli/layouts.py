@@ -66,8 +66,12 @@ def _table(project: Mapping[str, Any], path: str) -> dict[str, Any]:
     """The table at a dotted path; empty when it is not there, or no table."""
     found: object = project
     for part in path.split("."):
-        found = cast("dict[str, Any]", found).get(part) if isinstance(found, dict) else None
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+        found = _as_table(found).get(part)
+    return _as_table(found)
+
+
+def _as_table(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _texts(value: object) -> list[str]:

@@ -180,7 +180,7 @@ def _bundle_of(base: Source, new: Source, folder: Path) -> Path:
         id=patch.id,
         seq=1,
         target=Target(app="test"),
-        python=PYTHONS.split(","),
+        python=[*PYTHONS.split(",")],
         created=0,
         not_after=LAST_SECOND,
         safety="normal",

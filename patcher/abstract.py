@@ -27,7 +27,7 @@ def implemented(cls: type, names: Iterable[str], path: str) -> Iterator[Step]:
             gone = {n for n in abstract.intersection(names) if _provider(each, n, cls) is cls}
             if gone:
                 what = f"{path}: __abstractmethods__ of {reach.qualname(each)}"
-                yield Step("class", each, "__abstractmethods__", abstract - gone, old, what)
+                yield Step("class", each, "__abstractmethods__", abstract - gone, abstract, what)
 
 
 def _provider(cls: type, name: str, new: type) -> type | None:

@@ -29,8 +29,7 @@ def accesses(
     flow = _Flow(node, settles or {})
     state = flow.block(node.body, frozenset())
     flow.found.loads = [each for each in flow.found.loads if each.name not in flow.ready]
-    ends = [each for each in (state, *flow.returns) if each is not None]
-    flow.found.settled = frozenset.intersection(*ends) if ends else frozenset()
+    flow.found.settled = _meet(state, *flow.returns) or frozenset()
     return flow.found
 
 
@@ -54,7 +53,7 @@ class _Flow(Touched):
         return state
 
     def _statement(self, node: ast.stmt) -> None:
-        clause = _STATEMENTS.get(node.__class__)
+        clause = self._STATEMENTS.get(node.__class__)
         if clause is not None:
             clause(self, node)
             return
@@ -167,32 +166,31 @@ class _Flow(Touched):
             self.expr(each)
         self.block((e for e in node.body if not isinstance(e, FunctionNode)), self.state)
 
-
-_STATEMENTS: Final[dict[type[ast.AST], Callable[[_Flow, Any], None]]] = {
-    ast.If: _Flow._if,
-    ast.While: _Flow._while,
-    ast.For: _Flow._for,
-    ast.AsyncFor: _Flow._for,
-    ast.Try: _Flow._try,
-    ast.TryStar: _Flow._try,
-    ast.With: _Flow._with,
-    ast.AsyncWith: _Flow._with,
-    ast.Match: _Flow._match,
-    ast.Return: _Flow._leave,
-    ast.Raise: _Flow._leave,
-    ast.Break: _Flow._leave,
-    ast.Continue: _Flow._leave,
-    ast.FunctionDef: _Flow._inner,
-    ast.AsyncFunctionDef: _Flow._inner,
-    ast.ClassDef: _Flow._class,
-    ast.Assign: _Flow._assign,
-    ast.AnnAssign: _Flow._annotate,
-    ast.AugAssign: _Flow._augment,
-    ast.Delete: _Flow._delete,
-}
+    _STATEMENTS: Final[dict[type[ast.AST], Callable[[_Flow, Any], None]]] = {
+        ast.If: _if,
+        ast.While: _while,
+        ast.For: _for,
+        ast.AsyncFor: _for,
+        ast.Try: _try,
+        ast.TryStar: _try,
+        ast.With: _with,
+        ast.AsyncWith: _with,
+        ast.Match: _match,
+        ast.Return: _leave,
+        ast.Raise: _leave,
+        ast.Break: _leave,
+        ast.Continue: _leave,
+        ast.FunctionDef: _inner,
+        ast.AsyncFunctionDef: _inner,
+        ast.ClassDef: _class,
+        ast.Assign: _assign,
+        ast.AnnAssign: _annotate,
+        ast.AugAssign: _augment,
+        ast.Delete: _delete,
+    }
 
 
 def _meet(*states: State) -> State:
     """What holds whichever way was taken."""
     reached = [each for each in states if each is not None]
-    return frozenset.intersection(*reached) if reached else None
+    return reached[0].intersection(*reached[1:]) if reached else None

@@ -52,7 +52,7 @@ def _altered(
 ) -> Iterator[Altered]:
     before, after = _stores(old, name).get(holder, set()), _stores(new, name).get(holder, set())
     if before - after and after - before and (user := _otherwise(old, new, holder, name)):
-        kept = frozenset(filter(None, map(_literal, before & after)))
+        kept = frozenset(text for text in map(_literal, before & after) if text)
         yield Altered(function, holder, name, user, kept)
 
 

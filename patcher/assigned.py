@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher.names import dotted, uses
 from zdpatch.patcher.reach import class_dict, is_a, namespace
+from zdpatch.patcher.values import unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from zdpatch.patcher.items import Item
 
@@ -50,13 +51,12 @@ def attributes(module: ModuleType, path: str) -> tuple[object, dict[str, object]
     """A live function, or the cache round one, and the dict of its attributes; None for what else
     may stand under `path`.
     """
-    names: object = namespace(module)
+    names: Mapping[str, object] = namespace(module)
     value: object = None
     for name in path.split("."):
-        value = cast("dict[str, object]", names).get(name)
+        value = names.get(name)
         names = class_dict(cast("type", value)) if is_a(value, type) else {}
-    if isinstance(value, staticmethod | classmethod):
-        value = value.__func__
+    value = unwrapped(value)
     if type(value) is FunctionType or type(value) is _CACHED:
         return value, vars(value)
     return None

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import ge, gt, le, lt
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.purity import origin
 
 Taken = Literal["body", "orelse", "handler"]
 Branches = Mapping[str, Taken]  # by `branch_key`
+_ORDERED: Final[dict[type[ast.cmpop], Callable[[Any, Any], bool]]] = {
+    ast.GtE: ge, ast.Gt: gt, ast.Lt: lt, ast.LtE: le
+}  # fmt: skip
 
 
 def branch_key(node: ast.stmt) -> str:
@@ -67,7 +70,7 @@ def _static(test: ast.expr, imports: dict[str, str], *, started: bool) -> bool |
         return None
     left, right = test.left, test.comparators[0]
     if isinstance(left, ast.Name) and left.id == "__name__":
-        outcomes = {ast.Eq: started, ast.NotEq: not started}
+        outcomes: dict[type[ast.cmpop], bool] = {ast.Eq: started, ast.NotEq: not started}
         return outcomes.get(type(test.ops[0])) if _is_main(right) else None
     name = dotted(left)
     if name and origin(name, imports) == "sys.version_info" and isinstance(right, ast.Tuple):
@@ -85,5 +88,5 @@ def _version(operator: ast.cmpop, right: ast.Tuple) -> bool | None:
     except ValueError:
         return None
     running: Any = tuple(sys.version_info)
-    compare = {ast.GtE: ge, ast.Gt: gt, ast.Lt: lt, ast.LtE: le}.get(type(operator))
+    compare = _ORDERED.get(type(operator))
     return None if compare is None else compare(running, bound)

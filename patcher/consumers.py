@@ -22,6 +22,7 @@ from zdpatch.patcher.names import dotted
 from zdpatch.patcher.purity import origin
 from zdpatch.patcher.reach import class_dict, namespace
 from zdpatch.patcher.silent import OF_CLASSES, OF_DOCSTRINGS, OF_SIGNATURES
+from zdpatch.patcher.values import unwrapped
 
 if TYPE_CHECKING:
     from zdpatch.patcher.edits import Edit, ModuleVersions
@@ -113,7 +114,10 @@ _COMPREHENSIONS: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<g
 
 def _quiet_code(code: CodeType, globals_: dict[str, object], depth: int) -> bool:
     builtins = globals_.get("__builtins__")
-    fallback = builtins if isinstance(builtins, dict) else vars(builtins) if builtins else {}
+    if isinstance(builtins, dict):
+        fallback = cast("dict[str, object]", builtins)
+    else:
+        fallback = vars(builtins) if builtins else {}
     steps = [each for each in dis.get_instructions(code) if each.opname not in _NO_STEP]
     takes = any(each.opname in _TAKES for each in steps)
     for at, step in enumerate(steps):
@@ -208,7 +212,7 @@ def watched_class(cls: type, *, values: bool) -> str:
             "typing",
         }:
             return f"{base.__qualname__}.__init_subclass__"
-    if values and issubclass(cls, tuple) and hasattr(cls, "_fields"):
+    if values and issubclass(cls, tuple) and hasattr(cast("type", cls), "_fields"):
         return "a named tuple made fields of its values"
     return ""
 
@@ -239,8 +243,7 @@ _RUN: Final = (FunctionType, classmethod, staticmethod, property, functools.cach
 
 def _hook(owner: type, name: str) -> Any:  # noqa: ANN401 - asked what it is by who calls this
     """What a class or metaclass itself runs for a class that is made; None for what Python has."""
-    value = class_dict(owner).get(name)
-    value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+    value = unwrapped(class_dict(owner).get(name))
     builtin = isinstance(value, types.ClassMethodDescriptorType | types.WrapperDescriptorType)
     return None if builtin or owner.__module__ == "typing" else value
 
@@ -306,7 +309,7 @@ def field_of_derived(cls: type, name: str) -> str:
     return ""
 
 
-def registers(base: type) -> str:
+def registers(base: type[object]) -> str:
     """What of a base runs, and may keep, a class derived from it; "" when nothing does."""
     if issubclass(base, type):
         return making(base)

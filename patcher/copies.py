@@ -44,7 +44,8 @@ class Copies:
 
 def find(live: Iterable[LiveFunction], wanted: Iterable[LiveFunction]) -> Copies:
     """The copies of `wanted` in this process. `live`: all known functions of the same modules."""
-    functions = [each.function for each in live]
+    # a slot gives the function itself, not a method
+    functions: list[FunctionType] = [each.function for each in live]  # pyright: ignore[reportAssignmentType]
     suspects = _suspects(functions, {id(each.code): each.code for each in wanted})
     if not suspects:
         return Copies()

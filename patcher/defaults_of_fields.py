@@ -47,7 +47,7 @@ def made_field(cls: type, name: str) -> dataclasses.Field[Any] | None:
     made = cast("dict[str, object]", fields).get(name) if type(fields) is dict else None
     if type(made) is not dataclasses.Field:
         return None
-    field: dataclasses.Field[Any] = made
+    field = cast("dataclasses.Field[object]", made)
     return field if field.default is own.get(name, MISSING) else None
 
 

@@ -30,8 +30,8 @@ from zdpatch.patcher.swap import MISSING, Undo, commit
 from zdpatch.patcher.upkeep import Damage, damaged, mend
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import CodeType
+    from collections.abc import Mapping, Sequence
+    from types import CodeType, ModuleType
 
     from zdpatch.patcher.folders import Shelf
     from zdpatch.patcher.left import Left
@@ -125,7 +125,9 @@ class Engine:
 
     def _plan_on_top(self, patch: Patch, adoption: Adoption) -> tuple[Planner, Plan]:
         """Of what is there, active patches included. Raises ZDP-204 for one that is in the way."""
-        made = self._made.plan.modules if self._made and self._made.plan.patch == patch else {}
+        made: Mapping[str, ModuleType] = (
+            self._made.plan.modules if self._made and self._made.plan.patch == patch else {}
+        )
         self._let_go()
         others = stacked.below(patch, self._plans().values())
         try:

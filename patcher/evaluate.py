@@ -56,6 +56,7 @@ class Unevaluable(Exception):  # noqa: N818 - says what a statement is
 
 
 Lookup = Callable[[str], object]
+_KEEPING: Final = cast("tuple[object, ...]", (functools.partial, MappingProxyType))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,8 @@ def _kept(node: ast.stmt, local: set[str], lookup: Lookup) -> set[int]:
         name = dotted(part.func) if isinstance(part, ast.Call) else None
         if not isinstance(part, ast.Call) or not name or name.partition(".")[0] in local:
             continue
-        if _resolve(name, lookup)[1] in (functools.partial, MappingProxyType):
+        value = _resolve(name, lookup)[1]
+        if any(value is each for each in _KEEPING):  # `in` would ask the value whether it is equal
             found.update(map(id, [*part.args, *(word.value for word in part.keywords)]))
     return found
 

@@ -131,11 +131,12 @@ def _of_dataclass(
 ) -> Iterator[Step]:
     """The field a dataclass made, and the generated `__init__` of it and of what inherits it."""
     fields = reach.class_dict(cls).get("__dataclass_fields__")
-    made = fields.get(name) if type(fields) is dict else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    if type(made) is not dataclasses.Field:  # pyright: ignore[reportUnknownArgumentType]
+    made = cast("dict[str, object]", fields).get(name) if type(fields) is dict else None
+    if type(made) is not dataclasses.Field:
         return
-    if made.type is present:  # pyright: ignore[reportUnknownMemberType]
-        yield Step("member", made, "type", value, present, f"{path} (field)")
+    field = cast("dataclasses.Field[object]", made)
+    if field.type is present:
+        yield Step("member", field, "type", value, present, f"{path} (field)")
     for each in reach.family(cls):
         init = reach.class_dict(each).get("__init__")
         if type(init) is FunctionType and init.__annotations__.get(name, MISSING) is present:

@@ -58,7 +58,7 @@ class Fill(ast.NodeTransformer):
         self.values: list[object] = []
         self.lost: set[str] = set()
         self._around = frozenset[str]()  # names of the functions that a part stands in
-        self._inside = False
+        self._inside: bool = False
 
     def statement(self, node: ast.stmt) -> ast.stmt:
         """A filled copy."""

@@ -18,14 +18,14 @@ from zdpatch.patcher.names import mangled
 from zdpatch.patcher.swap import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from zdpatch.patcher.attributes import Unfit
     from zdpatch.patcher.edits import ModuleVersions
     from zdpatch.patcher.inventory import Inventory
 
 _PLAIN: Final = (int, str, bytes, float, bool, type(None))
-_mro = cast("Any", type.__dict__["__mro__"]).__get__
+_mro: Final[Callable[[Any], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 
 
 def misfit(

@@ -31,6 +31,7 @@ _GENERIC: Final = _SCALARS | _TABLES | {id(object), id(FunctionType)}
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 _args = functools.partial.__dict__["args"].__get__
 _words = functools.partial.__dict__["keywords"].__get__
+_length = cast("Callable[[object], int]", tuple.__dict__["__len__"])
 # What a use needs of the class of the value, one of these names; other uses are not judged.
 _NEEDS: Final = {
     "Load": ("__getitem__", "__class_getitem__"),
@@ -83,7 +84,8 @@ def _fits(value: object, edit: Outdated) -> bool | None:
     if any(_is(value, each) for each in edit.kinds):
         return True
     wrong = edit.every or any(_is(value, each) for each in edit.gone)
-    asked = type(value) is dict and any(use.startswith(("In ", "NotIn ")) for use in edit.uses)
+    kind = type(value)
+    asked = kind is dict and any(use.startswith(("In ", "NotIn ")) for use in edit.uses)
     if (edit.sure and wrong) or (not asked and any(_cannot(value, use) for use in edit.uses)):
         return False
     return None
@@ -93,7 +95,7 @@ def _is(value: object, kind: str) -> bool:
     """Whether a value is of a kind (see `shapes`)."""
     name, _, number = kind.partition(" ")
     if number and reach.is_a(value, tuple):
-        return tuple.__len__(cast("tuple[object, ...]", value)) == int(number)
+        return _length(value) == int(number)
     if name == NUMBER:
         return reach.is_a(value, int, float, complex)
     return name in {reach.qualname(cls).rpartition(".")[2] for cls in mro(type(value))}
@@ -168,12 +170,11 @@ def _arguments(edit: Outdated) -> Iterator[object]:
     """What partial objects hand to the parameter of the function."""
     for each in [e for e in scan.objects() if reach.is_a(e, functools.partial)]:
         target = reach.inner(each)
-        bound = type(target) is MethodType
-        function = cast("MethodType", target).__func__ if bound else target
+        function, first = (target.__func__, 1) if type(target) is MethodType else (target, 0)
         if type(function) is not FunctionType or function.__code__.co_qualname != edit.place.owner:
             continue
         if function.__globals__.get("__name__") != edit.place.module:
             continue
         positional: tuple[object, ...] = _args(each)
-        given = [*zip(edit.names[bound:], positional, strict=False), *reach.items(_words(each))]
+        given = [*zip(edit.names[first:], positional, strict=False), *reach.items(_words(each))]
         yield from (value for name, value in given if name == edit.place.name)

@@ -132,8 +132,9 @@ class Giving(ABC):
 
     @staticmethod
     def _element(owner: object, index: object) -> object:
-        if type(owner) is dict and type(index) in {str, int}:
-            return cast("dict[object, object]", owner).get(index, MISSING)
+        if type(owner) is dict:
+            table = cast("dict[object, object]", owner)
+            return table.get(index, MISSING) if type(index) in {str, int} else MISSING
         if type(owner) in {list, tuple} and type(index) is int:
             places = cast("Sequence[object]", owner)
             return places[index] if -len(places) <= index < len(places) else MISSING

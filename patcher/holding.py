@@ -154,7 +154,9 @@ def inside(value: object) -> Iterator[object]:
     if type(value) is FunctionType:
         for cell in value.__closure__ or ():
             yield from get_referents(cell)
-        own = (part for part in get_referents(value) if type(part) is dict)
+        own = (
+            cast("dict[Any, object]", part) for part in get_referents(value) if type(part) is dict
+        )
         aside = (value.__globals__, vars(builtins))
         tables = (part for part in own if not any(part is each for each in aside))
         parts = (part for each in tables for _, part in reach.items(each))
@@ -166,8 +168,9 @@ def inside(value: object) -> Iterator[object]:
     elif reach.is_a(value, MethodType):
         yield from reach.all_inner(value)
     else:
+        contains = reach.is_a(value, *CONTAINERS)
         for part in get_referents(value):
-            if type(part) is dict and not reach.is_a(value, *CONTAINERS):
+            if not contains and type(part) is dict:
                 # the attributes of an object
                 yield from (held for _, held in reach.items(cast("dict[Any, object]", part)))
             elif type(part) is not CellType and not reach.is_a(part, type, ModuleType):

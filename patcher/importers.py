@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from zdpatch.patcher import reach
@@ -109,7 +109,7 @@ def source_of(module: ModuleType) -> bytes | None:
 def _text(loader: object, name: object) -> bytes | None:
     """From loaders that keep text and no files: what the overlay serves, archives, notebooks."""
     try:
-        text = loader.get_source(name)  # type: ignore[attr-defined]
+        text: object = cast("Any", loader).get_source(name)
     except Exception:  # noqa: BLE001 - loaders are foreign code, and a source is only a hint
         return None
     return text.encode() if type(text) is str else None

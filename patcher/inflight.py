@@ -75,7 +75,9 @@ def _thread_names() -> dict[int, str]:
 
 def _suspended(wanted: set[int]) -> list[tuple[FrameType, Kind, str]]:
     calls = filter(None, map(suspended_call, scan.of(_CALLS)))
-    found = [(frame, kind, name) for code, frame, kind, name in calls if id(code) in wanted]
+    found: list[tuple[FrameType | None, Kind, str]] = [
+        (frame, kind, name) for code, frame, kind, name in calls if id(code) in wanted
+    ]
     return [(frame, kind, name) for frame, kind, name in found if frame is not None]
 
 

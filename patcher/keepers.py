@@ -114,9 +114,9 @@ class Keepers:
 
     def _of_class(self, cls: type, held: list[object]) -> None:
         """A class holds its dict, and that its attributes: the last but one step tells the name."""
-        tables = [each for each in held if type(each) is dict]
+        tables = [cast("dict[str, object]", each) for each in held if type(each) is dict]
         for table in tables:
-            inside = [v for _, v in reach.items(cast("dict[str, object]", table))]
+            inside = [v for _, v in reach.items(table)]
             self._named(cls, table, [value for value in inside if id(value) in self._origins])
         rest = [each for each in held if type(each) is not dict and type(each) is not tuple]
         if rest:

@@ -34,7 +34,8 @@ def slot_names(items: Collection[Item]) -> frozenset[str] | None:
     names = (found,) if isinstance(found, str) else found
     if not isinstance(names, tuple | list):
         return None
-    texts = [each for each in cast("Collection[object]", names) if isinstance(each, str)]
-    if len(texts) != len(names):
+    listed = cast("Collection[object]", names)
+    texts = [each for each in listed if isinstance(each, str)]
+    if len(texts) != len(listed):
         return None
     return frozenset(mangled(item.scope, each) for each in texts)

@@ -95,7 +95,7 @@ def _reading(callee: str, module: str, scope: str, world: World) -> frozenset[st
         return _READERS[last]
     value = world.look(module, scope, callee) if callee else MISSING
     functions = reach.inner_functions(value) if value is not MISSING else []
-    return frozenset().union(*(_looks(function, _DEPTH) for function in functions))
+    return frozenset[str]().union(*(_looks(function, _DEPTH) for function in functions))
 
 
 def _looks(function: FunctionType, depth: int) -> frozenset[str]:

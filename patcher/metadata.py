@@ -67,15 +67,17 @@ class Metadata:
             self.refuse(edit, "X", f"making it raises {type(error).__name__}: {error}")
             return
         for each in live:
+            # a slot gives the function itself, not a method
+            function: FunctionType = each.function  # pyright: ignore[reportAssignmentType]
             if facets & {DEFAULTS, SIGNATURE}:
-                self._defaults(edit, each.function, made)
+                self._defaults(edit, function, made)
             if DOCSTRING in facets:
-                self._copied(edit, each.function, "__doc__", made.__doc__)
+                self._copied(edit, function, "__doc__", made.__doc__)
             if facets & {ANNOTATIONS, POSTPONED}:
-                self._copied(edit, each.function, "__annotations__", made.__annotations__)
+                self._copied(edit, function, "__annotations__", made.__annotations__)
             if TYPE_PARAMS in facets:
                 params = getattr(made, "__type_params__", ())
-                self._copied(edit, each.function, "__type_params__", params)
+                self._copied(edit, function, "__type_params__", params)
 
     # ------------------------------------------------------------ what wrappers copy
 

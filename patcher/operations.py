@@ -32,6 +32,7 @@ _COMPARED: Final[dict[type[ast.cmpop], tuple[str, ...]]] = {
     ast.In: ("__contains__", "__eq__", "__hash__", *_ITERATION),
     ast.NotIn: ("__contains__", "__eq__", "__hash__", *_ITERATION),
 }  # fmt: skip
+_ITEM: Final[dict[type[ast.expr_context], str]] = {ast.Load: "get", ast.Store: "set"}
 _UNARY: Final[dict[type[ast.unaryop], tuple[str, ...]]] = {
     ast.USub: ("__neg__",), ast.UAdd: ("__pos__",), ast.Invert: ("__invert__",), ast.Not: _TRUTH,
 }  # fmt: skip
@@ -191,7 +192,7 @@ def _operated(part: ast.AST) -> tuple[str, ...]:  # noqa: PLR0911, PLR0912 - one
         case ast.AsyncFor() | ast.Await():
             return "__aiter__", "__anext__", "__await__"
         case ast.Subscript(ctx=ctx):
-            verb = {ast.Load: "get", ast.Store: "set"}.get(type(ctx), "del")
+            verb = _ITEM.get(type(ctx), "del")
             return f"__{verb}item__", "__class_getitem__", "__missing__"
         case ast.With():
             return "__enter__", "__exit__"

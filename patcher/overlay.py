@@ -31,7 +31,7 @@ from zdpatch.patcher import codes, folders, reach
 from zdpatch.patcher.source import file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import CodeType
 
     from zdpatch.patcher.source import Patch
@@ -110,7 +110,8 @@ def forbidden(name: str) -> bool:
     """Whether an import of this name fails because a patch removed the module: `sys.modules` says
     None for it. A finder alone can only raise, which `importlib.util.find_spec` hands on.
     """
-    return isinstance(TABLE.get(name), Removed) and sys.modules.get(name, TABLE) is None
+    modules = cast("Mapping[str, object]", sys.modules)
+    return isinstance(TABLE.get(name), Removed) and modules.get(name, TABLE) is None
 
 
 def served(name: str) -> bool:

@@ -5,7 +5,10 @@ order, in half the time.
 from __future__ import annotations
 
 import ast
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Fields that hold text, numbers or flags in every kind of node that has them.
 _PLAIN: Final = frozenset(
@@ -25,13 +28,14 @@ class _Fields(dict[type[ast.AST], tuple[str, ...]]):
 
 _FIELDS: Final = _Fields()
 _NODE: Final = ast.AST
+_field = cast("Callable[[ast.AST, str, None], Any]", getattr)
 
 
 def children(node: ast.AST) -> list[ast.AST]:
     """The nodes directly inside of one."""
     found: list[ast.AST] = []
     for name in _FIELDS[node.__class__]:
-        held = getattr(node, name, None)
+        held = _field(node, name, None)
         if held.__class__ is list:
             found += [each for each in held if isinstance(each, _NODE)]
         elif isinstance(held, _NODE):
@@ -45,7 +49,7 @@ def parts(*nodes: ast.AST) -> list[ast.AST]:
     add = found.append
     for node in found:
         for name in _FIELDS[node.__class__]:  # as in `children`; a call a node would cost as much
-            held = getattr(node, name, None)
+            held = _field(node, name, None)
             if held.__class__ is list:
                 for each in held:
                     if isinstance(each, _NODE):

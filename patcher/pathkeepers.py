@@ -21,7 +21,7 @@ from importlib.machinery import (
 )
 from pathlib import PurePath
 from types import CodeType, FrameType, FunctionType, GeneratorType, ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher import reach, scan
 from zdpatch.patcher.folders import FOLDERS, FolderLoader, Move
@@ -171,7 +171,7 @@ def foreign_reader(package: str, names: Collection[str], known: Collection[str])
 
 def tls_contexts() -> int:
     """How many TLS contexts live: what certificates they have loaded nobody can see."""
-    cls: object = getattr(sys.modules.get("_ssl"), "_SSLContext", None)
+    cls: type | None = getattr(sys.modules.get("_ssl"), "_SSLContext", None)
     return sum(1 for each in scan.objects() if any(base is cls for base in type(each).__mro__))
 
 
@@ -212,7 +212,7 @@ def _ends(value: object) -> bool:
 
 def _frames() -> Iterator[FrameType]:
     """Frames of all threads, but for those of zdpatch and of module bodies."""
-    for top in sys._current_frames().values():
+    for top in sys._current_frames().values():  # pyright: ignore[reportPrivateUsage] - documented
         frame: FrameType | None = top
         while frame is not None:
             name = str(frame.f_globals.get("__name__"))
@@ -256,7 +256,8 @@ def _bundled(holder: object, value: object, wanted: Wanted) -> bool:
         return True
     if type(holder) is not dict or type(value) is not bytes:
         return False
-    return any(holder.get(digest) is value for digest in wanted.digests)
+    table = cast("dict[object, object]", holder)
+    return any(table.get(digest) is value for digest in wanted.digests)
 
 
 def _named(holder: object) -> str:

@@ -14,7 +14,7 @@ from zdpatch.patcher.spelling import parameters
 from zdpatch.patcher.uses import uses, uses_of_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from zdpatch.patcher.bodies import Function
     from zdpatch.patcher.holders import Side
@@ -182,7 +182,7 @@ def _added(call: ast.Call, attr: str) -> Iterator[tuple[What, ast.expr]]:
     if attr in _ADDS and len(call.args) > _ADDS[attr]:
         yield what, call.args[_ADDS[attr]]
     elif attr in {"update", "extend"}:
-        yield from ((what, word.value) for word in call.keywords if word.arg)
+        yield from _each(what, (word.value for word in call.keywords if word.arg))
         for each in call.args:
             yield from _contents(each)
 
@@ -191,9 +191,9 @@ def _contents(value: ast.expr) -> Iterator[tuple[What, ast.expr]]:
     """What a new table has in it; the whole, starred, where only running tells."""
     match value:
         case ast.Dict(values=values):
-            yield from (("entry", each) for each in values)
+            yield from _each("entry", values)
         case ast.List(elts=elts) | ast.Tuple(elts=elts) | ast.Set(elts=elts):
-            yield from (("member", each) for each in elts)
+            yield from _each("member", elts)
         case ast.DictComp(value=each):
             yield "entry", each
         case ast.ListComp(elt=elt) | ast.SetComp(elt=elt) | ast.GeneratorExp(elt=elt):
@@ -205,10 +205,16 @@ def _contents(value: ast.expr) -> Iterator[tuple[What, ast.expr]]:
         case ast.IfExp(body=body, orelse=orelse):
             yield from (*_contents(body), *_contents(orelse))
         case ast.Call(func=func) if _makes_empty(func, value.args):
-            yield from (("entry", word.value) for word in value.keywords if word.arg != "maxlen")
+            given = (word.value for word in value.keywords if word.arg != "maxlen")
+            yield from _each("entry", given)
         case _:
             yield "entry", ast.Starred(value)
             yield "member", ast.Starred(value)
+
+
+def _each(what: What, values: Iterable[ast.expr]) -> Iterator[tuple[What, ast.expr]]:
+    for value in values:
+        yield what, value
 
 
 def _makes_empty(func: ast.expr, args: list[ast.expr]) -> bool:

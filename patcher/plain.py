@@ -11,7 +11,7 @@ from zdpatch.patcher.evaluate import Unevaluable
 from zdpatch.patcher.purity import is_pure_callable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 # Pure elsewhere, but what they give is no data, or is the process's of today.
 _APART: Final = frozenset(
@@ -55,7 +55,7 @@ def apply(called: Any, arguments: list[object], words: dict[str, object]) -> obj
     try:
         given = [iter(each) if type(each) is Once else each for each in arguments]
         value: object = called(*given, **words)
-        value = Once(value) if isinstance(value, _LAZY) else value
+        value = Once(cast("Iterable[object]", value)) if isinstance(value, _LAZY) else value
     except Exception as error:
         raise Unevaluable(f"it raises {type(error).__name__}: {error}") from error
     if not all(map(plain, value)) if isinstance(value, Once) else not plain(value):

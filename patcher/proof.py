@@ -171,7 +171,8 @@ class Proof:
         if not edit.facets & METADATA:
             return True
         live = self.taken[edit.module].functions.get(edit.qualname, [])
-        return all(self._agrees(edit, each.function) for each in live)
+        # a slot gives the function itself, not a method
+        return all(self._agrees(edit, each.function) for each in live)  # pyright: ignore[reportArgumentType]
 
     def _agrees(self, edit: Edit, function: FunctionType) -> bool:
         params = getattr(function, "__type_params__", ())

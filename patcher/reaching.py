@@ -282,8 +282,8 @@ def behind(value: object) -> list[FunctionType]:
 
 
 def _held(value: object) -> list[object]:
-    space = [held for held in get_referents(value) if type(held) is dict]
-    return [held for each in space for held in cast("dict[str, object]", each).values()]
+    space = [cast("dict[str, object]", held) for held in get_referents(value) if type(held) is dict]
+    return [held for each in space for held in each.values()]
 
 
 def contents(cell: Any) -> object:  # noqa: ANN401 - a cell

@@ -32,7 +32,7 @@ class Removals:
 
     def keeper(self, module: str, item: Item) -> str:
         """Who holds what a definition of the base made; "" when nobody does."""
-        who = next(filter(None, map(self._keepers.by, self._made(module, item))), "")
+        who = next((who for who in map(self._keepers.by, self._made(module, item)) if who), "")
         if who:
             return f"{who} holds it"
         # no variable of a frame may hold what is asked for

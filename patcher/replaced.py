@@ -15,7 +15,7 @@ from zdpatch.patcher.names import mangled
 from zdpatch.patcher.slots import MISSING, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from zdpatch.patcher.edits import Edit, Version
     from zdpatch.patcher.inventory import Inventory
@@ -83,7 +83,9 @@ def _originals(found: Drift, taken: Inventory, base: Version) -> list[FunctionTy
     qualname = _qualname(found)
     wanted = {codes.digest(code) for code in base.flat.get(qualname, ())}
     live = taken.functions.get(qualname, [])
-    return [each.function for each in live if codes.digest(each.code) in wanted]
+    same = (each for each in live if codes.digest(each.code) in wanted)
+    # a slot gives the function itself, not a method
+    return [each.function for each in same]  # pyright: ignore[reportReturnType]
 
 
 def _bound(found: Drift, taken: Inventory) -> object:
@@ -91,7 +93,7 @@ def _bound(found: Drift, taken: Inventory) -> object:
     if not scope:
         return taken.namespace.get(name, MISSING)
     owners = taken.classes.get(scope, [])
-    space = reach.class_dict(owners[0]) if len(owners) == 1 else {}
+    space: Mapping[str, object] = reach.class_dict(owners[0]) if len(owners) == 1 else {}
     return space.get(mangled(scope, name), MISSING)
 
 

@@ -8,40 +8,24 @@ which the plan checks in the process before anything is touched.
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from zdpatch.patcher import codes
 from zdpatch.patcher.attributes import Unfit
 from zdpatch.patcher.decorators import (
-    callee,
     is_abstract,
     own_decorators,
     registering,
     unknown_decorator,
 )
-from zdpatch.patcher.edits import (
-    BODY,
-    DECORATORS,
-    DEFAULTS,
-    KIND,
-    METADATA,
-    POSTPONED,
-    SIGNATURE,
-    TYPE_PARAMS,
-    Edit,
-    ModuleVersions,
-)
+from zdpatch.patcher.edits import POSTPONED, Edit, ModuleVersions
 from zdpatch.patcher.effects import class_effects, values_of
-from zdpatch.patcher.facets import changed_defaults, defaults
-from zdpatch.patcher.generics import param_names
+from zdpatch.patcher.facets import defaults
+from zdpatch.patcher.function_rows import CREATION, changed_function, changed_inner, definition
 from zdpatch.patcher.held import HELD
 from zdpatch.patcher.layout import LAYOUT, slot_names
-from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.purity import is_pure, makes_state, only_tables
 from zdpatch.patcher.rows import IDENTITY, MIGRATE, REPLACE, Decision, Need
-from zdpatch.patcher.signature import breaks
 from zdpatch.patcher.statements import raising_handlers_apart
-from zdpatch.patcher.yields import protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,18 +33,12 @@ if TYPE_CHECKING:
     from zdpatch.patcher.items import Item
     from zdpatch.patcher.outline import Outline
 
-_CREATION: Final = frozenset(
-    {"__init_subclass__", "__prepare__", "__set_name__", "_generate_next_value_"}
-)
-_GENERATORS: Final = frozenset({"generator", "async generator"})
-_MAKING: Final = frozenset({"__init__", "__new__", "__call__"})
-
 
 def decide(edit: Edit, versions: Mapping[str, ModuleVersions]) -> Decision:
     """The row of `edit`, from the text of both versions."""
     each = versions[edit.module]
     side = each.base if edit.kind == "removed" else each.new
-    imports = side.outline.origins if side else {}
+    imports: Mapping[str, str] = side.outline.origins if side else {}
     judge = _Judge(edit, imports, side.outline if side else None)
     return getattr(judge, edit.kind)()  # type: ignore[no-any-return]
 
@@ -82,108 +60,10 @@ class _Judge:
     # ------------------------------------------------------------ functions
 
     def function(self) -> Decision:
-        edit, facets = self.edit, self.edit.facets
-        if KIND in facets:
-            return self.say(
-                "X", "plain function, generator and coroutine are called differently", REPLACE
-            )
-        if DECORATORS in facets:
-            return self._decorators()
-        if SIGNATURE in facets and (why := breaks(_def(edit.old[0]), _def(edit.new[0]))):
-            remedy = (
-                "keep old calls valid (new parameters last, with a default), or replace the worker"
-            )
-            return self.say(
-                "X", f"callers and stored callbacks use the old signature: {why}", remedy
-            )
-        if TYPE_PARAMS in facets and (held := self._closed_over()):
-            reason = f"its code closes over type parameters, of which some changed ({held})"
-            return self.say("R", reason, REPLACE)
-        if DEFAULTS in facets and (bad := self._impure_default()):
-            return self.say(
-                "M", f"default of {bad!r} cannot be evaluated again without effect", MIGRATE
-            )
-        return self._body()
-
-    def _closed_over(self) -> str:
-        """Type parameters that either side of the function names when it runs."""
-        items = (*self.edit.old, *self.edit.new)
-        names = {name for item in items for name in param_names(item.node)}
-        free = {name for code in self.edit.codes if code for name in code.co_freevars}
-        return ", ".join(sorted(names & free))
-
-    def _body(self) -> Decision:
-        edit, name = self.edit, self.edit.new[0].name
-        needs: list[Need] = []
-        if self.in_class and name in _CREATION and BODY in edit.facets:
-            return self.say("R", f"{name} ran already for classes that exist", REPLACE)
-        if self.in_class and name in IDENTITY and BODY in edit.facets:
-            needs.append("no instances")
-        if self.in_class and name in _MAKING and BODY in edit.facets:
-            needs.append("not made")
-        if edit.facets & METADATA:
-            needs.append("unconsumed")
-        if self._driven_otherwise():
-            needs.append("none suspended")
-        what = ", ".join(sorted(edit.facets))
-        return self.say("A", f"{what}; the function keeps its identity", "", *needs)
-
-    def _driven_otherwise(self) -> bool:
-        """Whether new code would drive a generator in another way than suspended ones expect. One
-        that a context manager holds has given all it gives.
-        """
-        old, new = self.edit.codes
-        if old is None or new is None or codes.kind(old) not in _GENERATORS:
-            return False
-        nodes = _def(self.edit.new[0]).decorator_list if self.edit.kind == "function" else []
-        names = {(dotted(callee(each)) or "").rpartition(".")[2] for each in nodes}
-        if names & {"contextmanager", "asynccontextmanager"}:
-            return False
-        return protocol(old) != protocol(new)
-
-    def _decorators(self) -> Decision:
-        if self.edit.cause:
-            reason = f"a decorator got its argument from {self.edit.cause}, which changed"
-            return self.say("R", reason, REPLACE)
-        names = {
-            (dotted(callee(each)) or "").rpartition(".")[2]
-            for item in (*self.edit.old, *self.edit.new)
-            for each in _def(item).decorator_list
-        }
-        row = (
-            "Q"
-            if names <= {"property", "staticmethod", "classmethod", "cached_property", "setter"}
-            else "R"
-        )
-        return self.say(
-            row, "decorators changed: what they made of the function is already in use", REPLACE
-        )
-
-    def _impure_default(self) -> str:
-        before = defaults(_def(self.edit.old[0]))
-        changed = changed_defaults(self.edit)
-        for name, value in defaults(_def(self.edit.new[0])).items():
-            if name in changed and not is_pure(value, self.imports, fresh=name not in before):
-                return name
-        return ""
+        return changed_function(self.edit, self.imports, in_class=self.in_class)
 
     def nested(self) -> Decision:
-        facets = self.edit.facets
-        if facets == {BODY}:
-            needs: tuple[Need, ...] = ("none suspended",) if self._driven_otherwise() else ()
-            reason = "body of an inner function with the same free variables"
-            return self.say("A", reason, "", *needs)
-        if facets == {"class"}:
-            reason = "a class inside a function changed: classes of it that exist cannot follow"
-            return self.say("A", reason, REPLACE, "no closures")
-        if facets == {"unclear"}:
-            reason = "which of the inner functions of this name it became cannot be told"
-            return self.say("A", reason, REPLACE, "no closures")
-        if facets == {"removed"}:
-            return self.say("A", "inner function is gone", REPLACE, "no closures")
-        what = ", ".join(sorted(facets - {BODY}))
-        reason = f"{what} of an inner function changed: closures that exist cannot follow"
-        return self.say("A", reason, REPLACE, "no closures")
+        return changed_inner(self.edit)
 
     # ------------------------------------------------------------ definitions that come and go
 
@@ -203,7 +83,7 @@ class _Judge:
         return ("plain class",) if self.in_class else ()
 
     def _added_function(self, item: Item) -> Decision:
-        node = _def(item)
+        node = definition(item)
         own = own_decorators(node, self.imports, self.definitions)
         foreign = [each for each in node.decorator_list if each not in own]
         if bad := unknown_decorator(foreign, self.imports):
@@ -215,7 +95,7 @@ class _Judge:
                 return self.say(
                     "M", "a default of the new function has effects when evaluated", MIGRATE
                 )
-        if self.in_class and item.name in _CREATION:
+        if self.in_class and item.name in CREATION:
             return self.say("R", f"{item.name} did not run for classes that exist", REPLACE)
         if self.in_class and item.name == "__new__":
             return self.say("R", "CPython does not give a class its old __new__ back", REPLACE)
@@ -267,9 +147,9 @@ class _Judge:
             return self.say("R", "__slots__ decides the layout of instances", REPLACE)
         needs = self._class_needs()
         if self.in_class and item.kind == "function":
-            if is_abstract(_def(item)):
+            if is_abstract(definition(item)):
                 return self.say("Q", "abstract methods changed", REPLACE)
-            if item.name in {*_CREATION, "__new__"}:
+            if item.name in {*CREATION, "__new__"}:
                 return self.say("R", f"{item.name} ran already for what exists", REPLACE)
         if self.in_class and item.name in IDENTITY:
             needs = (*needs, "no instances")
@@ -415,11 +295,6 @@ class _Judge:
         if isinstance(self.edit, Unfit) and self.edit.holder.kind == "unknown":
             return self.say("M", self.edit.detail, MIGRATE)
         return self.say("A", self.edit.detail, MIGRATE, "objects fit")
-
-
-def _def(item: Item) -> FunctionNode:
-    assert isinstance(item.node, FunctionNode)
-    return item.node
 
 
 def _accessors(edit: Edit) -> str:

@@ -184,7 +184,7 @@ def _is_literal(node: ast.expr) -> bool:
 
 def _of_logging(value: object, names: frozenset[str] | set[str]) -> bool:
     """Whether a value is a function that the module `logging` itself defines."""
-    if type(value) is not FunctionType or value.__globals__ is not vars(logging):
+    if type(value) is not FunctionType or value.__globals__ is not logging.__dict__:
         return False
     return value.__code__.co_qualname.rpartition(".")[2] in names
 

@@ -121,7 +121,7 @@ def with_data(standing: Standing, patch: Patch, shelf: Shelf | None) -> Standing
     """How a process stands to a patch whose modules stand like that, by its data files too."""
     if not patch.data or standing == "superseded" or shelf is None:
         return standing
-    wanted = []
+    wanted: list[tuple[DataChange, bytes | None]] = []
     try:
         for root, group in by_package(patch).items():
             now, shelf = _place(root, group, shelf)

@@ -21,7 +21,7 @@ _CLASSES: Final = frozenset(
      "OrderedDict", "defaultdict"}
 )  # fmt: skip
 _ALIKE: Final = frozenset({"list", "set", "frozenset", "tuple", "deque"})
-_DISPLAYS: Final = {
+_DISPLAYS: Final[dict[type[ast.expr], str]] = {
     ast.Dict: "dict",
     ast.DictComp: "dict",
     ast.List: "list",

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher import reach
 from zdpatch.patcher.facets import changed_defaults
@@ -18,7 +18,7 @@ from zdpatch.patcher.keepers import is_ours
 from zdpatch.patcher.values import same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FunctionType, ModuleType
 
     from zdpatch.patcher.edits import Edit
@@ -89,13 +89,16 @@ def filled(tables: Iterable[Given]) -> list[str]:
 
 def _copy(value: object) -> object:
     """A value with tables of its own, all the way down; bytes for a bytearray."""
-    kind = cast("Any", type(value))
+    kind = type(value)
     if kind is dict:
         pairs = cast("dict[object, object]", value).items()
         return {key: _copy(each) for key, each in pairs}
     if kind is bytearray:
         return bytes(cast("bytearray", value))
-    return kind(map(_copy, cast("Iterable[object]", value))) if kind in _CONTAINERS else value
+    if kind not in _CONTAINERS:
+        return value
+    make = cast("Callable[[Iterable[object]], object]", kind)
+    return make(map(_copy, cast("Iterable[object]", value)))
 
 
 class Sharing:
@@ -201,7 +204,9 @@ class Sharing:
             names = changed_defaults(edit) if edit.kind == "function" else frozenset[str]()
             live = self.inventories[edit.module].functions.get(edit.qualname, []) if names else []
             for each in live:
-                found |= _given(each.function, names)
+                # a slot gives the function itself, not a method
+                function: FunctionType = each.function  # pyright: ignore[reportAssignmentType]
+                found |= _given(function, names)
         return found
 
 

@@ -5,7 +5,7 @@ does no more than to bind values.
 from __future__ import annotations
 
 import ast
-from typing import cast
+from typing import Any, cast
 
 from zdpatch.patcher.generics import is_alias
 from zdpatch.patcher.names import FunctionNode, dotted
@@ -129,14 +129,16 @@ def without_bodies(node: ast.stmt) -> ast.AST:
     return cast("ast.AST", _Bodies().visit(node))
 
 
+def _blank(node: FunctionNode) -> dict[str, Any]:
+    return {**dict(ast.iter_fields(node)), "body": []}
+
+
 class _Bodies(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        blank = ast.FunctionDef(**{**dict(ast.iter_fields(node)), "body": []})
-        return ast.copy_location(blank, node)
+        return ast.copy_location(ast.FunctionDef(**_blank(node)), node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        blank = ast.AsyncFunctionDef(**{**dict(ast.iter_fields(node)), "body": []})
-        return ast.copy_location(blank, node)
+        return ast.copy_location(ast.AsyncFunctionDef(**_blank(node)), node)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         fields: dict[str, object] = {}

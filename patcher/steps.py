@@ -177,7 +177,7 @@ class Builder:
             return
         old, new = edit.codes
         if BODY in edit.facets and new is not None:
-            if edit.kind == "nested" and edit.facets != {BODY}:
+            if edit.kind == "nested" and edit.facets != frozenset({BODY}):
                 return  # allowed because no closure of it is alive
             self.functions += 1
             old_codes = {id(f.code): f.code for f in live}.values()
@@ -198,7 +198,8 @@ class Builder:
         for each in live:
             code = codes.like_live(new, each.code)
             if code.co_freevars != each.code.co_freevars:
-                known = self.stage.hidden(edit, each.function)
+                # a slot gives the function itself, not a method
+                known = self.stage.hidden(edit, each.function)  # pyright: ignore[reportArgumentType]
                 adapted = fitted(self.versions[edit.module], edit, each.code.co_freevars, known)
                 if adapted is None:
                     held, wanted = each.code.co_freevars, code.co_freevars

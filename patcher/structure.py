@@ -329,7 +329,7 @@ def _parameters(called: ast.expr, params: object) -> str:
 def _cache(made: object, called: ast.expr, live: object) -> str:
     """How the parameters of a cache differ from the literal ones of its decorator."""
     tell = vars(cast("FunctionType", live)).get("cache_parameters")
-    if type(tell) is not FunctionType or tell.__globals__ is not vars(functools):
+    if type(tell) is not FunctionType or tell.__globals__ is not functools.__dict__:
         return ""
     wanted: dict[str, object] = dict(_DEFAULT_CACHE)
     if made is functools.cache:

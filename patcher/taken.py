@@ -75,7 +75,7 @@ class _Evidence:
                 for item in self.base.items
                 if self._undecided(item) and branch_key(item.node) not in {"", *looked}
             ]
-            known = {branch_key(node): self._taken(node) for node in fresh}
+            known: dict[str, Taken | None] = {branch_key(node): self._taken(node) for node in fresh}
             looked |= known.keys()
             decided: dict[str, Taken] = {key: way for key, way in known.items() if way is not None}
             if not decided:

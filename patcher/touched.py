@@ -74,7 +74,7 @@ class Touched:
 
     def expr(self, node: ast.AST) -> None:
         """Evaluate an expression."""
-        clause = _EXPRESSIONS.get(node.__class__)
+        clause = self._EXPRESSIONS.get(node.__class__)
         if clause is not None:
             clause(self, node)
         elif node.__class__ not in _ENDS:
@@ -246,18 +246,17 @@ class Touched:
                 if each[0] != root and not each[0].startswith(within) and ".".join(each) != root
             )
 
-
-_EXPRESSIONS: Final[dict[type[ast.AST], Callable[[Touched, Any], None]]] = {
-    ast.Attribute: Touched.load,
-    ast.Call: Touched._called,
-    ast.Compare: Touched._compare,
-    ast.BoolOp: Touched._and_or,
-    ast.IfExp: Touched._if_else,
-    ast.Lambda: Touched._lambda,
-    ast.NamedExpr: Touched._named,
-    ast.Subscript: Touched._subscript,
-    ast.ListComp: Touched._comprehension,
-    ast.SetComp: Touched._comprehension,
-    ast.DictComp: Touched._comprehension,
-    ast.GeneratorExp: Touched._comprehension,
-}
+    _EXPRESSIONS: Final[dict[type[ast.AST], Callable[[Touched, Any], None]]] = {
+        ast.Attribute: load,
+        ast.Call: _called,
+        ast.Compare: _compare,
+        ast.BoolOp: _and_or,
+        ast.IfExp: _if_else,
+        ast.Lambda: _lambda,
+        ast.NamedExpr: _named,
+        ast.Subscript: _subscript,
+        ast.ListComp: _comprehension,
+        ast.SetComp: _comprehension,
+        ast.DictComp: _comprehension,
+        ast.GeneratorExp: _comprehension,
+    }

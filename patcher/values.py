@@ -18,15 +18,17 @@ from zdpatch.patcher.swap import MISSING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_PLAIN_TYPES: Final = frozenset(
+# What is given its class as well, in C; `types` has no name for it.
+_C_METHOD: Final = type(cast("object", re.compile("").match))
+_PLAIN_TYPES: Final[frozenset[type]] = frozenset(
     {
         int, str, bytes, float, bool, complex, type(None), type(Ellipsis), type(NotImplemented),
         tuple, frozenset, list, dict, set, range, slice, re.Pattern, types.ModuleType, type,
         types.BuiltinFunctionType, types.GenericAlias, types.UnionType, types.MethodDescriptorType,
-        types.ClassMethodDescriptorType, types.MappingProxyType, type(re.compile("").match),
+        types.ClassMethodDescriptorType, types.MappingProxyType, _C_METHOD,
     }
 )  # fmt: skip
-_METHOD_TYPES: Final = frozenset({types.BuiltinFunctionType, type(re.compile("").match)})
+_METHOD_TYPES: Final[frozenset[type]] = frozenset({types.BuiltinFunctionType, _C_METHOD})
 _PAIRED: Final = 100  # members of a set that are compared one by one
 _STATE: Final = frozenset({list, dict, set, bytearray})
 # Immutable values of the standard library, by module and name; `__reduce_ex__` tells all of them.
@@ -60,6 +62,10 @@ def _library_value(kind: type) -> bool:
     return module is not None and namespace(module).get(kind.__qualname__) is kind
 
 
+def _is_enum(kind: type) -> bool:
+    return type(kind) is EnumType
+
+
 def _is_struct(kind: type) -> bool:
     return _home(kind) == "_struct.Struct"
 
@@ -67,7 +73,7 @@ def _is_struct(kind: type) -> bool:
 def is_plain(value: object) -> bool:
     """Whether operators and methods of `value` reach no code of the application."""
     kind = type(value)
-    constant = type(kind) is EnumType or kind.__module__ == sys.__name__  # re.I, sys.version_info
+    constant = _is_enum(kind) or kind.__module__ == sys.__name__  # re.I, sys.version_info
     if constant or kind in _PLAIN_TYPES or is_a(value, type) or kind.__module__ == "typing":
         return True
     return _library_value(kind) or _is_struct(kind) or is_named_tuple(kind) or _is_environment(kind)
@@ -84,10 +90,16 @@ def is_library(kind: type) -> bool:
     return kind in _PLAIN_TYPES or (own and _standard(kind.__module__))
 
 
+def unwrapped(value: object) -> object:
+    """What a static or class method holds; everything else as it is."""
+    if isinstance(value, staticmethod | classmethod):
+        return cast("staticmethod[..., object] | classmethod[object, ..., object]", value).__func__
+    return value
+
+
 def is_known_function(value: object) -> bool:
     """Whether `value` is a function or method of the standard library itself."""
-    if isinstance(value, staticmethod | classmethod):
-        value = value.__func__
+    value = unwrapped(value)
     if type(value) is types.MethodType:
         return is_plain(value.__self__) and is_known_function(value.__func__)
     if type(value) is not types.FunctionType:
@@ -110,14 +122,14 @@ def _standard(name: str) -> bool:
 
 def is_named_tuple(kind: type) -> bool:
     """Whether `kind` was made by `namedtuple` and nothing says otherwise how it is made."""
-    if not issubclass(kind, tuple) or type(kind) is not type:
+    if type(kind) is not type or [base is tuple for base in kind.__bases__] != [True]:
         return False
     space = class_dict(kind)
     new = space.get("__new__")
     new = new.__func__ if isinstance(new, staticmethod) else new
     made = type(new) is types.FunctionType and str(new.__globals__.get("__name__"))
     hooked = {"__eq__", "__init__", "__add__", "__getattribute__"} & set(space)
-    return made == f"namedtuple_{kind.__name__}" and not hooked and kind.__bases__ == (tuple,)
+    return made == f"namedtuple_{kind.__name__}" and not hooked
 
 
 def static_attribute(value: object, attribute: str) -> object:
@@ -132,7 +144,7 @@ def static_attribute(value: object, attribute: str) -> object:
             if attribute in class_dict(each):
                 return class_dict(each)[attribute]
         return getattr(type, attribute, MISSING) if attribute == "__name__" else MISSING
-    if type(type(value)) is EnumType:
+    if _is_enum(type(value)):
         return _member_attribute(value, attribute)
     if is_plain(value):
         return getattr(value, attribute, MISSING)
@@ -167,7 +179,7 @@ def same(a: object, b: object) -> bool:  # noqa: PLR0911 - one clause a kind of 
         return bool(a == b) and repr(a) == repr(b)  # the order of a union counts
     if kind in {int, str, bytes, bool, range, re.Pattern}:
         return bool(a == b)
-    if type(kind) is EnumType:
+    if _is_enum(kind):
         return False  # a member is one object
     if kind.__module__ == "typing":
         return bool(a == b) and repr(a) == repr(b)

@@ -62,9 +62,11 @@ class Words:
         held: Iterable[object] = [part for code in group for part in code.co_consts]
         read = self._read(function, {each for code in group for each in code.co_names})
         for value in _flat([*held, *read]):
-            if type(value) is re.Pattern and type(value.pattern) is str and value.search(name):
-                return value.pattern
-            if type(value) is str and (value == name or (parts and _is_part(value, name))):
+            if type(value) is re.Pattern:
+                text = cast("re.Pattern[str] | re.Pattern[bytes]", value).pattern
+                if type(text) is str and cast("re.Pattern[str]", value).search(name):
+                    return text
+            elif type(value) is str and (value == name or (parts and _is_part(value, name))):
                 return value
         return ""
 

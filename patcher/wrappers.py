@@ -67,9 +67,10 @@ def _held_by_classes(classes: Iterable[type]) -> Iterator[object]:
 def _inside(value: object) -> object:
     """What a wrapper wraps; None when it is not one."""
     if type(value) is FunctionType:
-        held = (d for d in get_referents(value) if type(d) is dict and d is not value.__globals__)
+        held = [cast("dict[str, object]", d) for d in get_referents(value) if type(d) is dict]
         # reading `__dict__` would make one where there is none
-        return value.__dict__.get(_WRAPPED) if any(_WRAPPED in d for d in held) else None
+        has = any(_WRAPPED in d for d in held if d is not value.__globals__)
+        return value.__dict__.get(_WRAPPED) if has else None
     if (inner := reach.inner(value)) is not None:
         return inner
     return own_dict(value).get("func" if reach.is_a(value, cached_property) else _WRAPPED)
