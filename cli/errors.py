@@ -41,6 +41,8 @@ NEXT: Final[dict[str, str]] = {
     "ZDP-005": "give a wheel without compiled code, or a directory",
     "ZDP-006": "zdpatch keygen KEY",
     "ZDP-007": "look at the path, its mode and df -h, then the same command",
+    "ZDP-008": "look at --bind and at who listens there:  ss -ltnp",
+    "ZDP-009": "zdpatch replace NAME",
     "ZDP-101": "zdpatch build ... --only PACKAGE",
     "ZDP-102": "copy the file again, or  zdpatch build",
     "ZDP-103": "zdpatch inspect FILE",
@@ -84,8 +86,10 @@ NEXT: Final[dict[str, str]] = {
     "ZDP-403": "become the service's user, or set ZDPATCH_GROUP for the service",
     "ZDP-404": "update the older side",
     "ZDP-405": "wait a second, then the same command",
+    "ZDP-406": "zdpatch status",
     "ZDP-501": "zdpatch history",
     "ZDP-502": "zdpatch history",
+    "ZDP-503": "mend what is said, then  zdpatch replace",
     "ZDP-901": "zdpatch status",
 }
 """What to do where an error names nothing nearer: by id, as docs/errors.md says."""

@@ -33,6 +33,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "test": ("test", "Run a suite in a hot-patched process and in a fresh one."),
     "inspect": ("inspect", "Show what a bundle claims and who signed it."),
     "sign": ("sign", "Add signatures to a bundle."),
+    "run": ("run", "Start a service whose workers can be replaced."),
+    "replace": ("replace", "Replace the workers of a service."),
     "push": ("push", "Put a bundle into running processes."),
     "status": ("status", "Show the running processes and their patches."),
     "history": ("history", "Show what happened to the patches of each process."),
@@ -46,7 +48,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 
 
 ORDERS: Final = frozenset(
-    {"keygen", "trust", "build", "sign", "push", "confirm", "rollback", "hold"}
+    {"keygen", "trust", "build", "sign", "push", "confirm", "rollback", "hold", "run", "replace"}
 )
 """What these did is done, whether it could be said or not; the others only have words to give."""
 

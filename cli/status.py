@@ -18,6 +18,7 @@ from zdpatch.cli.fleet import IN_PLACE, facts
 from zdpatch.cli.options import show_duration, timeout_option, to_option
 from zdpatch.cli.output import Command, Output, clean, count, pass_output, table
 from zdpatch.cli.select import chosen, discover, parse_selector
+from zdpatch.cli.supervisors import fleet_lines, fleet_troubles, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +54,7 @@ def status(
     detail: bool,
     timeout_s: float,
 ) -> None:
-    """Show the running processes and their patches.
+    """Show the running processes and their patches, and the workers of each service.
 
     Exit 9 while processes of an application differ, one does not answer, or lacks a fix that
     --require names; 5 when there is none, and a journal has patches.
@@ -67,7 +68,9 @@ def status(
         rows = client.ask(agents, Status(detail=detail), StatusResult)
     lacking = {fix: [row for row in rows if not has_fix(row, fix)] for fix in require}
     gone = absent(output.home, selected, {ref.app for ref in everyone})
-    troubles = [*_troubles(rows, lacking), *(one.words() for one in gone if one.wrong or not rows)]
+    fleets = [] if selector else shown(output.home)
+    troubles = [*_troubles(rows, lacking), *fleet_troubles(fleets)]
+    troubles += [one.words() for one in gone if one.wrong or not rows]
     state, code = ("degraded", errors.DEGRADED) if troubles else ("ok", errors.DONE)
     if gone and not rows:
         state, code = "unreached", errors.UNREACHED
@@ -77,8 +80,10 @@ def status(
         "lacking": {fix: [row.ref.agent for row in who] for fix, who in lacking.items() if who},
         "agents": [agent_json(row) for row in rows],
         "absent": [one.json() for one in gone],
+        "fleets": [msgspec.to_builtins(fleet) for fleet in fleets],
     }
     lines = _detail_lines(output, rows) if detail else _table(rows)
+    lines += [line for fleet in fleets for line in fleet_lines(fleet)]
     output.result(SCHEMA, data, [*lines, *_closing(output, rows, troubles)])
     output.exit(code)
 

@@ -89,6 +89,8 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-005": "source is of a kind that is not supported",
     "ZDP-006": "key file cannot be used",
     "ZDP-007": "bundle file cannot be read or written",
+    "ZDP-008": "address cannot be listened on",
+    "ZDP-009": "a supervisor of this name runs",
     # the bundle is refused
     "ZDP-101": "bundle is too large",
     "ZDP-102": "bundle is damaged",
@@ -136,9 +138,11 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-403": "agent refuses this user",
     "ZDP-404": "message is malformed or too large",
     "ZDP-405": "too many requests",
+    "ZDP-406": "no supervisor answers",
     # rolled back
     "ZDP-501": "trial ran out and the patch was reverted",
     "ZDP-502": "one target failed and all were reverted",
+    "ZDP-503": "new workers are not used",
     # bugs
     "ZDP-901": "internal error",
 }

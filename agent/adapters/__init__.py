@@ -1,0 +1,17 @@
+"""Which adapter meets which module of which server; each is one small module here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ADAPTERS: Final = {
+    "socketserver": "threads",
+    "http.server": "threads_http",
+    "uvicorn.server": "uvicorn",
+    "uvicorn.config": "uvicorn_config",
+    "gunicorn.arbiter": "gunicorn",
+    "gunicorn.workers.sync": "gunicorn_sync",
+    "gunicorn.workers.gthread": "gunicorn_gthread",
+    "waitress.server": "waitress",
+}
+"""Module of a server -> module of `zdpatch.agent.adapters`, which has `install(module)`."""

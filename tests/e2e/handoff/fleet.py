@@ -1,0 +1,137 @@
+"""A service under `zdpatch run` as a person starts it, and everything of it gone at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zdpatch.agent import passing, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+SERVICE = Path(__file__).with_name("service.py")
+
+
+class Running:
+    """One supervisor and its place."""
+
+    def __init__(self, place: Path, process: subprocess.Popen[bytes], port: int) -> None:
+        self.place = place
+        self.process = process
+        self.where = ("127.0.0.1", port)
+
+    @property
+    def log(self) -> str:
+        """What it printed."""
+        return (self.place / "log").read_text()
+
+    def zdpatch(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command in its home."""
+        return subprocess.run(
+            [sys.executable, "-m", "zdpatch.cli.main", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=50,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "ZDPATCH_HOME": str(self.place / "h")},
+        )
+
+    def replace(self) -> dict[str, Any]:
+        """`zdpatch replace --wait`; what it says."""
+        done = self.zdpatch("replace", "--wait", "--json")
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def shown(self) -> wire.Shown:
+        """How the supervisor says it is."""
+        with wire.Place(self.place / "h/run/default").connect() as channel:
+            passing.send(channel, wire.encode(wire.Ask("status")))
+            with passing.receive(channel) as packet:
+                said = wire.decode(packet.data)
+        assert isinstance(said, wire.Shown)
+        return said
+
+    def wait(self, states: Sequence[str], *, generation: int | None = None) -> wire.Shown:
+        """Return when the workers, of that generation, are in these states."""
+        deadline = time.monotonic() + 30
+        while True:
+            shown = self.shown()
+            workers = [w for w in shown.workers if generation in (None, w.generation)]
+            if sorted(worker.state for worker in workers) == sorted(states):
+                return shown
+            assert time.monotonic() < deadline, (shown, self.log)
+            time.sleep(0.02)
+
+    def fault(self, what: str) -> None:
+        """New workers do this wrong."""
+        (self.place / "fault").write_text(what)
+
+
+def free_port() -> int:
+    """A port that nobody has now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(
+    place: Path, *command: str, workers: int = 2, options: Sequence[str] = ()
+) -> Generator[Running]:
+    """Start `command`, in which PORT stands for the port, and end it all in the end."""
+    shutil.copy(SERVICE, place)
+    port = free_port()
+    words = [word.replace("PORT", str(port)) for word in command]
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "zdpatch.cli.main", "run"),
+                *("--bind", f"127.0.0.1:{port}", "--workers", str(workers)),
+                *(*options, "--", *words),
+            ],
+            cwd=place,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "ZDPATCH_HOME": str(place / "h")},
+        )
+    made = Running(place, process, port)
+    try:
+        _until_answering(made)
+        yield made
+    finally:
+        _end(made)
+
+
+def _until_answering(made: Running) -> None:
+    deadline = time.monotonic() + 30
+    while not (made.place / "h/run/default/s").exists():
+        assert time.monotonic() < deadline, made.log
+        assert made.process.poll() is None, made.log
+        time.sleep(0.01)
+
+
+def _end(made: Running) -> None:
+    process = made.process
+    if process.poll() is None:
+        workers = [worker.pid for worker in made.shown().workers]
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(30) == 0, made.log
+        finally:
+            process.kill()
+            process.wait()
+        for pid in workers:
+            assert not Path(f"/proc/{pid}").exists(), made.log
