@@ -49,6 +49,7 @@ class Posts:
         self._leader: Post | None = None
         self.serving: Final[list[Post]] = []
         self.told_ready = False  # it said so by itself, with NOTIFY_SOCKET
+        self.gated = False  # it accepts when it is told, and not before
 
     def __iter__(self) -> Iterator[Post]:
         yield from self.serving
@@ -61,6 +62,7 @@ class Posts:
             self._leader = post
         else:
             self.serving.append(post)
+            self.gated = post.hello.gated
 
     def remove(self, post: Post) -> None:
         """Its process ended, or is ending."""
@@ -77,9 +79,9 @@ class Posts:
                 post.channel.close()
 
     @property
-    def gated(self) -> bool:
-        """Whether it accepts when it is told, and not before."""
-        return bool(self.serving) and all(post.hello.gated for post in self.serving)
+    def led(self) -> bool:
+        """Whether those which serve may end, and it goes on."""
+        return self._leader is not None
 
     @property
     def ready(self) -> bool:

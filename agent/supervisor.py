@@ -291,6 +291,8 @@ class Supervisor:
         if said is None:
             self._unwatch(post)
             self._posts[unit].remove(post)
+            if not self._posts[unit].led:
+                return  # its process says how it ended
         elif isinstance(said, wire.Ready):
             post.ready, post.active, post.agent = True, said.active, said.agent
             self._count_ready(unit, post)

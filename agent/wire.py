@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SOCKET: Final = "s"
+_PARTIAL: Final = "s.part"
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="verb", tag=str.lower):
@@ -164,22 +165,24 @@ class Place:
     directory: Path
 
     def listen(self) -> socket.socket:
-        """The socket where all meet. Raises OSError."""
-        (self.directory / _SOCKET).unlink(missing_ok=True)
+        """The socket where all meet: it is there when it listens. Raises OSError."""
+        partial = self.directory / _PARTIAL
+        partial.unlink(missing_ok=True)
         meeting = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with self._short() as path:
-            meeting.bind(path)
-        (self.directory / _SOCKET).chmod(0o600)
+        with self._short() as short:
+            meeting.bind(f"{short}/{_PARTIAL}")
+        partial.chmod(0o600)
         meeting.listen(128)
         meeting.setblocking(False)
+        partial.rename(self.directory / _SOCKET)
         return meeting
 
     def connect(self) -> socket.socket:
         """Go there. Raises OSError when nobody listens."""
         channel: socket.socket = original("socket", "socket")(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with self._short() as path:
-                channel.connect(path)
+            with self._short() as short:
+                channel.connect(f"{short}/{_SOCKET}")
         except OSError:
             channel.close()
             raise
@@ -189,6 +192,6 @@ class Place:
     def _short(self) -> Generator[str]:
         descriptor = os.open(self.directory, os.O_PATH | os.O_DIRECTORY)
         try:
-            yield f"/proc/self/fd/{descriptor}/{_SOCKET}"
+            yield f"/proc/self/fd/{descriptor}"
         finally:
             os.close(descriptor)

@@ -39,7 +39,12 @@ class Tally:
 
     def clean(self) -> bool:
         """Whether nobody noticed anything."""
-        return not (self.failed or self.lazy or self.races or self.bad_websockets)
+        return self.noticed() == 0
+
+    def noticed(self) -> int:
+        """How often somebody did."""
+        counted = self.failed.total() + self.races.total() + self.bad_websockets.total()
+        return counted + self.lazy
 
 
 class Lost(Exception):  # noqa: N818 - what happened to the connection

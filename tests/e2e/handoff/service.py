@@ -1,7 +1,8 @@
 """One small service as ASGI, as WSGI, and on http.server; each answer names its worker.
 
 A file `fault` beside it says what a new generation does wrong: "raise" at import, "hang" at import,
-"die" after its start.
+"die" before all are ready, "flap" when
+it has served a while.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ match _fault():
     case "hang":
         threading.Event().wait(600)
     case "die":
-        threading.Timer(0.3, os._exit, (3,)).start()
+        threading.Timer(0.05, os._exit, (3,)).start()
+    case "flap":
+        threading.Timer(4.0, os._exit, (3,)).start()
     case _:
         pass
 
