@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
-    from zdpatch.agent.child import Child
+    from zdpatch.agent.child import Process
     from zdpatch.agent.fleet import Fleet
     from zdpatch.agent.handoff import Handoff
     from zdpatch.agent.posts import Posts
@@ -97,7 +97,7 @@ class Audience:
     def shown(
         self,
         handoff: Handoff,
-        children: Mapping[int, Child],
+        children: Mapping[int, Process],
         posts: Mapping[int, Posts],
         now: float,
     ) -> wire.Shown:

@@ -16,6 +16,7 @@ import msgspec
 
 from zdpatch.agent import worker
 from zdpatch.agent.adapters import ADAPTERS
+from zdpatch.agent.station import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ def board() -> None:
     given = os.environ.pop(ENVIRON, None)
     if given is None:
         return
-    told = msgspec.json.decode(given, type=worker.Told)
+    told = msgspec.json.decode(given, type=Told)
     if told.listeners:
         os.environ["LISTEN_PID"] = str(os.getpid())  # only the process itself can say it
     worker.board(told)

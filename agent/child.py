@@ -60,36 +60,26 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended: an exit status, or minus a signal."""
+    """How a process ended: an exit status, or minus a signal; None: that cannot be known."""
 
-    code: int
+    code: int | None
 
     def __str__(self) -> str:
+        if self.code is None:
+            return "ended"
         if self.code < 0:
             return f"was ended by {signal.Signals(-self.code).name}"
         return f"ended with status {self.code}"
 
 
-class Child:
-    """One process of ours. Close it after it ended."""
+class Process:
+    """One process, of which we know that it is the one that we mean."""
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        environ: Mapping[str, str],
-        listeners: Sequence[socket.socket],
-    ) -> None:
-        """Start it, with its listeners from descriptor 3 on. Raises OSError."""
-        path = shutil.which(command[0], path=environ.get("PATH"))
-        if path is None:
-            raise FileNotFoundError(2, "no such command", command[0])
-        self.output: Final = Output()
-        try:
-            self.pid: Final = _spawn(path, command, environ, listeners, self.output.descriptor)
-        except OSError:
-            self.output.close()
-            raise
-        self.pidfd: Final = os.pidfd_open(self.pid)
+    def __init__(self, pid: int, output: Output) -> None:
+        """Raises OSError when there is none."""
+        self.pid: Final = pid
+        self.output: Final = output
+        self.pidfd: Final = os.pidfd_open(pid)
 
     def fileno(self) -> int:
         """Readable when it has ended."""
@@ -103,6 +93,37 @@ class Child:
                 os.killpg(self.pid, number)
 
     def reap(self) -> Ended | None:
+        """How it ended. It was another supervisor's child, and ended when this is asked."""
+        return Ended(None)
+
+    def close(self) -> None:
+        """Forget it."""
+        os.close(self.pidfd)
+        self.output.close()
+
+
+class Child(Process):
+    """A process of ours. Close it after it ended."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        listeners: Sequence[socket.socket],
+    ) -> None:
+        """Start it, with its listeners from descriptor 3 on. Raises OSError."""
+        path = shutil.which(command[0], path=environ.get("PATH"))
+        if path is None:
+            raise FileNotFoundError(2, "no such command", command[0])
+        output = Output()
+        try:
+            pid = _spawn(path, command, environ, listeners, output.descriptor)
+        except OSError:
+            output.close()
+            raise
+        super().__init__(pid, output)
+
+    def reap(self) -> Ended | None:
         """How it ended; None while it runs. What is left of its group is told to end too."""
         status = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if status is None:
@@ -111,11 +132,6 @@ class Child:
             os.killpg(self.pid, signal.SIGTERM)
         os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         return Ended(status.si_status if status.si_code == os.CLD_EXITED else -status.si_status)
-
-    def close(self) -> None:
-        """Forget it."""
-        os.close(self.pidfd)
-        self.output.close()
 
 
 def _spawn(

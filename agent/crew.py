@@ -87,6 +87,12 @@ class Crew:
             self.units[self._last] = Unit(self._last, generation, waiting.pop(0), now, until)
             self.say(Start(self._last))
 
+    def has(self, key: int, generation: int, slot: int, now: float) -> None:
+        """One serves already."""
+        self._last = max(self._last, key)
+        unit = Unit(key, generation, slot, now, None, State.SERVING, served_at=now)
+        self.units[key] = unit
+
     def want_no_more(self, generation: int | None = None) -> None:
         """Start nobody else of this generation, or of any."""
         for one in [generation] if generation is not None else list(self._waiting):

@@ -14,6 +14,8 @@ from zdpatch.agent.moves import Drain, Finish, Limits, Move, Outcome, State, Sto
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from zdpatch.agent.roster import Entry
+
 
 class Handoff:
     """The generations of one fleet. Each call returns the moves it leads to, in their order."""
@@ -43,9 +45,26 @@ class Handoff:
 
     # -- what happens ---------------------------------------------------------------------------
 
+    def take_back(self, entries: Sequence[Entry], now: float) -> list[Entry]:
+        """Workers serve already, since before this supervisor; those of the last generation count.
+
+        Before `begin`. Returns those.
+        """
+        self.current = self._last_generation = max((e.generation for e in entries), default=1)
+        taken = [entry for entry in entries if entry.generation == self.current]
+        for entry in taken:
+            self._crew.has(entry.unit, entry.generation, entry.slot, now)
+        return taken
+
+    def forsake(self, key: int, now: float) -> list[Move]:
+        """One of those does not answer: it is ended, and another takes its slot."""
+        self._crew.end(self._crew.units[key], now)
+        return self._crew.taken()
+
     def begin(self, now: float) -> list[Move]:
-        """Start the first generation; its workers serve as soon as each is ready."""
-        self._crew.want(self.current, range(self._crew.workers), now)
+        """Start the first generation, or what it lacks; each serves as soon as it is ready."""
+        if not self.ending:
+            self._crew.want(self.current, self._crew.missing(self.current), now)
         return self._crew.taken()
 
     def trigger(self, ticket: int, now: float) -> list[Move]:

@@ -88,7 +88,7 @@ class Posts:
         """Whether all of it that is to serve could."""
         wanted = 1 if self._leader is None else self._leader.hello.leads
         if not self.serving and self._leader is None:
-            return self.told_ready
+            return self.told_ready  # by itself: it has no adapter
         return sum(post.ready for post in self.serving) >= wanted
 
     @property

@@ -21,18 +21,9 @@ _LOCK: Final = "lock"
 
 
 def supervise(fleet: Fleet, clock: Clock) -> None:
-    """Run a fleet until it is told to end. Raises OperatorError ZDP-008 and ZDP-009."""
+    """Run a fleet until it is told to end. Raises OperatorError ZDP-001, ZDP-008 and ZDP-009."""
     with _alone(fleet):
-        listeners = sockets.inherited(os.environ)
-        try:
-            listeners += [sockets.bind(address) for address in fleet.binds]
-            if not listeners:
-                raise OperatorError(
-                    "ZDP-001", "there is nothing to listen on", next="zdpatch run --bind ADDR ..."
-                )
-            Supervisor(fleet, listeners, clock).run()
-        finally:
-            sockets.shut(listeners)
+        Supervisor(fleet, sockets.inherited(os.environ), clock).run()
 
 
 @contextmanager

@@ -194,6 +194,12 @@ def environment(listeners: Sequence[socket.socket]) -> Mapping[str, str]:
     return {"LISTEN_FDS": str(len(listeners)), "LISTEN_FDNAMES": ":".join(names)}
 
 
+def forget(listeners: Iterable[socket.socket]) -> None:
+    """Close these copies; others listen on."""
+    for listener in listeners:
+        listener.close()
+
+
 def shut(listeners: Iterable[socket.socket]) -> None:
     """Close this process's copies, and remove the paths that unix sockets have."""
     for listener in listeners:

@@ -7,93 +7,117 @@ from __future__ import annotations
 
 import os
 import random
-import selectors
 import signal
-import socket
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from zdpatch.agent import moves, passing, wire
+from zdpatch.agent import moves, passing, roster, sockets, wire
 from zdpatch.agent.audience import Audience
 from zdpatch.agent.boarding import ENVIRON
-from zdpatch.agent.child import Child
+from zdpatch.agent.child import Child, Output, Process
 from zdpatch.agent.handoff import Handoff
-from zdpatch.agent.posts import Post, Posts
-from zdpatch.agent.readiness import NotifySocket, is_in_tree
-from zdpatch.agent.sockets import environment
-from zdpatch.agent.worker import Told
+from zdpatch.agent.identity import start_ticks
+from zdpatch.agent.loop import Loop, reap_strangers
+from zdpatch.agent.posts import Posts
+from zdpatch.agent.readiness import is_in_tree
+from zdpatch.agent.reception import Reception
+from zdpatch.agent.station import Told
+from zdpatch.patcher.errors import OperatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    import socket
+    from collections.abc import Callable, Iterable
 
     from zdpatch.agent.clock import Clock
     from zdpatch.agent.fleet import Fleet
     from zdpatch.agent.moves import Move
+    from zdpatch.agent.posts import Post
+    from zdpatch.agent.readiness import Notice
 
 _LOOK_S: Final = 0.2  # how often what new workers print is shown
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_SERVE: Final = (moves.State.SERVING, moves.State.STOPPING)
+_KNOCKING_S: Final = 3.0  # workers without a supervisor knock five times a second
 
 
 class Supervisor:
     """Runs one fleet from its first worker to its last."""
 
-    def __init__(self, fleet: Fleet, listeners: Sequence[socket.socket], clock: Clock) -> None:
+    def __init__(self, fleet: Fleet, listeners: list[socket.socket], clock: Clock) -> None:
+        """`listeners`: those which systemd handed over. Raises OSError."""
         self._fleet: Final = fleet
         self._listeners: Final = listeners
         self._clock: Final = clock
-        self._place: Final = wire.Place(fleet.directory)
         self._handoff: Final = Handoff(fleet.workers, fleet.limits, lambda: random.uniform(0.5, 1))  # noqa: S311
-        self._children: Final[dict[int, Child]] = {}
+        self._children: Final[dict[int, Process]] = {}
         self._posts: Final[dict[int, Posts]] = {}
         self._audience: Final = Audience(fleet, listeners, self._say)
-        self._selector: Final = selectors.DefaultSelector()
-        self._notify: Final = NotifySocket()
-        self._watched: Final[dict[object, Callable[[], None]]] = {}
+        self._loop: Final = Loop()
+        self._reception: Final = Reception(wire.Place(fleet.directory), self._loop, self)
+        self._early: Final[list[int]] = []  # tickets from before it began
+        self._begun = False
         self._over = False
 
     def run(self) -> None:
-        """Until it is told to end, and all workers have."""
-        meeting = self._place.listen()
-        woken, wake = socket.socketpair()
-        woken.setblocking(False)
-        wake.setblocking(False)
-        before = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-        handlers = {number: signal.signal(number, _noted) for number in _SIGNALS}
+        """Until it is told to end, and all workers have. Raises ZDP-008 before the first starts."""
         try:
-            self._watch(meeting, lambda: self._meet(meeting))
-            self._watch(woken, lambda: self._signalled(woken))
-            self._watch(self._notify, self._heard_notice)
-            self._do(self._handoff.begin(self._clock.steady()))
-            while not self._over:
-                self._turn()
+            with self._loop.signals(self._signalled):
+                self._take_back()
+                self._listen()
+                self._do(self._handoff.begin(self._clock.steady()))
+                self._begun = True
+                for ticket in self._early:
+                    self._trigger(ticket)
+                while not self._over:
+                    self._turn()
         finally:
-            signal.set_wakeup_fd(before)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            for one in (meeting, woken, wake, self._notify, self._selector):
-                one.close()
+            self._reception.close()
+            self._loop.close()
+            sockets.shut(self._listeners)
 
     def _turn(self) -> None:
         patience = self._handoff.patience(self._clock.steady())
         if any(unit.state is moves.State.BOOT for unit in self._handoff.units.values()):
             patience = _LOOK_S if patience is None else min(patience, _LOOK_S)
-        for key, _ in self._selector.select(patience):
-            then = self._watched.get(key.fileobj)
-            if then is not None:  # what came before may have closed it
-                then()
+        self._loop.turn(patience)
         self._show_output()
         self._do(self._handoff.tick(self._clock.steady()))
 
-    def _watch(self, one: Any, then: Callable[[], None]) -> None:  # noqa: ANN401 - has fileno
-        self._selector.register(one, selectors.EVENT_READ)
-        self._watched[one] = then
+    # -- what a killed supervisor left ----------------------------------------------------------
 
-    def _unwatch(self, one: Any) -> None:  # noqa: ANN401 - has fileno
-        self._selector.unregister(one)
-        del self._watched[one]
+    def _take_back(self) -> None:
+        """Workers that serve without a supervisor knock: wait for those, and their listeners."""
+        entries = roster.living(self._fleet.directory)
+        now = self._clock.steady()
+        for entry in self._handoff.take_back(entries, now):
+            self._children[entry.unit] = Process(entry.pid, Output())
+            self._posts[entry.unit] = Posts()
+            self._loop.watch(self._children[entry.unit], self._ending(entry.unit))
+        end = now + _KNOCKING_S
+        while (left := end - self._clock.steady()) > 0:
+            if all(posts.ready for posts in self._posts.values()):
+                break
+            self._loop.turn(left)
+        for unit in [unit for unit, posts in self._posts.items() if not posts.ready]:
+            self._do(self._handoff.forsake(unit, self._clock.steady()))
+        if entries:
+            back = sum(posts.ready for posts in self._posts.values())
+            self._say(f"took {back} of {len(entries)} workers back that served without supervisor")
+
+    def _listen(self) -> None:
+        """Listeners of systemd first, then as --bind says: given back by a worker, or bound now."""
+        back = sockets.match(self._reception.returned or [], self._fleet.binds)
+        self._reception.returned = None
+        self._listeners.extend(
+            back.pop(address) if address in back else sockets.bind(address)
+            for address in self._fleet.binds
+        )
+        if not self._listeners:
+            raise OperatorError(
+                "ZDP-001", "there is nothing to listen on", next="zdpatch run --bind ADDR ..."
+            )
 
     # -- what is decided is done ----------------------------------------------------------------
 
@@ -108,6 +132,7 @@ class Supervisor:
             case moves.Start(unit):
                 return self._start(unit)
             case moves.Go(unit):
+                self._enter()
                 for post in self._posts[unit]:
                     post.stopped = post.drained = False
                     post.say(wire.Go())
@@ -132,14 +157,17 @@ class Supervisor:
         told = Told(
             place=str(self._fleet.directory),
             unit=unit,
+            generation=self._handoff.units[unit].generation,
+            slot=self._handoff.units[unit].slot,
+            orphan_s=self._fleet.limits.orphan_s,
             listeners=len(self._listeners),
             app=self._fleet.app,
         )
         environ = {
             **os.environ,
-            **environment(self._listeners),
+            **sockets.environment(self._listeners),
             **self._fleet.environ(),
-            "NOTIFY_SOCKET": self._notify.environ_value,
+            "NOTIFY_SOCKET": self._reception.environ_value,
             "ZDPATCH_GENERATION": str(self._handoff.units[unit].generation),
             ENVIRON: msgspec.json.encode(told).decode(),
         }
@@ -151,13 +179,23 @@ class Supervisor:
             why = f"could not be started: {self._fleet.command[0]}: {error.strerror}"
             return self._handoff.exited(unit, why, self._clock.steady())
         self._children[unit] = child
-        self._watch(child, lambda: self._ended(unit))
+        self._loop.watch(child, self._ending(unit))
         return []
+
+    def _enter(self) -> None:
+        """Have it on the disk who serves."""
+        entries: list[roster.Entry] = []
+        for key, child in self._children.items():
+            unit, ticks = self._handoff.units.get(key), start_ticks(child.pid)
+            if unit is not None and ticks and unit.state in _SERVE:
+                entry = roster.Entry(key, unit.generation, unit.slot, child.pid, ticks)
+                entries.append(entry)
+        roster.write(self._fleet.directory, entries)
 
     def _stop(self, unit: int) -> list[Move]:
         posts = self._posts[unit]
         if posts.gated:
-            for post in posts.serving:
+            for post in posts:
                 post.say(wire.Stop())
             return []
         # it cannot be told; it stops when it is told to end
@@ -179,45 +217,39 @@ class Supervisor:
                     post.say(order, (onward.fileno(),))
             else:
                 post.say(order)
+        for post in posts:
+            if post not in posts.serving:
+                post.say(order)  # who leads them knows how it is
 
     # -- what happens ---------------------------------------------------------------------------
 
-    def _signalled(self, woken: socket.socket) -> None:
-        numbers = set(woken.recv(256))
+    def _signalled(self, numbers: set[int]) -> None:
         if {signal.SIGTERM, signal.SIGINT} & numbers:
             self._do(self._handoff.end(self._clock.steady()))
         elif signal.SIGHUP in numbers:
-            self._do(self._handoff.trigger(self._audience.nobody(), self._clock.steady()))
+            self._trigger(self._audience.nobody())
         if signal.SIGCHLD in numbers and os.getpid() == 1:
-            self._reap_strangers()
+            reap_strangers({child.pid for child in self._children.values()})
 
-    def _reap_strangers(self) -> None:
-        """As process 1 it has children that it never started."""
-        own = {child.pid for child in self._children.values()}
-        while True:
-            try:
-                status = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if status is None or status.si_pid in own:
-                return  # ours is reaped through its pidfd
-            os.waitid(os.P_PID, status.si_pid, os.WEXITED)
+    def _ending(self, unit: int) -> Callable[[], None]:
+        return lambda: self._ended(unit)
 
     def _ended(self, unit: int) -> None:
         child = self._children[unit]
         ended = child.reap()
         if ended is None:
             return
-        self._unwatch(child)
+        self._loop.unwatch(child)
         self._show_output()
         posts, now = self._posts.pop(unit), self._clock.steady()
         if not posts.gated and self._handoff.units[unit].state is moves.State.STOPPED:
             self._do(self._handoff.drained(unit, now))  # it finished by itself
         for post in posts:
-            self._unwatch(post)
+            self._loop.unwatch(post)
         posts.close()
         self._do(self._handoff.exited(unit, str(ended), now))
         del self._children[unit]
+        self._enter()
         child.close()
 
     def _show_output(self) -> None:
@@ -227,94 +259,59 @@ class Supervisor:
                 sys.stderr.buffer.write(new)
                 sys.stderr.buffer.flush()
 
-    def _heard_notice(self) -> None:
-        while (notice := self._notify.receive()) is not None:
-            unit = self._unit_of(notice.sender.pid)
-            if unit is None:
-                continue
-            if notice.extend_s:
-                self._handoff.extend(unit, notice.extend_s, self._clock.steady())
-            if notice.ready:
-                self._posts[unit].told_ready = True
-                self._count_ready(unit)
+    def noted(self, unit: int, notice: Notice) -> None:
+        """It needs longer, or is ready."""
+        if notice.extend_s:
+            self._handoff.extend(unit, notice.extend_s, self._clock.steady())
+        if notice.ready:
+            self._posts[unit].told_ready = True
+            self._count_ready(unit)
 
-    def _unit_of(self, pid: int) -> int | None:
+    def unit_of(self, pid: int) -> int | None:
         """Which worker a process belongs to, by descent."""
         for unit, child in self._children.items():
             if is_in_tree(pid, child.pid):
                 return unit
         return None
 
-    def _meet(self, meeting: socket.socket) -> None:
-        channel, _ = meeting.accept()
-        channel.setblocking(False)
-        if passing.peer(channel).uid not in (0, os.geteuid()):
-            channel.close()
-            return
-        self._watch(channel, lambda: self._introduced(channel))
-
-    def _introduced(self, channel: socket.socket) -> None:
-        """The first thing that is said tells a worker from an operator."""
-        self._unwatch(channel)
-        try:
-            with passing.receive(channel) as packet:
-                said = wire.decode(packet.data)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            channel.close()
-            return
-        if isinstance(said, wire.Ask):
-            self._answer(channel, said)
-        elif isinstance(said, wire.Hello):
-            self._welcome(channel, said)
-        else:
-            channel.close()
-
-    def _welcome(self, channel: socket.socket, hello: wire.Hello) -> None:
-        pid = passing.peer(channel).pid
-        unit = self._unit_of(pid)
-        if unit is None or unit != hello.unit:
-            channel.close()
-            return
-        post = Post(channel, pid, hello)
+    def came(self, unit: int, post: Post) -> None:
+        """One more process of a worker."""
         self._posts[unit].add(post)
-        self._watch(post, lambda: self._heard(unit, post))
 
-    def _heard(self, unit: int, post: Post) -> None:
-        try:
-            with passing.receive(post.channel) as packet:
-                said = None if packet.ended else wire.decode(packet.data)
-        except BlockingIOError:
-            return
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            said = None
-        now = self._clock.steady()
-        if said is None:
-            self._unwatch(post)
-            self._posts[unit].remove(post)
-            if not self._posts[unit].led:
-                return  # its process says how it ended
-        elif isinstance(said, wire.Ready):
-            post.ready, post.active, post.agent = True, said.active, said.agent
-            self._count_ready(unit, post)
-            return
-        elif isinstance(said, wire.Stopped):
-            post.stopped = True
-        elif isinstance(said, wire.Drained):
-            post.drained = True
-            self._audience.count(self._handoff.units[unit].generation, said)
-        self._count_quiet(unit, now)
+    def left(self, unit: int, post: Post) -> None:
+        """One less: when it is all of the worker, that says how it ended."""
+        self._posts[unit].remove(post)
+        if self._posts[unit].led:
+            self._count_quiet(unit)
+
+    def said(self, unit: int, post: Post, said: wire.Said) -> None:
+        """Ready, stopped, drained."""
+        match said:
+            case wire.Ready():
+                post.ready, post.active, post.agent = True, said.active, said.agent
+                self._count_ready(unit, post)
+            case wire.Stopped():
+                post.stopped = True
+                self._count_quiet(unit)
+            case wire.Drained():
+                post.drained = True
+                self._audience.count(self._handoff.units[unit].generation, said)
+                self._count_quiet(unit)
+            case _:
+                pass
 
     def _count_ready(self, unit: int, post: Post | None = None) -> None:
         posts, state = self._posts[unit], self._handoff.units[unit].state
         if state is moves.State.BOOT and posts.ready:
             self._do(self._handoff.ready(unit, self._clock.steady()))
         elif post is not None and state is moves.State.SERVING:
-            post.say(wire.Go())  # its leader made another one
+            if not post.hello.orphan:
+                post.say(wire.Go())  # its leader made another one
         elif post is not None and state in (moves.State.STOPPING, moves.State.STOPPED):
             post.stopped = post.drained = True
 
-    def _count_quiet(self, unit: int, now: float) -> None:
-        posts = self._posts[unit]
+    def _count_quiet(self, unit: int) -> None:
+        posts, now = self._posts[unit], self._clock.steady()
         if posts.stopped:
             self._do(self._handoff.stopped(unit, now))
             if posts.drained and unit in self._handoff.units:
@@ -322,7 +319,8 @@ class Supervisor:
 
     # -- who asks -------------------------------------------------------------------------------
 
-    def _answer(self, channel: socket.socket, ask: wire.Ask) -> None:
+    def asked(self, channel: socket.socket, ask: wire.Ask) -> None:
+        """Answer, at once or when it is done."""
         now = self._clock.steady()
         match ask.what:
             case "status":
@@ -330,14 +328,16 @@ class Supervisor:
                 self._audience.reply(channel, shown)
             case "replace":
                 ticket = self._audience.ticket(channel, wait=ask.wait)
-                self._do(self._handoff.trigger(ticket, now))
+                self._trigger(ticket)
             case _:
                 channel.close()
+
+    def _trigger(self, ticket: int) -> None:
+        if self._begun:
+            self._do(self._handoff.trigger(ticket, self._clock.steady()))
+        else:
+            self._early.append(ticket)
 
     def _say(self, line: str) -> None:
         sys.stderr.write(f"zdpatch: {line}\n")
         sys.stderr.flush()
-
-
-def _noted(number: int, frame: object) -> None:
-    """Python needs a handler to write to the wakeup descriptor."""

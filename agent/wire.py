@@ -38,6 +38,7 @@ class Hello(Message, frozen=True):
     leads: int = 0  # how many of its children serve
     gated: bool = True  # it accepts when it is told, and not before
     lacks: str = ""  # what this adapter cannot do here, for people
+    orphan: bool = False  # it serves, and its supervisor is gone; listeners come along
 
 
 class Ready(Message, frozen=True):

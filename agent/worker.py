@@ -1,191 +1,100 @@
-"""A worker accepts when its supervisor says so, and not otherwise; nobody's request ends with it.
+"""What this process is to its supervisor: a worker that serves, or the leader of such.
 
-This is the child's side. An adapter gives its server to `serve`; one native thread listens to the
-supervisor and calls the server's methods, which return at once. Without a supervisor a worker
-serves on.
+Adapters ask here; without a supervisor every answer is that there is none.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
+import signal
 import socket
 import sys
-import traceback
-from pathlib import Path
-from typing import Final, Protocol
-
-import msgspec
+import time
+from typing import TYPE_CHECKING, Final
 
 from zdpatch.agent import passing, wire
-from zdpatch.agent.native import Lock, original, spawn
 from zdpatch.agent.sockets import FIRST_FD
+from zdpatch.agent.station import Told, Worker, connected
 
-_SEND_S: Final = 1.0  # a green worker reads what it is handed well within this
+if TYPE_CHECKING:
+    from zdpatch.agent.station import Server
 
-
-class Told(msgspec.Struct, frozen=True):
-    """What the supervisor says of a worker, in its environment."""
-
-    place: str
-    unit: int
-    listeners: int
-    app: str = ""
+__all__ = ["Worker"]
 
 
-class Server(Protocol):
-    """What an adapter does with its server. Called on the worker's own thread; must not block."""
+class Leader:
+    """A process that forks `number` others which serve, and does not serve itself.
 
-    def go(self) -> None:
-        """Accept, or accept again."""
-        ...
-
-    def stop(self) -> None:
-        """Accept no more, and call `Worker.stopped` as soon as that is so."""
-        ...
-
-    def drain(self, limits: wire.Drain) -> None:
-        """Hand over or finish every connection, and call `Worker.drained` when that is done."""
-        ...
-
-    def adopt(self, connection: socket.socket) -> None:
-        """Serve a connection that an old worker hands over: nothing of a request was read."""
-        ...
-
-
-class Worker:
-    """This process as a worker, once it has a server."""
+    Its connection only tells how its worker is; what it forks closes its copy.
+    """
 
     def __init__(self, told: Told, hello: wire.Hello) -> None:
         self._told: Final = told
-        self._channel: Final = _connected(told, hello)
-        self._lock: Final = Lock()
-        self._onward: socket.socket | None = None
-        self._incoming: Final[list[socket.socket]] = []
-        self._handed = 0
+        self._hello: Final = hello
+        self._channel: socket.socket | None = connected(told, hello)
+        self._deserted_at = 0.0
+        self.serves = False
 
-    def ready(self, server: Server) -> None:
-        """Say that `server` could serve now; from here on the process prints for itself."""
-        active, how = _patched(self._told.app)
-        print_for_yourself(self._told)
-        self._say(wire.Ready(active, how))
-        spawn(lambda: self._listen(server))
+    def forget(self) -> None:
+        """This is a forked process."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
-    def stopped(self) -> None:
-        """The server accepts no more."""
-        self._say(wire.Stopped())
-
-    def drained(self, closed: int = 0) -> None:
-        """Nothing is in flight any more; `closed` connections had to be closed for that."""
-        self._say(wire.Drained(self._handed, closed))
-
-    @property
-    def has_heir(self) -> bool:
-        """Whether a new worker takes connections."""
-        return self._onward is not None
-
-    def hand_over(self, descriptor: int) -> bool:
-        """Give a connection that stands between two requests to a new worker; False: nobody.
-
-        The caller then closes its own descriptor, and must not shut the connection down.
-        """
-        with self._lock:
-            if self._onward is None:
-                return False
-            try:
-                passing.send(self._onward, b"c", [descriptor])
-            except OSError:
-                self._onward.close()
-                self._onward = None
-                return False
-            self._handed += 1
-            return True
-
-    def _say(self, message: wire.Message) -> None:
-        with contextlib.suppress(OSError):
-            passing.send(self._channel, wire.encode(message))
-
-    # -- the thread -----------------------------------------------------------------------------
-
-    def _listen(self, server: Server) -> None:
-        while True:
-            sources = [self._channel, *self._incoming]
-            waiting = original("poll", "select")()
-            for source in sources:
-                waiting.register(source, select.POLLIN)
-            ready = {number for number, _ in waiting.poll()}
-            for source in sources:
-                if source.fileno() not in ready:
-                    continue
-                if source is not self._channel:
-                    self._adopt(source, server)
-                elif not self._obey(server):
-                    return
-
-    def _obey(self, server: Server) -> bool:
-        """Do what the supervisor says; False when it is gone: then nothing changes here."""
+    def look(self) -> None:
+        """Read what the supervisor says; when it is gone, knock, or end."""
+        if self._channel is None:
+            self._knock()
+            return
         try:
-            with passing.receive(self._channel) as packet:
-                if packet.ended:
-                    return False
-                self._do(wire.decode(packet.data), packet, server)
+            while True:
+                self._channel.setblocking(False)
+                with passing.receive(self._channel) as packet:
+                    if packet.ended:
+                        break
+                    self._hear(wire.decode(packet.data))
+        except BlockingIOError:
+            return
         except OSError:
-            return False
-        except Exception:  # noqa: BLE001 - an adapter that fails does not end the service
-            traceback.print_exc(file=sys.stderr)
-        return True
+            pass
+        self._channel.close()
+        self._channel, self._deserted_at = None, time.monotonic()
+        if not self.serves:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    def _do(self, message: wire.Said, packet: passing.Packet, server: Server) -> None:
-        match message:
-            case wire.Go():
-                self._hand_to(None)
-                server.go()
-            case wire.Stop():
-                server.stop()
-            case wire.Drain():
-                self._handed = 0
-                self._hand_to(_channel(packet))
-                server.drain(message)
-            case wire.Adopt():
-                incoming = _channel(packet)
-                if incoming is not None:
-                    self._incoming.append(incoming)
-            case _:
-                pass
+    def _hear(self, said: wire.Said) -> None:
+        self.serves = not isinstance(said, wire.Drain)  # after a Stop alone it may be to go on
+        if isinstance(said, wire.Go):
+            print_for_yourself(self._told)
 
-    def _hand_to(self, onward: socket.socket | None) -> None:
-        with self._lock:
-            if self._onward is not None:
-                self._onward.close()
-            self._onward = onward
-            if onward is not None:
-                onward.settimeout(_SEND_S)
-
-    def _adopt(self, source: socket.socket, server: Server) -> None:
+    def _knock(self) -> None:
+        hello = wire.Hello(
+            unit=self._hello.unit,
+            adapter=self._hello.adapter,
+            leads=self._hello.leads,
+            orphan=True,
+        )
         try:
-            with passing.receive(source) as packet:
-                if packet.ended:
-                    self._incoming.remove(source)
-                    source.close()
-                for descriptor in packet.claim():
-                    server.adopt(socket.socket(fileno=descriptor))
+            self._channel = connected(self._told, hello, _kept)
         except OSError:
-            self._incoming.remove(source)
-            source.close()
+            if time.monotonic() - self._deserted_at >= self._told.orphan_s:
+                os.kill(os.getpid(), signal.SIGTERM)
 
 
 _told: Told | None = None
 _pid = 0
 """The process that has joined; a fork is another one."""
-_leading: socket.socket | None = None
-"""The connection of a process that leads; what it forks closes its copy."""
+_leader: Leader | None = None
+_kept: list[int] = []
+"""Copies of the listeners: a server may close those that it got."""
 
 
 def board(told: Told) -> None:
     """This process, and what it forks, are worker `told.unit`."""
     global _told  # noqa: PLW0603 - a process is one worker
     _told = told
+    _kept[:] = [os.dup(FIRST_FD + index) for index in range(told.listeners)]
 
 
 def boarded() -> bool:
@@ -195,41 +104,44 @@ def boarded() -> bool:
 
 def listeners() -> list[socket.socket]:
     """New copies of the listeners; closing them changes nothing for others."""
-    number = 0 if _told is None else _told.listeners
-    copies = [os.dup(FIRST_FD + index) for index in range(number)]
-    return [socket.socket(fileno=copy) for copy in copies]
+    return [socket.socket(fileno=os.dup(descriptor)) for descriptor in _kept]
 
 
 def join(adapter: str, lacks: str = "") -> Worker | None:
     """Make this process a worker; it is one until it ends, so call this once it has its server.
 
     None for a second server in one process, and without a supervisor: those serve as always.
+    Raises OSError when the supervisor is gone, unless the worker's other processes serve on.
     """
-    global _pid, _leading  # noqa: PLW0603 - as above
+    global _pid  # noqa: PLW0603 - as above
     if _told is None or _pid == os.getpid():
         return None
     _pid = os.getpid()
-    if _leading is not None:
-        _leading.close()
-        _leading = None
-    return Worker(_told, wire.Hello(unit=_told.unit, adapter=adapter, lacks=lacks))
+    if _leader is not None:
+        _leader.forget()
+    hello = wire.Hello(unit=_told.unit, adapter=adapter, lacks=lacks)
+    return Worker(_told, hello, _kept, alone=_leader is not None and _leader.serves)
+
+
+def ready(here: Worker, server: Server) -> None:
+    """The application is loaded and `server` could serve: patches are in before it says so."""
+    assert _told is not None
+    active, how = _patched(_told.app)
+    print_for_yourself(_told)
+    here.ready(server, active, how)
 
 
 def lead(adapter: str, number: int) -> None:
     """Make this process the leader of `number` others, which it forks and which serve."""
-    global _leading  # noqa: PLW0603 - as above
-    if _told is not None and _leading is None:
-        _leading = _connected(_told, wire.Hello(unit=_told.unit, adapter=adapter, leads=number))
-        _leading.setblocking(False)
+    global _leader  # noqa: PLW0603 - as above
+    if _told is not None and _leader is None:
+        _leader = Leader(_told, wire.Hello(unit=_told.unit, adapter=adapter, leads=number))
 
 
 def look() -> None:
-    """A leader prints for itself as soon as its workers serve. To be called now and then."""
-    if _told is None or _leading is None:
-        return
-    with contextlib.suppress(OSError), passing.receive(_leading) as packet:
-        if not packet.ended and isinstance(wire.decode(packet.data), wire.Go):
-            print_for_yourself(_told)
+    """Have the leader that this process is hear its supervisor. To be called now and then."""
+    if _leader is not None:
+        _leader.look()
 
 
 def print_for_yourself(told: Told) -> None:
@@ -241,19 +153,6 @@ def print_for_yourself(told: Told) -> None:
     for number in (1, 2):
         with contextlib.suppress(OSError):  # it did so before
             os.dup2(first + number - 1, number)
-
-
-def _connected(told: Told, hello: wire.Hello) -> socket.socket:
-    channel = wire.Place(Path(told.place)).connect()
-    passing.send(channel, wire.encode(hello))
-    return channel
-
-
-def _channel(packet: passing.Packet) -> socket.socket | None:
-    fds = packet.claim()
-    for extra in fds[1:]:
-        os.close(extra)
-    return socket.socket(fileno=fds[0]) if fds else None
 
 
 def _patched(app: str) -> tuple[list[str], str]:

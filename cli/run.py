@@ -18,7 +18,7 @@ from zdpatch.patcher.errors import OperatorError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_TIMES: Final = ("ready", "drain", "warm", "stop", "spread")
+_TIMES: Final = ("ready", "drain", "warm", "stop", "spread", "orphan")
 
 
 def _configured(context: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
@@ -72,6 +72,9 @@ def read_config(path: Path) -> dict[str, Any]:
 @click.option(
     "--spread", type=Duration(), default="10s", show_default=True, help="To close WebSockets over."
 )
+@click.option(
+    "--orphan", type=Duration(), default="60s", show_default=True, help="Without a supervisor."
+)
 @click.argument("command", nargs=-1, metavar="-- CMD...")
 @pass_output
 def run(  # noqa: PLR0913 - the options
@@ -87,6 +90,7 @@ def run(  # noqa: PLR0913 - the options
     warm: float,
     stop: float,
     spread: float,
+    orphan: float,
     command: tuple[str, ...],
 ) -> None:
     """Start a service whose workers can be replaced without one lost request.
@@ -117,7 +121,14 @@ def run(  # noqa: PLR0913 - the options
         workers=workers,
         app=app,
         home=output.home,
-        limits=Limits(ready_s=ready, drain_s=drain, warm_s=warm, stop_s=stop, spread_s=spread),
+        limits=Limits(
+            ready_s=ready,
+            drain_s=drain,
+            warm_s=warm,
+            stop_s=stop,
+            spread_s=spread,
+            orphan_s=orphan,
+        ),
     )
     supervise(fleet, SystemClock())
 

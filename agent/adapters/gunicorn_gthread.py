@@ -45,9 +45,9 @@ class GThread:
         """Hand over, or finish."""
         self._process.method_queue.defer(self._drain, limits)
 
-    def adopt(self, connection: socket.socket) -> None:
+    def adopt(self, connection: socket.socket, client: Any) -> None:
         """Serve it."""
-        self._process.method_queue.defer(self._adopt, connection)
+        self._process.method_queue.defer(self._adopt, connection, client)
 
     # -- on the worker's main thread ------------------------------------------------------------
 
@@ -91,9 +91,9 @@ class GThread:
             self._here.drained(self._closed)
             self._draining = False
 
-    def _adopt(self, connection: socket.socket) -> None:
+    def _adopt(self, connection: socket.socket, client: Any) -> None:
         process = self._process
-        client, server = connection.getpeername(), process.sockets[0].getsockname()
+        server = process.sockets[0].getsockname()
         adopted = self._connection(process.cfg, connection, client, server)
         adopted.set_timeout()
         process.nr_conns += 1
@@ -116,7 +116,7 @@ def install(module: ModuleType) -> None:
         lacks = "connections with TLS are not handed over" if process.cfg.is_ssl else ""
         here = worker.join("gunicorn gthread", lacks)
         if here is not None:
-            here.ready(GThread(here, process, module.TConn))
+            worker.ready(here, GThread(here, process, module.TConn))
         original(process)
 
     module.ThreadWorker.run = run

@@ -28,7 +28,7 @@ class Sync:
         self._lock: Final = threading.Lock()
         self._busy = False
         self._draining = False
-        self._adopted: Final[list[socket.socket]] = []
+        self._adopted: Final[list[tuple[socket.socket, Any]]] = []
         keep_names(process.sockets)
         self._gates: Final = [Gate(one.fileno()) for one in process.sockets]
         process.accept = functools.partial(self._accept, process.accept)
@@ -56,9 +56,9 @@ class Sync:
         if idle:
             self._here.drained()
 
-    def adopt(self, connection: socket.socket) -> None:
+    def adopt(self, connection: socket.socket, client: Any) -> None:
         """Serve it when the worker waits next."""
-        self._adopted.append(connection)
+        self._adopted.append((connection, client))
         os.write(self._process.PIPE[1], b"1")
 
     # -- on the worker's own thread -------------------------------------------------------------
@@ -71,13 +71,13 @@ class Sync:
         """Wait, as it does, and serve what was handed over."""
         ready = original(timeout)
         while self._adopted:
-            self._serve(functools.partial(self._handle, self._adopted.pop(0)))
+            self._serve(functools.partial(self._handle, *self._adopted.pop(0)))
         return ready
 
-    def _handle(self, connection: socket.socket) -> None:
+    def _handle(self, connection: socket.socket, client: Any) -> None:
         connection.setblocking(True)
         listener = self._process.sockets[0]
-        self._process.handle(listener, connection, connection.getpeername())
+        self._process.handle(listener, connection, client)
 
     def _serve(self, one: Callable[[], None]) -> None:
         with self._lock:
@@ -100,7 +100,7 @@ def install(module: ModuleType) -> None:
     def run(process: Any) -> None:
         here = worker.join("gunicorn sync", "no keep-alive: gunicorn's sync worker has none")
         if here is not None:
-            here.ready(Sync(here, process))
+            worker.ready(here, Sync(here, process))
         original(process)
 
     module.SyncWorker.run = run

@@ -38,7 +38,7 @@ class Threads:
         self._lock: Final = threading.Lock()
         self._in_flight = 0
         self._bell: Final = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._adopted: Final[list[socket.socket]] = []
+        self._adopted: Final[list[tuple[socket.socket, Any]]] = []
 
     # -- what the server meets ------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ class Threads:
         if self._here is None:
             self._here = worker.join("socketserver", _LACKS)
             if self._here is not None:
-                self._here.ready(self)
+                worker.ready(self._here, self)
         if self._here is None or self._accepts:
             self._servers[server].open()
 
@@ -82,7 +82,7 @@ class Threads:
     def rests(self) -> None:
         """The serving thread has time for the connections that came from old workers."""
         while self._adopted:
-            self._process(self._adopted.pop(0))
+            self._process(*self._adopted.pop(0))
 
     def hands_over(self, connection: socket.socket) -> bool:
         """Give an idle connection away; False when nobody takes it."""
@@ -125,19 +125,19 @@ class Threads:
         os.eventfd_write(self._bell, 1)
         self._look()
 
-    def adopt(self, connection: socket.socket) -> None:
+    def adopt(self, connection: socket.socket, client: Any) -> None:
         """Serve it, on a thread of its own where the server has those."""
         server = next(iter(self._servers))
         if isinstance(server, socketserver.ThreadingMixIn):
-            self._process(connection)
+            self._process(connection, client)
         else:
-            self._adopted.append(connection)
+            self._adopted.append((connection, client))
 
-    def _process(self, connection: socket.socket) -> None:
+    def _process(self, connection: socket.socket, client: Any) -> None:
         server = next(iter(self._servers))
         connection.setblocking(True)
         self.accepted()
-        server.process_request(connection, connection.getpeername())
+        server.process_request(connection, client)
 
     def _look(self) -> None:
         with self._lock:

@@ -60,8 +60,9 @@ class Uvicorn:
         """Hand over, or finish."""
         self._loop.call_soon_threadsafe(self._drain, limits)
 
-    def adopt(self, connection: socket.socket) -> None:
+    def adopt(self, connection: socket.socket, client: Any) -> None:
         """Serve it."""
+        del client
         self._loop.call_soon_threadsafe(self._keep, functools.partial(self._adopt, connection))
 
     # -- on the loop ----------------------------------------------------------------------------
@@ -180,7 +181,7 @@ def _starting(original: Callable[..., Any]) -> Callable[..., Any]:
             return
         await original(server, [])
         server.config.uds = None  # or uvicorn would remove the path when this worker ends
-        here.ready(Uvicorn(here, server, given))
+        worker.ready(here, Uvicorn(here, server, given))
 
     return startup
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -45,9 +46,9 @@ class Waitress:
         self._limits, self._since, self._closed = limits, time.monotonic(), 0
         spawn(lambda: self.sweep(limits))
 
-    def adopt(self, connection: socket.socket) -> None:
+    def adopt(self, connection: socket.socket, client: Any) -> None:
         """Serve it."""
-        self._ask(lambda: self._adopt(connection))
+        self._ask(lambda: self._adopt(connection, client))
 
     def sweep(self, limits: wire.Drain) -> None:
         """Have the loop look at its connections again and again: it has no timers."""
@@ -82,10 +83,11 @@ class Waitress:
             self._limits = None
             self._here.drained(self._closed)
 
-    def _adopt(self, connection: socket.socket) -> None:
+    def _adopt(self, connection: socket.socket, client: Any) -> None:
         server = next(one for one in self._servers if one.family == connection.family)
-        server.set_socket_options(connection)
-        address = server.fix_addr(connection.getpeername())
+        with contextlib.suppress(OSError):  # it may be gone already
+            server.set_socket_options(connection)
+        address = server.fix_addr(client)
         server.channel_class(server, connection, address, server.adj, map=server._map)
 
 
@@ -129,7 +131,7 @@ def _running(original: Callable[..., Any]) -> Callable[..., Any]:
         if here is not None:
             loop = server.map if hasattr(server, "map") else server._map
             servers = [one for one in loop.values() if hasattr(one, "active_channels")]
-            here.ready(Waitress(here, servers))
+            worker.ready(here, Waitress(here, servers))
         original(server)
 
     return run

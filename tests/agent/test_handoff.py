@@ -18,9 +18,10 @@ from zdpatch.agent.moves import (
     State,
     Stop,
 )
+from zdpatch.agent.roster import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from zdpatch.agent.moves import Move
 
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
 class Game:
     """A fleet of two, and everything that was decided so far."""
 
-    def __init__(self, *, together: int = 2, workers: int = 2) -> None:
+    def __init__(
+        self, *, together: int = 2, workers: int = 2, serving: Sequence[Entry] = ()
+    ) -> None:
         self.now = 0.0
         self.limits = Limits(together=together)
         self.handoff = Handoff(workers, self.limits)
         self.moves: list[Move] = []
         self.outcomes: list[Outcome] = []
+        self.back = self.handoff.take_back(serving, self.now)
         self.take(self.handoff.begin(self.now))
 
     def take(self, moves: Iterable[Move]) -> list[Move]:
@@ -311,3 +315,20 @@ def test_a_first_generation_that_fails_is_tried_for_ever() -> None:
     assert game.ready(10) == [Kill(9), Go(10)]
     game.exited(9)
     assert [done.ok for done in game.outcomes] == [True]
+
+
+def test_workers_that_serve_already_are_taken_back() -> None:
+    """Those of the last generation; one that is missing, or does not answer, is started again."""
+    old = Entry(unit=3, generation=4, slot=0, pid=1, ticks=1)
+    one = Entry(unit=7, generation=5, slot=1, pid=2, ticks=1)
+    game = Game(serving=[old, one])
+    assert game.back == [one]
+    assert game.handoff.current == 5
+    assert game.moves == [Start(8)]
+    assert game.ready(8) == [Go(8)]
+    assert game.take(game.handoff.forsake(7, game.now)) == [End(7)]
+    game.exited(7)
+    assert game.after(1.0) == [Start(9)]
+    game.ready(9)
+    assert game.trigger() == [Start(10), Start(11)]
+    assert game.states(6) == [State.BOOT, State.BOOT]

@@ -25,9 +25,11 @@ SERVICE = Path(__file__).with_name("service.py")
 class Running:
     """One supervisor and its place."""
 
-    def __init__(self, place: Path, process: subprocess.Popen[bytes], port: int) -> None:
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, place: Path, arguments: Sequence[str], port: int) -> None:
         self.place = place
-        self.process = process
+        self.arguments = arguments
         self.where = ("127.0.0.1", port)
 
     @property
@@ -50,6 +52,7 @@ class Running:
     def replace(self) -> dict[str, Any]:
         """`zdpatch replace --wait`; what it says."""
         done = self.zdpatch("replace", "--wait", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr + self.log
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
@@ -77,6 +80,47 @@ class Running:
         """New workers do this wrong."""
         (self.place / "fault").write_text(what)
 
+    def start(self) -> None:
+        """Start the supervisor, or another one in its place."""
+        with (self.place / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "zdpatch.cli.main", "run", *self.arguments],
+                cwd=self.place,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "ZDPATCH_HOME": str(self.place / "h")},
+            )
+
+    def until_answering(self) -> None:
+        """Return when the supervisor answers."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.shown()
+            except OSError:
+                assert time.monotonic() < deadline, self.log
+                assert self.process.poll() is None, self.log
+                time.sleep(0.01)
+            else:
+                return
+
+    def end(self) -> None:
+        """End it as a person does, and see that nobody is left."""
+        if self.process.poll() is not None:
+            return
+        workers = [worker.pid for worker in self.shown().workers]
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            assert self.process.wait(30) == 0, self.log
+        finally:
+            self.process.kill()
+            self.process.wait()
+        deadline = time.monotonic() + 10
+        while [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.01)
+
 
 def free_port() -> int:
     """A port that nobody has now."""
@@ -94,44 +138,11 @@ def running(
     shutil.copy(SERVICE, place)
     port = free_port()
     words = [word.replace("PORT", str(port)) for word in command]
-    with (place / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "zdpatch.cli.main", "run"),
-                *("--bind", f"127.0.0.1:{port}", "--workers", str(workers)),
-                *(*options, "--", *words),
-            ],
-            cwd=place,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "ZDPATCH_HOME": str(place / "h")},
-        )
-    made = Running(place, process, port)
+    bind = ("--bind", f"127.0.0.1:{port}", "--workers", str(workers))
+    made = Running(place, [*bind, *options, "--", *words], port)
+    made.start()
     try:
-        _until_answering(made)
+        made.until_answering()
         yield made
     finally:
-        _end(made)
-
-
-def _until_answering(made: Running) -> None:
-    deadline = time.monotonic() + 30
-    while not (made.place / "h/run/default/s").exists():
-        assert time.monotonic() < deadline, made.log
-        assert made.process.poll() is None, made.log
-        time.sleep(0.01)
-
-
-def _end(made: Running) -> None:
-    process = made.process
-    if process.poll() is None:
-        workers = [worker.pid for worker in made.shown().workers]
-        process.send_signal(signal.SIGTERM)
-        try:
-            assert process.wait(30) == 0, made.log
-        finally:
-            process.kill()
-            process.wait()
-        for pid in workers:
-            assert not Path(f"/proc/{pid}").exists(), made.log
+        made.end()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 PYTHON = sys.executable
 ROUNDS = int(os.environ.get("HANDOFF_ROUNDS", "5"))
-UVICORN = (PYTHON, "-m", "uvicorn", "--no-access-log")
-GUNICORN = (PYTHON, "-m", "gunicorn", "--no-control-socket")
+UVICORN = (PYTHON, "-m", "uvicorn", "--no-access-log", "--timeout-keep-alive", "10")
+GUNICORN = (PYTHON, "-m", "gunicorn", "--no-control-socket", "--keep-alive", "10")
 SERVERS: dict[str, tuple[tuple[str, ...], bool]] = {
     "http.server": ((PYTHON, "service.py", "PORT"), False),
     "uvicorn": ((*UVICORN, "service:asgi"), True),
