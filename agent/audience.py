@@ -140,7 +140,7 @@ def _row(unit: moves.Unit, pid: int, posts: Posts, now: float) -> wire.WorkerRow
         adapter=posts.adapter,
         memory=_memory(pid),
         waits_for=_waits_for(unit, posts),
-        active=posts.active,
+        started_with=posts.active,
         lacks=posts.lacks,
     )
 

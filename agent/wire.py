@@ -105,7 +105,7 @@ class WorkerRow(msgspec.Struct, frozen=True):
     adapter: str
     memory: int
     waits_for: str
-    active: list[str]
+    started_with: list[str]
     lacks: str
 
 

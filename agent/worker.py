@@ -13,11 +13,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from zdpatch import agent
 from zdpatch.agent import passing, wire
 from zdpatch.agent.sockets import FIRST_FD
 from zdpatch.agent.station import Told, Worker, connected
 
 if TYPE_CHECKING:
+    from zdpatch.agent.handle import Handle
     from zdpatch.agent.station import Server
 
 __all__ = ["Worker"]
@@ -86,6 +88,8 @@ _told: Told | None = None
 _pid = 0
 """The process that has joined; a fork is another one."""
 _leader: Leader | None = None
+_handle: Handle | None = None
+"""The agent's, here and in forked processes."""
 _kept: list[int] = []
 """Copies of the listeners: a server may close those that it got."""
 
@@ -126,7 +130,7 @@ def join(adapter: str, lacks: str = "") -> Worker | None:
 def ready(here: Worker, server: Server) -> None:
     """The application is loaded and `server` could serve: patches are in before it says so."""
     assert _told is not None
-    active, how = _patched(_told.app)
+    active, how = _patched()
     print_for_yourself(_told)
     here.ready(server, active, how)
 
@@ -155,12 +159,21 @@ def print_for_yourself(told: Told) -> None:
             os.dup2(first + number - 1, number)
 
 
-def _patched(app: str) -> tuple[list[str], str]:
-    """Start the agent when the application has a name: patches are in before it serves."""
-    from zdpatch import agent  # noqa: PLC0415 - only a worker with an agent pays for it
+def prepare() -> None:
+    """Start the agent, where `--app` names the application, before that is imported.
 
-    if app:
-        handle = agent.start(app=app)
-        status = handle.status()
-        return list(status["active"]), str(status["reason"] if status["state"] == "off" else "")
-    return list(agent.active()), ""
+    Patches are then in its modules from their first instruction; without this call they go in
+    when the worker gets ready. Never raises.
+    """
+    global _handle  # noqa: PLW0603 - as above
+    if _told is not None and _told.app and _handle is None:
+        _handle = agent.start(app=_told.app)
+
+
+def _patched() -> tuple[list[str], str]:
+    """The patches that are in, and why there is no agent when there should be one."""
+    prepare()
+    if _handle is None:
+        return list(agent.active()), ""
+    status = _handle.status()
+    return list(status["active"]), str(status["reason"]) if status["state"] == "off" else ""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_HEAD: Final = ("PID", "GEN", "STATE", "AGE", "MIB", "SERVER", "PATCHES", "NOTE")
+_HEAD: Final = ("PID", "GEN", "STATE", "AGE", "MIB", "SERVER", "STARTED WITH", "NOTE")
 
 
 def places(home: Path) -> dict[str, wire.Place]:
@@ -85,7 +85,7 @@ def fleet_troubles(fleets: Sequence[wire.Shown]) -> list[str]:
 
 def _row(one: wire.WorkerRow) -> list[object]:
     note = "; ".join(filter(None, (one.waits_for and f"waits for {one.waits_for}", one.lacks)))
-    patches = " ".join(one.active) or "-"
+    patches = " ".join(one.started_with) or "-"
     memory = f"{one.memory / 2**20:.0f}"
     age = show_duration(one.age_s)
     return [one.pid, one.generation, one.state, age, memory, one.adapter or "-", patches, note]

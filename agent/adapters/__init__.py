@@ -9,6 +9,7 @@ ADAPTERS: Final = {
     "http.server": "threads_http",
     "uvicorn.server": "uvicorn",
     "uvicorn.config": "uvicorn_config",
+    "gunicorn.app.base": "gunicorn_app",
     "gunicorn.arbiter": "gunicorn",
     "gunicorn.workers.sync": "gunicorn_sync",
     "gunicorn.workers.gthread": "gunicorn_gthread",

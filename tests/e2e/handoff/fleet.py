@@ -58,7 +58,8 @@ class Running:
 
     def shown(self) -> wire.Shown:
         """How the supervisor says it is."""
-        with wire.Place(self.place / "h/run/default").connect() as channel:
+        (place,) = (self.place / "h/run").iterdir()
+        with wire.Place(place).connect() as channel:
             passing.send(channel, wire.encode(wire.Ask("status")))
             with passing.receive(channel) as packet:
                 said = wire.decode(packet.data)
@@ -98,7 +99,7 @@ class Running:
         while True:
             try:
                 self.shown()
-            except OSError:
+            except (OSError, ValueError):
                 assert time.monotonic() < deadline, self.log
                 assert self.process.poll() is None, self.log
                 time.sleep(0.01)
