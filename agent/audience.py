@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.agent import moves, passing, wire
+from zdpatch.agent.announcing import Announcer
 from zdpatch.agent.sockets import address_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Audience:
     def __init__(
         self, fleet: Fleet, listeners: Sequence[socket.socket], say: Callable[[str], None]
     ) -> None:
+        """Takes NOTIFY_SOCKET out of the environment."""
+        self._announcer: Final = Announcer(os.environ)
         self._fleet: Final = fleet
         self._listeners: Final = listeners
         self._say: Final = say
@@ -50,6 +53,10 @@ class Audience:
             self.reply(channel, wire.Event("begun", 0, 0, self._fleet.workers, ""))
         return ticket
 
+    def ending(self) -> None:
+        """It was told to end."""
+        self._announcer.ending()
+
     def reply(self, channel: socket.socket, message: wire.Message) -> None:
         """The one and last answer."""
         with contextlib.suppress(OSError):
@@ -69,6 +76,10 @@ class Audience:
                 passing.send(channel, wire.encode(event))
             except OSError:  # it went away; the replacement goes on
                 self._waiting.pop(ticket).close()
+        if move.phase == "boot" and not move.done:
+            self._announcer.replacing()
+        elif move.phase == "serves":
+            self._announcer.serving(f"generation {move.generation}, {move.of} workers")
         if move.phase in ("lost", "back"):
             self._say(f"generation {move.generation}: {move.detail}")
 
@@ -89,6 +100,8 @@ class Audience:
         )
         self._last = words(done)
         self._say(self._last)
+        if not move.ok:
+            self._announcer.serving(self._last)
         for ticket in move.tickets:
             channel = self._waiting.pop(ticket, None)
             if channel is not None:

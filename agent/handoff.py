@@ -65,6 +65,7 @@ class Handoff:
         """Start the first generation, or what it lacks; each serves as soon as it is ready."""
         if not self.ending:
             self._crew.want(self.current, self._crew.missing(self.current), now)
+            self._tell_when_whole()
         return self._crew.taken()
 
     def trigger(self, ticket: int, now: float) -> list[Move]:
@@ -96,6 +97,7 @@ class Handoff:
                 self._count_ready(self.green, now)
             elif unit.generation == self.current and self._flip_until is None:
                 self._crew.go(unit, now)
+                self._tell_when_whole()
         return self._crew.taken()
 
     def stopped(self, key: int, now: float) -> list[Move]:
@@ -195,6 +197,10 @@ class Handoff:
             dues += [now] if self._queued else []
         return max(0.0, min(dues) - now) if dues else None
 
+    def _tell_when_whole(self) -> None:
+        if len(self._crew.of(self.current, State.SERVING)) == self._crew.workers:
+            self._crew.tell("serves", self.current, self._crew.workers)
+
     # -- getting ready --------------------------------------------------------------------------
 
     def _prepare(self, tickets: Sequence[int], now: float) -> None:
@@ -270,6 +276,7 @@ class Handoff:
             unit.state, unit.until = State.STOPPED, now + self._limits.drain_s
             self._crew.say(Drain(unit.key, new[index % len(new)].key))
         self._crew.tell("drain", green.generation)
+        self._tell_when_whole()
         self._count_drained(old, now)
         self._cut_oldest(now)
 

@@ -59,6 +59,7 @@ class Reception:
         """Raises OSError."""
         self._loop: Final = loop
         self._host: Final = host
+        self._place: Final = place
         self._meeting: Final = place.listen()
         self._notify: Final = NotifySocket()
         self.environ_value: Final = self._notify.environ_value
@@ -68,6 +69,7 @@ class Reception:
 
     def close(self) -> None:
         """Nobody else comes."""
+        self._place.leave()
         self._meeting.close()
         self._notify.close()
 

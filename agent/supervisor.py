@@ -225,6 +225,7 @@ class Supervisor:
 
     def _signalled(self, numbers: set[int]) -> None:
         if {signal.SIGTERM, signal.SIGINT} & numbers:
+            self._audience.ending()
             self._do(self._handoff.end(self._clock.steady()))
         elif signal.SIGHUP in numbers:
             self._trigger(self._audience.nobody())

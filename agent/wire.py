@@ -178,6 +178,10 @@ class Place:
         partial.rename(self.directory / _SOCKET)
         return meeting
 
+    def leave(self) -> None:
+        """Nobody listens there any more."""
+        (self.directory / _SOCKET).unlink(missing_ok=True)
+
     def connect(self) -> socket.socket:
         """Go there. Raises OSError when nobody listens."""
         channel: socket.socket = original("socket", "socket")(socket.AF_UNIX, socket.SOCK_SEQPACKET)

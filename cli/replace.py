@@ -58,7 +58,8 @@ def phase_line(event: wire.Event) -> str:
     phases = {
         "boot": f"generation {event.generation}: {event.done} of {event.of} workers ready",
         "flip": f"generation {event.generation}: all ready; the old workers stop accepting",
-        "drain": f"generation {event.generation} serves; the old workers finish",
+        "drain": "the old workers finish",
+        "serves": f"generation {event.generation} serves",
     }
     return phases.get(event.phase, f"generation {event.generation}: {event.detail}")
 

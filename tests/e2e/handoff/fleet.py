@@ -30,6 +30,7 @@ class Running:
     def __init__(self, place: Path, arguments: Sequence[str], port: int) -> None:
         self.place = place
         self.arguments = arguments
+        self.environ: dict[str, str] = {}
         self.where = ("127.0.0.1", port)
 
     @property
@@ -58,7 +59,7 @@ class Running:
 
     def shown(self) -> wire.Shown:
         """How the supervisor says it is."""
-        (place,) = (self.place / "h/run").iterdir()
+        (place,) = (path.parent for path in (self.place / "h/run").glob("*/s"))
         with wire.Place(place).connect() as channel:
             passing.send(channel, wire.encode(wire.Ask("status")))
             with passing.receive(channel) as packet:
@@ -90,7 +91,7 @@ class Running:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "ZDPATCH_HOME": str(self.place / "h")},
+                env={**os.environ, "ZDPATCH_HOME": str(self.place / "h"), **self.environ},
             )
 
     def until_answering(self) -> None:
@@ -133,7 +134,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    place: Path, *command: str, workers: int = 2, options: Sequence[str] = ()
+    place: Path, *command: str, workers: int = 2, options: Sequence[str] = (), **environ: str
 ) -> Generator[Running]:
     """Start `command`, in which PORT stands for the port, and end it all in the end."""
     shutil.copy(SERVICE, place)
@@ -141,6 +142,7 @@ def running(
     words = [word.replace("PORT", str(port)) for word in command]
     bind = ("--bind", f"127.0.0.1:{port}", "--workers", str(workers))
     made = Running(place, [*bind, *options, "--", *words], port)
+    made.environ = environ
     made.start()
     try:
         made.until_answering()

@@ -296,7 +296,7 @@ async def _connected(where: str | tuple[str, int]) -> Connection:
     return Connection(*await asyncio.open_connection(*where))
 
 
-def answer(where: tuple[str, int]) -> str:
+def answer(where: str | tuple[str, int]) -> str:
     """What a fresh connection is answered: "<generation> <pid>"."""
 
     async def ask() -> bytes:

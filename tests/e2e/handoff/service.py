@@ -62,12 +62,13 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
     else:
         while (await receive()).get("more_body"):
             pass
-        headers = [] if scope["path"] == "/stream" else [(b"content-length", b"%d" % len(name()))]
+        long = {"/stream": STREAM_S, "/long": 20.0}.get(scope["path"])
+        headers = [] if long else [(b"content-length", b"%d" % len(name()))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        if scope["path"] == "/stream":
+        if long:
             for _ in range(CHUNKS):
                 await send({"type": "http.response.body", "body": name(), "more_body": True})
-                await asyncio.sleep(STREAM_S / CHUNKS)
+                await asyncio.sleep(long / CHUNKS)
             await send({"type": "http.response.body", "body": b""})
             return
         if scope["path"] == "/post":
