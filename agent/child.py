@@ -121,7 +121,13 @@ class Child(Process):
         except OSError:
             output.close()
             raise
-        super().__init__(pid, output)
+        try:
+            super().__init__(pid, output)
+        except OSError:  # no descriptor is left to watch it with
+            os.kill(pid, signal.SIGKILL)  # it is not reaped: the number is its own
+            os.waitpid(pid, 0)
+            output.close()
+            raise
 
     def reap(self) -> Ended | None:
         """How it ended; None while it runs. What is left of its group is told to end too."""

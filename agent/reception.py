@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from zdpatch.agent.loop import Loop
     from zdpatch.agent.readiness import Notice
 
+_SHORT_S: Final = 0.02
 _UNREADABLE: Final = (OSError, msgspec.MsgspecError, UnicodeDecodeError)
 
 
@@ -80,7 +82,11 @@ class Reception:
                 self._host.noted(unit, notice)
 
     def _meet(self) -> None:
-        channel, _ = self._meeting.accept()
+        try:
+            channel, _ = self._meeting.accept()
+        except OSError:  # no descriptor is left; whoever it is waits, and asks again and again
+            time.sleep(_SHORT_S)
+            return
         channel.setblocking(False)
         if passing.peer(channel).uid in (0, os.geteuid()):
             self._loop.watch(channel, lambda: self._introduced(channel))
@@ -113,6 +119,8 @@ class Reception:
         unit = self._host.unit_of(pid)
         if unit is None or unit != hello.unit:
             sockets.forget(brought)
+            if hello.orphan:  # another generation serves: it finishes, and ends
+                Post(channel, pid, hello).say(wire.Drain())
             channel.close()
             return
         if self.returned is None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _SEND_S: Final = 1.0  # a green worker reads what it is handed well within this
 _KNOCK_S: Final = 0.2  # how often a worker looks whether there is a supervisor again
-_ALONE: Final = wire.Drain(spread_s=10.0, linger_s=5.0)  # as moves.Limits, for who has nobody
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -187,7 +186,7 @@ class Worker:
             if time.monotonic() - since >= self._told.orphan_s:
                 self._state = "draining"
                 server.stop()
-                server.drain(_ALONE)
+                server.drain(wire.Drain())
 
     def _do(self, message: wire.Said, packet: passing.Packet, server: Server) -> None:
         match message:
@@ -199,6 +198,8 @@ class Worker:
                 self._state = "stopped"
                 server.stop()
             case wire.Drain():
+                if self._state == "serving":  # it was without supervisor, and others serve
+                    server.stop()
                 self._state = "draining"
                 self._handed = 0
                 self._hand_to(_channel(packet))

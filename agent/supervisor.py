@@ -140,10 +140,12 @@ class Supervisor:
                 return self._stop(unit)
             case moves.Drain(unit, to):
                 self._drain(unit, to)
-            case moves.End(unit):
-                self._children[unit].signal(signal.SIGTERM)
-            case moves.Kill(unit):
-                self._children[unit].signal(signal.SIGKILL, group=True)
+            case moves.End(unit) | moves.Kill(unit):
+                child = self._children.get(unit)  # None: it could not be started meanwhile
+                if child is not None and isinstance(move, moves.End):
+                    child.signal(signal.SIGTERM)
+                elif child is not None:
+                    child.signal(signal.SIGKILL, group=True)
             case moves.Progress():
                 self._audience.progress(move)
             case moves.Outcome():
@@ -210,12 +212,7 @@ class Supervisor:
         order = wire.Drain(limits.spread_s, limits.linger_s)
         takers = [] if to is None else self._posts[to].serving
         for index, post in enumerate(posts.serving):
-            if takers:
-                onward, incoming = passing.pair()
-                with onward, incoming:
-                    takers[index % len(takers)].say(wire.Adopt(), (incoming.fileno(),))
-                    post.say(order, (onward.fileno(),))
-            else:
+            if not takers or not _introduce(post, order, takers[index % len(takers)]):
                 post.say(order)
         for post in posts:
             if post not in posts.serving:
@@ -342,3 +339,14 @@ class Supervisor:
     def _say(self, line: str) -> None:
         sys.stderr.write(f"zdpatch: {line}\n")
         sys.stderr.flush()
+
+
+def _introduce(post: Post, order: wire.Drain, taker: Post) -> bool:
+    """Have `post` drain into `taker`; False when there is no descriptor left for that."""
+    try:
+        onward, incoming = passing.pair()
+    except OSError:
+        return False
+    with onward, incoming:
+        heard = taker.say(wire.Adopt(), (incoming.fileno(),))
+        return heard and post.say(order, (onward.fileno(),))

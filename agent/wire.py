@@ -73,8 +73,8 @@ class Stop(Message, frozen=True):
 class Drain(Message, frozen=True):
     """Finish, within these limits; a descriptor comes along where connections can be handed to."""
 
-    spread_s: float
-    linger_s: float
+    spread_s: float = 10.0
+    linger_s: float = 5.0
 
 
 class Adopt(Message, frozen=True):

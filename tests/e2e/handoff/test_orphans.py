@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,6 @@ from tests.e2e.handoff.load import answer, clients
 from zdpatch.agent import roster
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.e2e.handoff.fleet import Running
 
 pytestmark = pytest.mark.e2e
@@ -67,6 +66,20 @@ def test_a_worker_that_died_meanwhile_is_started_again(tmp_path: Path) -> None:
         shown = fleet.wait(BOTH)
         assert pids[1] in {worker.pid for worker in shown.workers}
         assert pids[0] not in {worker.pid for worker in shown.workers}
+
+
+def test_a_worker_of_another_generation(tmp_path: Path) -> None:
+    """Whoever serves without being on the list finishes and ends: one version answers."""
+    with running(tmp_path, *COMMANDS["uvicorn"]) as fleet:
+        pids = kill(fleet)
+        place = tmp_path / "h/run/default"
+        roster.write(place, [one for one in roster.living(place) if one.pid == pids[0]])
+        fleet.start()
+        fleet.until_answering()
+        while Path(f"/proc/{pids[1]}").exists():
+            answer(fleet.where)
+        shown = fleet.wait(BOTH)
+        assert pids[0] in {worker.pid for worker in shown.workers}
 
 
 def test_workers_that_nobody_takes_back(tmp_path: Path) -> None:

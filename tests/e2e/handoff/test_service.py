@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import select
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,6 @@ from zdpatch.agent.readiness import NotifySocket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 UVICORN = (sys.executable, "-m", "uvicorn", "--no-access-log", "service:asgi")
@@ -115,3 +116,32 @@ def test_own_processes_of_uvicorn_are_refused(tmp_path: Path) -> None:
     with running(tmp_path, *UVICORN, "--workers", "2") as fleet:
         while "zdpatch run --workers N" not in fleet.log:
             fleet.shown()
+
+
+def test_nothing_is_left_of_a_replacement(tmp_path: Path) -> None:
+    """The supervisor has as many descriptors after many as after one."""
+    command = (sys.executable, "service.py", "PORT")
+    with running(tmp_path, *command, workers=1, options=("--warm", "0.1s")) as fleet:
+        fleet.wait(["serving"])
+        descriptors = Path(f"/proc/{fleet.process.pid}/fd")
+        counts: set[int] = set()
+        for _ in range(10):
+            fleet.replace()
+            fleet.wait(["serving"])
+            counts.add(len(list(descriptors.iterdir())))
+        assert max(counts) - min(counts) <= 1, counts  # whoever asked for the status may be there
+
+
+def test_without_descriptors(tmp_path: Path) -> None:
+    """New workers cannot be started: that is said, the old ones serve, and it works afterwards."""
+    with running(tmp_path, *UVICORN) as fleet:
+        fleet.wait(BOTH)
+        pid = fleet.process.pid
+        used = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir())
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 2, before[1]))
+        fleet.process.send_signal(signal.SIGHUP)
+        while "could not be started" not in fleet.log:
+            assert answer(fleet.where).startswith("1-")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert fleet.replace()["done"]["ok"]
