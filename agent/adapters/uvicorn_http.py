@@ -37,12 +37,9 @@ def watched(protocol: type[Any], rests: Callable[[Any], None]) -> type[Any]:
     return Watched
 
 
-def is_handable(connection: Any) -> bool:
-    """Whether it is plain HTTP/1.1, and nothing of a request or a response is in this process."""
-    transport = getattr(connection, "transport", None)
-    if transport is None or not hasattr(connection, "zdpatch_reading"):
-        return False
-    if transport.is_closing() or connection.scheme != "http" or transport.get_write_buffer_size():
+def stands(connection: Any) -> bool:
+    """Whether it is HTTP/1.1 between two requests, and nothing of the next one was read."""
+    if not hasattr(connection, "zdpatch_reading"):
         return False
     cycle = connection.cycle
     if cycle is not None and not cycle.response_complete:

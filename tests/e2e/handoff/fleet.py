@@ -19,7 +19,7 @@ from zdpatch.agent import passing, wire
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-SERVICE = Path(__file__).with_name("service.py")
+SERVICES = [Path(__file__).with_name(name) for name in ("service.py", "service_aiohttp.py")]
 
 
 class Running:
@@ -137,7 +137,8 @@ def running(
     place: Path, *command: str, workers: int = 2, options: Sequence[str] = (), **environ: str
 ) -> Generator[Running]:
     """Start `command`, in which PORT stands for the port, and end it all in the end."""
-    shutil.copy(SERVICE, place)
+    for service in SERVICES:
+        shutil.copy(service, place)
     port = free_port()
     words = [word.replace("PORT", str(port)) for word in command]
     bind = ("--bind", f"127.0.0.1:{port}", "--workers", str(workers))

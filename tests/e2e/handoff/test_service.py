@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.handoff.fleet import running
 from tests.e2e.handoff.load import answer
+from zdpatch.agent import passing, wire
 from zdpatch.agent.readiness import NotifySocket
 
 if TYPE_CHECKING:
@@ -145,3 +146,17 @@ def test_without_descriptors(tmp_path: Path) -> None:
             assert answer(fleet.where).startswith("1-")
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         assert fleet.replace()["done"]["ok"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [wire.encode(wire.Hello(unit=1, adapter="x")), wire.encode(wire.Go()), b"[", b"\xff"],
+)
+def test_strangers(tmp_path: Path, words: bytes) -> None:
+    """Who is no process of that worker, or says what nobody understands, is not listened to."""
+    with running(tmp_path, *UVICORN) as fleet:
+        with wire.Place(tmp_path / "h/run/default").connect() as channel:
+            passing.send(channel, words)
+            with passing.receive(channel) as packet:
+                assert packet.ended
+        fleet.wait(BOTH)
