@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from zdpatch.agent.child import Output, Process
 from zdpatch.agent.identity import start_ticks
 
 if TYPE_CHECKING:
@@ -25,6 +26,17 @@ class Entry(msgspec.Struct, frozen=True):
     slot: int
     pid: int
     ticks: int
+
+    def process(self) -> Process | None:
+        """The process itself; None when it ended meanwhile."""
+        try:
+            process = Process(self.pid, Output())
+        except OSError:
+            return None
+        if start_ticks(self.pid) == self.ticks:  # it was this one when the descriptor was made
+            return process
+        process.close()
+        return None
 
 
 def write(directory: Path, entries: Sequence[Entry]) -> None:

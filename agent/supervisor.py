@@ -17,7 +17,7 @@ import msgspec
 from zdpatch.agent import moves, passing, roster, sockets, wire
 from zdpatch.agent.audience import Audience
 from zdpatch.agent.boarding import ENVIRON
-from zdpatch.agent.child import Child, Output, Process
+from zdpatch.agent.child import Child
 from zdpatch.agent.handoff import Handoff
 from zdpatch.agent.identity import start_ticks
 from zdpatch.agent.loop import Loop, reap_strangers
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
 
+    from zdpatch.agent.child import Process
     from zdpatch.agent.clock import Clock
     from zdpatch.agent.fleet import Fleet
     from zdpatch.agent.moves import Move
@@ -75,7 +76,10 @@ class Supervisor:
         finally:
             self._reception.close()
             self._loop.close()
-            sockets.shut(self._listeners)
+            if self._over:
+                sockets.shut(self._listeners)
+            else:  # workers may serve on with these
+                sockets.forget(self._listeners)
 
     def _turn(self) -> None:
         patience = self._handoff.patience(self._clock.steady())
@@ -92,9 +96,12 @@ class Supervisor:
         entries = roster.living(self._fleet.directory)
         now = self._clock.steady()
         for entry in self._handoff.take_back(entries, now):
-            self._children[entry.unit] = Process(entry.pid, Output())
-            self._posts[entry.unit] = Posts()
-            self._loop.watch(self._children[entry.unit], self._ending(entry.unit))
+            process = entry.process()
+            if process is None:
+                self._do(self._handoff.exited(entry.unit, "ended", now))
+                continue
+            self._children[entry.unit], self._posts[entry.unit] = process, Posts()
+            self._loop.watch(process, self._ending(entry.unit))
         end = now + _KNOCKING_S
         while (left := end - self._clock.steady()) > 0:
             if all(posts.ready for posts in self._posts.values()):

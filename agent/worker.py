@@ -138,6 +138,7 @@ def ready(here: Worker, server: Server) -> None:
 def lead(adapter: str, number: int) -> None:
     """Make this process the leader of `number` others, which it forks and which serve."""
     global _leader  # noqa: PLW0603 - as above
+    hush()
     if _told is not None and _leader is None:
         _leader = Leader(_told, wire.Hello(unit=_told.unit, adapter=adapter, leads=number))
 
@@ -159,13 +160,23 @@ def print_for_yourself(told: Told) -> None:
             os.dup2(first + number - 1, number)
 
 
-def prepare() -> None:
-    """Start the agent, where `--app` names the application, before that is imported.
+def hush() -> None:
+    """An adapter says when this worker is ready: what it, or its application, would tell a service
+    manager by itself says less, and comes earlier.
+    """
+    if _told is not None:
+        os.environ.pop("NOTIFY_SOCKET", None)
 
+
+def prepare() -> None:
+    """A server that has an adapter begins to import its application.
+
+    Start the agent before that, where `--app` names the application.
     Patches are then in its modules from their first instruction; without this call they go in
     when the worker gets ready. Never raises.
     """
     global _handle  # noqa: PLW0603 - as above
+    hush()
     if _told is not None and _told.app and _handle is None:
         _handle = agent.start(app=_told.app)
 

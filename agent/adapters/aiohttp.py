@@ -70,9 +70,19 @@ class Aiohttp(OnLoop):
 
 
 def install(module: ModuleType) -> None:
-    """Have sites meet their listeners where they start."""
+    """Have sites meet their listeners where they start, after the application's own start."""
+    module.BaseRunner.setup = _beginning(module.BaseRunner.setup)
     for kind in (module.TCPSite, module.UnixSite):
         kind.start = _starting(module.BaseSite.start, kind.start)
+
+
+def _beginning(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def setup(runner: Any) -> None:
+        worker.prepare()
+        await original(runner)
+
+    return setup
 
 
 _serving: list[Aiohttp] = []

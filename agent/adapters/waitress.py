@@ -114,6 +114,7 @@ def install(module: ModuleType) -> None:
 def _creating(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def create_server(application: Any, **given: Any) -> Any:
+        worker.hush()
         listeners = worker.listeners()
         if listeners:
             for name in ("host", "port", "listen", "unix_socket"):

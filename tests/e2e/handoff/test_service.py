@@ -148,6 +148,26 @@ def test_without_descriptors(tmp_path: Path) -> None:
         assert fleet.replace()["done"]["ok"]
 
 
+def test_a_program_without_an_adapter(tmp_path: Path) -> None:
+    """It is ready when it says so, and ended when the new one is; nobody says that it is gated."""
+    (tmp_path / "plain.py").write_text("import service, threading; threading.Event().wait()")
+    command = (sys.executable, "plain.py")
+    with running(tmp_path, *command, workers=1, TELLS="1") as fleet:
+        fleet.wait(["serving"])
+        assert fleet.replace()["done"]["ok"], fleet.log
+        (worker,) = fleet.wait(["serving"]).workers
+        assert (worker.generation, worker.adapter) == (2, "")
+
+
+def test_an_application_that_says_ready_too_early(tmp_path: Path) -> None:
+    """What it tells the service manager while it is imported is not what the server says."""
+    (tmp_path / "early.py").write_text("import service; asgi = service.asgi; 1 / 0")
+    command = (sys.executable, "-m", "uvicorn", "early:asgi")
+    with running(tmp_path, *command, workers=1, TELLS="1") as fleet:
+        while "ZeroDivisionError" not in fleet.log:
+            assert not [one for one in fleet.shown().workers if one.state == "serving"]
+
+
 @pytest.mark.parametrize(
     "words",
     [wire.encode(wire.Hello(unit=1, adapter="x")), wire.encode(wire.Go()), b"[", b"\xff"],
