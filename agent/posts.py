@@ -116,3 +116,14 @@ class Posts:
         """The patches that all of it has."""
         sets = [set(post.active) for post in self.serving]
         return sorted(set.intersection(*sets)) if sets else []
+
+
+def introduce(post: Post, order: wire.Drain, taker: Post) -> bool:
+    """Have `post` drain into `taker`; False when there is no descriptor left for that."""
+    try:
+        onward, incoming = passing.pair()
+    except OSError:
+        return False
+    with onward, incoming:
+        heard = taker.say(wire.Adopt(), (incoming.fileno(),))
+        return heard and post.say(order, (onward.fileno(),))

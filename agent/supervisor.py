@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from zdpatch.agent import moves, passing, roster, sockets, wire
+from zdpatch.agent import moves, roster, sockets, wire
 from zdpatch.agent.audience import Audience
 from zdpatch.agent.boarding import ENVIRON
 from zdpatch.agent.child import Child
 from zdpatch.agent.handoff import Handoff
 from zdpatch.agent.identity import start_ticks
 from zdpatch.agent.loop import Loop, reap_strangers
-from zdpatch.agent.posts import Posts
+from zdpatch.agent.posts import Posts, introduce
 from zdpatch.agent.readiness import is_in_tree
 from zdpatch.agent.reception import Reception
 from zdpatch.agent.station import Told
@@ -219,7 +219,7 @@ class Supervisor:
         order = wire.Drain(limits.spread_s, limits.linger_s)
         takers = [] if to is None else self._posts[to].serving
         for index, post in enumerate(posts.serving):
-            if not takers or not _introduce(post, order, takers[index % len(takers)]):
+            if not takers or not introduce(post, order, takers[index % len(takers)]):
                 post.say(order)
         for post in posts:
             if post not in posts.serving:
@@ -233,7 +233,11 @@ class Supervisor:
             self._do(self._handoff.end(self._clock.steady()))
         elif signal.SIGHUP in numbers:
             self._trigger(self._audience.nobody())
-        if signal.SIGCHLD in numbers and os.getpid() == 1:
+        if signal.SIGCHLD in numbers:
+            self._reap_strangers()
+
+    def _reap_strangers(self) -> None:
+        if os.getpid() == 1:
             reap_strangers({child.pid for child in self._children.values()})
 
     def _ending(self, unit: int) -> Callable[[], None]:
@@ -256,6 +260,7 @@ class Supervisor:
         del self._children[unit]
         self._enter()
         child.close()
+        self._reap_strangers()  # those behind it
 
     def _show_output(self) -> None:
         for child in self._children.values():
@@ -346,14 +351,3 @@ class Supervisor:
     def _say(self, line: str) -> None:
         sys.stderr.write(f"zdpatch: {line}\n")
         sys.stderr.flush()
-
-
-def _introduce(post: Post, order: wire.Drain, taker: Post) -> bool:
-    """Have `post` drain into `taker`; False when there is no descriptor left for that."""
-    try:
-        onward, incoming = passing.pair()
-    except OSError:
-        return False
-    with onward, incoming:
-        heard = taker.say(wire.Adopt(), (incoming.fileno(),))
-        return heard and post.say(order, (onward.fileno(),))
