@@ -73,6 +73,7 @@ def test_new_workers_have_the_patches(place: Path, server: str) -> None:
             new = [worker for worker in shown.workers if worker.generation == 2]
             assert [worker.started_with for worker in new] == [["FIX-1"], ["FIX-1"]]
         assert tally.clean(), tally
+        fleet.wait(["serving", "serving"])  # the old ones have ended
         zdpatch(place, "rollback", "FIX-1")
         assert answer(fleet.where).startswith("5 ")
         assert fleet.replace()["done"]["ok"], fleet.log
