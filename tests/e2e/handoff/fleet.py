@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zdpatch.agent import passing, wire
+from zdpatch.agent import passing, roster, wire
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -108,16 +108,21 @@ class Running:
                 return
 
     def end(self) -> None:
-        """End it as a person does, and see that nobody is left."""
-        if self.process.poll() is not None:
-            return
-        workers = [worker.pid for worker in self.shown().workers]
-        self.process.send_signal(signal.SIGTERM)
+        """End it as a person does, and see that nobody is left; end them all in any case."""
         try:
-            assert self.process.wait(30) == 0, self.log
+            if self.process.poll() is None:
+                self._end()
         finally:
             self.process.kill()
             self.process.wait()
+            for place in (self.place / "h/run").iterdir():
+                for worker in roster.living(place):
+                    os.kill(worker.pid, signal.SIGKILL)
+
+    def _end(self) -> None:
+        workers = [worker.pid for worker in self.shown().workers]
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 0, self.log
         deadline = time.monotonic() + 10
         while [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
             assert time.monotonic() < deadline, self.log
