@@ -115,7 +115,7 @@ class Posts:
     def active(self) -> list[str]:
         """The patches that all of it has."""
         sets = [set(post.active) for post in self.serving]
-        return sorted(set.intersection(*sets)) if sets else []
+        return sorted(sets[0].intersection(*sets[1:])) if sets else []
 
 
 def introduce(post: Post, order: wire.Drain, taker: Post) -> bool:

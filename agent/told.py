@@ -4,6 +4,8 @@ Servers like uvicorn shut down in order when SIGTERM comes, and then let the ver
 past the interpreter's exit functions. The interpreter itself writes the number of each signal that
 has a Python handler to a descriptor, if nobody else wants that; here it is a file, so it is there
 however soon the process ends. Nobody's handler is replaced; a signal without one leaves no word.
+Event loops (uvloop always) want that descriptor for themselves; then the word comes when the
+process raises the signal for itself, which is what ends those servers.
 """
 
 from __future__ import annotations
@@ -58,6 +60,8 @@ class Told:
         self._since: float | None = None
         self._look_at = float("-inf")
         self._excused = False
+        self._raise: Final = signal.raise_signal
+        signal.raise_signal = self._raised
         self._listens = self._listen()
 
     def _listen(self) -> bool:
@@ -71,9 +75,15 @@ class Told:
             signal.set_wakeup_fd(before, warn_on_full_buffer=False)
         return False
 
+    def _raised(self, number: int, /) -> None:
+        """`signal.raise_signal`: this may be the last that happens here."""
+        if self._file is not None and number in _ENDS:
+            _note(self._file, number)
+        self._raise(number)
+
     def write_to(self, file: Path) -> None:
         """What comes from now on goes there; when it cannot be made, nowhere."""
-        if not self._listens or not self._mine():
+        if not self._mine():
             return
         with contextlib.suppress(OSError):
             file.parent.mkdir(mode=0o700, exist_ok=True)
@@ -92,11 +102,7 @@ class Told:
         self._file = self._file or file
         with contextlib.suppress(OSError):
             file.parent.mkdir(mode=0o700, exist_ok=True)
-            number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-            try:
-                os.pwrite(number, bytes([signal.SIGTERM]), len(_ROOM) - 1)
-            finally:
-                os.close(number)
+            _note(file, signal.SIGTERM)
 
     def tend(self, now: float, goes_on_s: float) -> None:
         """A process that goes on so long (steady seconds) was told something else."""
@@ -117,16 +123,20 @@ class Told:
         """Listen no more, where that can be said; otherwise into a file that is gone."""
         if self._file is not None:
             forget(self._file)
+            self._file = None
         if self._unset() and self._mine():
             os.close(self._number)
 
     def again(self) -> Told:
         """In a forked child: listen for the child. Its main thread is the one that forked."""
+        self._file = None
         if self._unset() and self._mine():
             os.close(self._number)
         return Told()
 
     def _unset(self) -> bool:
+        if signal.raise_signal == self._raised:  # else somebody is before it, and calls it
+            signal.raise_signal = self._raise
         if not self._listens:
             return True
         with contextlib.suppress(ValueError):
@@ -141,6 +151,15 @@ class Told:
         with contextlib.suppress(OSError):
             return _identity(self._number) == self._is
         return False
+
+
+def _note(file: Path, signal_number: int) -> None:
+    with contextlib.suppress(OSError):
+        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(number, bytes([signal_number]), len(_ROOM) - 1)
+        finally:
+            os.close(number)
 
 
 def _identity(number: int) -> tuple[int, int]:

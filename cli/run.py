@@ -31,10 +31,10 @@ def read_config(path: Path) -> dict[str, Any]:
     """The table `run` of a TOML file. Raises ZDP-002."""
     known = {"name", "app", "bind", "workers", "command", *_TIMES}
     try:
-        table = tomllib.loads(path.read_text("utf-8")).get("run", {})
+        table: dict[str, Any] = tomllib.loads(path.read_text("utf-8")).get("run", {})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OperatorError("ZDP-002", f"{path} cannot be read: {error}") from error
-    if not isinstance(table, dict):
+    if not isinstance(table, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - a file says it
         raise OperatorError("ZDP-002", f"{path}: run is not a table")
     unknown = sorted(set(table) - known)
     if unknown:

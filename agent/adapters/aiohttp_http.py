@@ -31,7 +31,7 @@ def _watched(handler: type[Any]) -> type[Any]:
         def data_received(self, data: bytes) -> None:
             """Bytes came."""
             idle = not self._messages and self._current_request is None
-            super().data_received(data)
+            super().data_received(data)  # pyright: ignore[reportUnknownMemberType]
             if not self.zdpatch_whole and not idle:
                 return
             if not idle:
@@ -56,7 +56,8 @@ def _watched(handler: type[Any]) -> type[Any]:
         async def _handle_request(self, *given: Any) -> Any:
             """A request, to the end of its response."""
             try:
-                return await super()._handle_request(*given)
+                own: Any = super()
+                return await own._handle_request(*given)
             finally:
                 rested = getattr(self._manager, "zdpatch_rested", None)
                 if rested is not None:  # it waits for the next one a round of the loop later

@@ -19,17 +19,17 @@ def watched(protocol: type[Any], rests: Callable[[Any], None]) -> type[Any]:
         def on_message_begin(self) -> None:
             """httptools: the first byte of a request."""
             self.zdpatch_reading = True
-            super().on_message_begin()
+            super().on_message_begin()  # pyright: ignore[reportUnknownMemberType]
 
         def on_message_complete(self) -> None:
             """httptools: the last one."""
-            super().on_message_complete()
+            super().on_message_complete()  # pyright: ignore[reportUnknownMemberType]
             self.zdpatch_reading = False
             rests(self)
 
         def on_response_complete(self) -> None:
             """The last byte of a response was written."""
-            super().on_response_complete()
+            super().on_response_complete()  # pyright: ignore[reportUnknownMemberType]
             rests(self)
 
     Watched.__name__ = protocol.__name__

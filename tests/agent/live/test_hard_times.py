@@ -228,3 +228,28 @@ told.close()
 assert not file.exists() and signal.set_wakeup_fd(-1) == -1
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_told_where_the_slot_is_taken() -> None:
+    """An event loop has the descriptor for signals: what raises the signal itself leaves word."""
+    code = """
+import os, signal, sys, tempfile
+from pathlib import Path
+from zdpatch.agent.told import Told, was_told
+before = signal.raise_signal
+reader, writer = os.pipe2(os.O_NONBLOCK)
+signal.set_wakeup_fd(writer)
+told, file = Told(), Path(tempfile.mkdtemp()) / "told" / "1"
+told.write_to(file)
+assert not was_told(file)
+child = os.fork()
+if child == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+assert was_told(file)
+told.close()
+assert not file.exists() and signal.raise_signal is before
+assert signal.set_wakeup_fd(-1) == writer
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

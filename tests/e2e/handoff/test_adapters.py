@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PYTHON = sys.executable
-ROUNDS = int(os.environ.get("HANDOFF_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("HANDOFF_ROUNDS", "2"))
 UVICORN = (PYTHON, "-m", "uvicorn", "--no-access-log", "--timeout-keep-alive", "10")
 GUNICORN = (PYTHON, "-m", "gunicorn", "--no-control-socket", "--keep-alive", "10")
 SERVERS: dict[str, tuple[tuple[str, ...], bool]] = {
