@@ -1,0 +1,187 @@
+"""A scope is one object for a request and for all that the request starts; it knows its epoch.
+
+`PIN` holds it. Tasks and callbacks of an event loop copy their context and so carry it; what does
+not is helped by the agent. A scope is *open* until its own block is left, and *carried* after that
+for as long as anything can still see it: a task, a thread, a job, a timer. The object lives that
+long and no longer, so reference counts and weak references tell, and nobody has to count.
+
+An epoch is a number which `advance` raises when a consistent patch begins. Whoever waits for what
+began before asks `older`. A scope is listed before it reads its epoch, and listed as carried
+before it is no longer listed as open: whatever thread asks misses none.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from _thread import get_ident
+from contextvars import ContextVar, Token
+from time import monotonic
+from typing import Final
+from weakref import ref
+
+_UNDECIDED: Final = -1  # older than every epoch
+
+
+class Scope(dict[int, int]):
+    """Of a patch group's number: 0 where this scope runs the old code, 1 where it runs the new.
+
+    Only dispatchers write that. `epoch` is that of its beginning, `key` the user (or tenant, or
+    job) it works for, `began` a reading of `time.monotonic` and `thread` the thread it began in;
+    `left` tells that its own block is over.
+    """
+
+    __slots__ = ("__weakref__", "began", "epoch", "key", "left", "thread")
+
+    began: float
+    epoch: int
+    key: str | None
+    left: bool
+    thread: int
+
+    # two scopes are never the same one, whatever they decided
+    __hash__ = object.__hash__  # type: ignore[assignment]
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+
+    def __repr__(self) -> str:
+        state = "carried" if self.left else "open"
+        return f"<scope {self.key!r} of epoch {self.epoch}, {state}, {dict.__repr__(self)}>"
+
+
+PIN: Final[ContextVar[Scope]] = ContextVar("zdpatch_scope")
+"""The scope that this context works for; unset outside."""
+
+_numbers = itertools.count(1)
+_epoch: Final = [0]
+_open: Final[dict[int, Scope]] = {}
+_carried: Final[dict[int, ref[Scope]]] = {}
+
+
+def now() -> int:
+    """The epoch a scope would begin in."""
+    return _epoch[0]
+
+
+def advance() -> int:
+    """Begin an epoch, and say which; whoever calls it lets nobody else do so meanwhile."""
+    _epoch[0] = number = next(_numbers)
+    return number
+
+
+def older(epoch: int) -> list[Scope]:
+    """Scopes which began before `epoch` and are open, or carried by something they started."""
+    began = {id(scope): scope for scope in list(_open.values())}
+    for each in list(_carried.values()):
+        scope = each()
+        if scope is not None:
+            began[id(scope)] = scope
+    return [scope for scope in began.values() if scope.epoch < epoch]
+
+
+def name(key: str | None) -> None:
+    """Say for whom the scope works that is open here, unless that is known."""
+    scope = PIN.get(None)
+    if scope is not None and not scope.left and scope.key is None:
+        scope.key = key
+
+
+class Request:
+    """`with Request(key):` is a request: a scope of its own, unless it is part of one.
+
+    It is part of the scope that is open around it, unless it has a key and that one has another:
+    what is done inside a request belongs to it, and somebody else's request does not. The block
+    may be left in another context than it was entered in (a generator, gevent's timeouts).
+    """
+
+    __slots__ = ("_scope", "_token", "key", "references")
+
+    def __init__(self, key: str | None = None) -> None:
+        self.key = key
+        self._token: Token[Scope] | None = None
+
+    def __enter__(self) -> None:
+        outer = PIN.get(None)
+        key = self.key
+        if outer is not None and not outer.left and (key is None or key == outer.key):
+            return
+        if self._token is not None:
+            raise RuntimeError("this request was entered before, and not left")
+        scope = Scope()
+        scope.key = key
+        scope.left = False
+        scope.began = monotonic()
+        scope.thread = get_ident()
+        scope.epoch = _UNDECIDED
+        _open[id(scope)] = scope
+        scope.epoch = _epoch[0]
+        self._scope = scope
+        self._token = PIN.set(scope)
+
+    def __exit__(self, *_: object) -> None:
+        token = self._token
+        if token is None:
+            return
+        scope = self._scope
+        self._token = None
+        del self._scope
+        try:
+            PIN.reset(token)
+        except ValueError:
+            _put_back(scope, token)
+        scope.left = True
+        self.references = sys.getrefcount(scope)
+        if self.references > _ALONE:
+            _carried[id(scope)] = ref(scope, _Forget(id(scope)))
+        del _open[id(scope)]
+
+
+def enter(key: str | None = None) -> Request:
+    """Begin a request; `leave` what it returns."""
+    entered = Request(key)
+    entered.__enter__()
+    return entered
+
+
+def leave(entered: Request) -> None:
+    """End it; once more does nothing."""
+    entered.__exit__(None, None, None)
+
+
+def forget_others() -> None:
+    """In a child of a fork: the other threads are the parent's, and so are their scopes."""
+    me = get_ident()
+    for number, scope in list(_open.items()):
+        if scope.thread != me:
+            del _open[number]
+    _carried.clear()
+
+
+class _Forget:
+    """What is carried no longer is listed no longer; called before the number can be another's."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __call__(self, dead: ref[Scope]) -> None:
+        if _carried.get(self._number) is dead:
+            del _carried[self._number]
+
+
+def _put_back(scope: Scope, token: Token[Scope]) -> None:
+    """A context that inherited the scope from the one it was entered in goes on without it."""
+    if PIN.get(None) is scope and token.old_value is not Token.MISSING:
+        PIN.set(token.old_value)
+
+
+def _references_alone() -> int:
+    """How often a scope that nobody carries is referred to when it is left."""
+    probe = enter()
+    leave(probe)
+    return probe.references
+
+
+_ALONE: int = 0
+_ALONE = _references_alone()
