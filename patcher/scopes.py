@@ -17,8 +17,11 @@ import sys
 from _thread import get_ident
 from contextvars import ContextVar, Token
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _UNDECIDED: Final = -1  # older than every epoch
 
@@ -46,7 +49,7 @@ class Scope(dict[int, int]):
 
     def __repr__(self) -> str:
         state = "carried" if self.left else "open"
-        return f"<scope {self.key!r} of epoch {self.epoch}, {state}, {dict.__repr__(self)}>"
+        return f"<scope {self.key!r} of epoch {self.epoch}, {state}, {dict(self)}>"
 
 
 PIN: Final[ContextVar[Scope]] = ContextVar("zdpatch_scope")
@@ -131,9 +134,32 @@ class Request:
             _put_back(scope, token)
         scope.left = True
         self.references = sys.getrefcount(scope)
-        if self.references > _ALONE:
+        if self.references > _alone:
             _carried[id(scope)] = ref(scope, _Forget(id(scope)))
         del _open[id(scope)]
+
+
+class Job:
+    """A call with a scope around it, made elsewhere: `thread` is the one that makes it, or 0.
+
+    What runs it (the thread of a pool) has no scope before, and has none after.
+    """
+
+    __slots__ = ("call", "scope", "thread")
+
+    def __init__(self, scope: Scope, call: Callable[..., Any]) -> None:
+        self.scope = scope
+        self.call = call
+        self.thread = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the call has it
+        token = PIN.set(self.scope)
+        self.thread = get_ident()
+        try:
+            return self.call(*args, **kwargs)
+        finally:
+            self.thread = 0
+            PIN.reset(token)
 
 
 def enter(key: str | None = None) -> Request:
@@ -183,5 +209,5 @@ def _references_alone() -> int:
     return probe.references
 
 
-_ALONE: int = 0
-_ALONE = _references_alone()
+_alone = 0
+_alone = _references_alone()
