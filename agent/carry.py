@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from zdpatch.agent.native import Lock
-from zdpatch.patcher.scopes import PIN, Job, forget_others
+from zdpatch.patcher.scopes import PIN, Job, Request, forget_others
 from zdpatch.patcher.workers import is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+__all__ = ["Request", "install", "remove"]
 
 _FIRST: Final = "_bootstrap"
 """What a new thread calls first: the only thing that runs before `run`, whoever overrode that."""

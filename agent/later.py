@@ -1,8 +1,9 @@
 """What only a patch needs is loaded when one comes, from files kept since the start.
 
 Most processes are never patched, and their agents need neither the engine nor what checks
-signatures. A deploy may replace or remove the files below a running process: so the bytecode is
-read into memory at the start, extension modules are held open, and the import uses these.
+signatures; nor what makes scopes of requests, where there are none. A deploy may replace or remove
+the files below a running process: so the bytecode is read into memory at the start, extension
+modules are held open, and the import uses these.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _CRYPTOGRAPHY: Final = (
     "_cffi_backend",
 )
 _STDLIB: Final = ("bisect", "importlib.util", "pkgutil")  # small: loaded at the start
+_OF_SCOPES: Final = ("keyed", "carry", "asgi_app", "wsgi_app", "flask_app", "celery_tasks")
 _PYC_HEADER: Final = 16
 _FileId = tuple[int, int]
 
@@ -190,7 +192,10 @@ def keep() -> None:
 
 
 def need(name: str) -> ModuleType:
-    """`ENGINE` or `SIGNATURES`, loaded now if it was not. Raises ProcessError ZDP-216."""
+    """`ENGINE`, `SIGNATURES` or a part of scopes, loaded now if it was not.
+
+    Raises ProcessError ZDP-216.
+    """
     with _turn.lock:
         if name not in _loaded:
             _load(name)
@@ -220,6 +225,8 @@ def _own_packages() -> dict[str, Sequence[str] | None]:
 def _own_modules() -> Iterator[str]:
     yield ENGINE
     yield "zdpatch.agent.shelf"
+    for part in _OF_SCOPES:
+        yield f"zdpatch.agent.{part}"
     for folder in zdpatch.patcher.__path__:
         for file in sorted(os.listdir(folder)):  # noqa: PTH208 - names, no Path for each
             if file.endswith(".py") and file != "__init__.py":

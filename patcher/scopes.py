@@ -83,60 +83,112 @@ def older(epoch: int) -> list[Scope]:
 
 
 def name(key: str | None) -> None:
-    """Say for whom the scope works that is open here, unless that is known."""
+    """Say for whom the scope works that is open here, unless that is known: what stands around a
+    server's request (another middleware, a job) is part of the same one.
+    """
     scope = PIN.get(None)
-    if scope is not None and not scope.left and scope.key is None:
+    if scope is not None and scope.key is None and not scope.left:
         scope.key = key
 
 
-class Request:
-    """`with Request(key):` is a request: a scope of its own, unless it is part of one.
+def begin(key: str | None) -> Scope | None:
+    """A scope to `end`; None when this is part of the one that is open around it.
 
-    It is part of the scope that is open around it, unless it has a key and that one has another:
-    what is done inside a request belongs to it, and somebody else's request does not. The block
-    may be left in another context than it was entered in (a generator, gevent's timeouts).
+    It is part of that, unless it has a key and that one has another: what is done inside a
+    request belongs to it, and somebody else's request does not.
     """
+    outer = PIN.get(None)
+    if outer is not None and not outer.left and (key is None or key == outer.key):
+        return None
+    scope = Scope()
+    scope.key = key
+    scope.left = False
+    scope.began = monotonic()
+    scope.thread = get_ident()
+    scope.epoch = _UNDECIDED
+    _open[id(scope)] = scope
+    scope.epoch = _epoch[0]
+    return scope
 
-    __slots__ = ("_scope", "_token", "key", "references")
+
+def end(scope: Scope) -> int:
+    """Its own block is over; once more does nothing. How often it is referred to."""
+    scope.left = True
+    references = sys.getrefcount(scope)
+    if references > _alone:
+        _carried[id(scope)] = ref(scope, _Forget(id(scope)))
+    _open.pop(id(scope), None)
+    return references
+
+
+def put_back(token: Token[Scope], scope: Scope) -> None:
+    """Work of `scope` stops here: `token` is what `PIN.set(scope)` gave.
+
+    It may be left in another context than it was entered in (a generator, gevent's timeouts). One
+    that inherited the scope goes on with what was there before, and cannot be without any.
+    """
+    try:
+        PIN.reset(token)
+    except ValueError:
+        if PIN.get(None) is scope and token.old_value is not Token.MISSING:
+            PIN.set(token.old_value)
+
+
+class Inside:
+    """`with Inside(scope):` runs a part of what a scope stands for."""
+
+    __slots__ = ("_scope", "_token")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        self._token = PIN.set(self._scope)
+
+    def __exit__(self, *_: object) -> None:
+        put_back(self._token, self._scope)
+
+
+class Request:
+    """`with Request(key):` is a request: a scope of its own, unless it is part of one."""
+
+    __slots__ = ("_scope", "_token", "key")
 
     def __init__(self, key: str | None = None) -> None:
         self.key = key
         self._token: Token[Scope] | None = None
 
     def __enter__(self) -> None:
-        outer = PIN.get(None)
-        key = self.key
-        if outer is not None and not outer.left and (key is None or key == outer.key):
+        scope = begin(self.key)
+        if scope is None:
             return
         if self._token is not None:
+            end(scope)
             raise RuntimeError("this request was entered before, and not left")
-        scope = Scope()
-        scope.key = key
-        scope.left = False
-        scope.began = monotonic()
-        scope.thread = get_ident()
-        scope.epoch = _UNDECIDED
-        _open[id(scope)] = scope
-        scope.epoch = _epoch[0]
         self._scope = scope
         self._token = PIN.set(scope)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         token = self._token
         if token is None:
             return
         scope = self._scope
         self._token = None
         del self._scope
-        try:
-            PIN.reset(token)
-        except ValueError:
-            _put_back(scope, token)
-        scope.left = True
-        self.references = sys.getrefcount(scope)
-        if self.references > _alone:
-            _carried[id(scope)] = ref(scope, _Forget(id(scope)))
-        del _open[id(scope)]
+        put_back(token, scope)
+        end(scope)
+
+
+def enter(key: str | None = None) -> Request:
+    """Begin a request; `leave` what it returns."""
+    entered = Request(key)
+    entered.__enter__()
+    return entered
+
+
+def leave(entered: Request) -> None:
+    """End it; once more does nothing."""
+    entered.__exit__(None, None, None)
 
 
 class Job:
@@ -153,25 +205,12 @@ class Job:
         self.thread = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the call has it
-        token = PIN.set(self.scope)
-        self.thread = get_ident()
-        try:
-            return self.call(*args, **kwargs)
-        finally:
-            self.thread = 0
-            PIN.reset(token)
-
-
-def enter(key: str | None = None) -> Request:
-    """Begin a request; `leave` what it returns."""
-    entered = Request(key)
-    entered.__enter__()
-    return entered
-
-
-def leave(entered: Request) -> None:
-    """End it; once more does nothing."""
-    entered.__exit__(None, None, None)
+        with Inside(self.scope):
+            self.thread = get_ident()
+            try:
+                return self.call(*args, **kwargs)
+            finally:
+                self.thread = 0
 
 
 def forget_others() -> None:
@@ -196,17 +235,11 @@ class _Forget:
             del _carried[self._number]
 
 
-def _put_back(scope: Scope, token: Token[Scope]) -> None:
-    """A context that inherited the scope from the one it was entered in goes on without it."""
-    if PIN.get(None) is scope and token.old_value is not Token.MISSING:
-        PIN.set(token.old_value)
-
-
 def _references_alone() -> int:
-    """How often a scope that nobody carries is referred to when it is left."""
-    probe = enter()
-    leave(probe)
-    return probe.references
+    """How often a scope that nobody carries is referred to when it ends."""
+    scope = begin(None)
+    assert scope is not None
+    return end(scope)
 
 
 _alone = 0
