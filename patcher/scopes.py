@@ -204,7 +204,7 @@ class Job:
         self.call = call
         self.thread = 0
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the call has it
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the call has it
         with Inside(self.scope):
             self.thread = get_ident()
             try:
