@@ -127,8 +127,14 @@ def _takes_along(thread: threading.Thread) -> bool:
 def _spawned(greenlet: Any) -> None:  # noqa: ANN401 - gevent is not known here
     scope = PIN.get(None)
     # one with a context of its own was given it by somebody who meant it
-    own = greenlet.gr_context or is_worker(getattr(greenlet, "_run", None))
-    if scope is not None and not own:
+    if scope is not None and not greenlet.gr_context and _goes_along(greenlet):
         context = Context()
         context.run(PIN.set, scope)
         greenlet.gr_context = context
+
+
+def _goes_along(greenlet: Any) -> bool:  # noqa: ANN401 - as above
+    """Whether it works for who spawned it; where threads are greenlets, that is decided before."""
+    run: object = getattr(greenlet, "_run", None)
+    is_thread = isinstance(run, Job) or isinstance(getattr(run, "__self__", None), threading.Thread)
+    return not is_thread and not is_worker(run)
