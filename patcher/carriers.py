@@ -10,12 +10,13 @@ import gc
 import sys
 import threading
 from contextvars import Context
-from types import CodeType, FrameType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
 from zdpatch.patcher import inventory
+from zdpatch.patcher.inflight import current_frames
 from zdpatch.patcher.scopes import PIN, Job, Scope
 from zdpatch.patcher.workers import is_worker, is_worker_code
 
@@ -68,11 +69,13 @@ def idle(scopes: Iterable[Scope]) -> list[Scope]:
 
 
 def _holders(contexts: list[Context]) -> dict[int, list[Any]]:
-    """Of each context's number: tasks, callbacks and greenlets that run in it, or did so."""
+    """Of each context's number: tasks, callbacks and greenlets that run in it, or did so; and calls
+    that have ended and are not collected yet.
+    """
     wanted = {id(context) for context in contexts}
     held: dict[int, list[Any]] = {}
     for thing in gc.get_referrers(*contexts) if contexts else ():
-        if isinstance(thing, _kinds()):
+        if isinstance(thing, _kinds()) or (type(thing) is FrameType and _has_ended(thing)):
             for each in gc.get_referents(thing):
                 if id(each) in wanted:
                     held.setdefault(id(each), []).append(thing)
@@ -89,8 +92,27 @@ def _kinds() -> tuple[type, ...]:
     return tuple(each for each in found if isinstance(each, type))
 
 
-def _of_holder(holder: Any) -> Carrier | None:  # noqa: ANN401 - one of `_kinds`
+def _has_ended(frame: FrameType) -> bool:
+    """Whether nothing will go on with it: no thread, and no generator or coroutine."""
+    for running in current_frames().values():
+        each: FrameType | None = running
+        while each is not None:
+            if each is frame:
+                return False
+            each = each.f_back
+    suspended = ("gi_frame", "cr_frame", "ag_frame")
+    return not any(
+        getattr(owner, name, None) is frame
+        for owner in gc.get_referrers(frame)
+        if type(owner) in (GeneratorType, CoroutineType, AsyncGeneratorType)
+        for name in suspended
+    )
+
+
+def _of_holder(holder: Any) -> Carrier | None:  # noqa: ANN401 - one of `_kinds`, or a frame
     """None for what has ended."""
+    if type(holder) is FrameType:
+        return None
     if hasattr(holder, "get_coro"):
         if holder.done():
             return None
@@ -125,7 +147,7 @@ def _of_job(job: Job) -> Carrier:
 
 def _is_parked(thread: int) -> bool:
     """Whether it waits in the standard library, for something that another thread will do."""
-    frame: FrameType | None = inventory.current_frames().get(thread)
+    frame: FrameType | None = current_frames().get(thread)
     if frame is None or frame.f_globals.get("__name__") not in _WAITING:
         return False
     return frame.f_code.co_name in _WAITS

@@ -1,4 +1,4 @@
-"""Who asks why a scope is not gone is told the task, thread, timer or connection that carries it."""
+"""Why a scope is not gone is told: a task, thread, timer or connection carries it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zdpatch.patcher.carriers import Carrier, carriers, idle
 from zdpatch.patcher.scopes import PIN, Job, Request, older
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def test_timers_and_callbacks() -> None:
         timer.cancel()
         assert is_idle()
         del timer
-        loop._scheduled.clear()  # type: ignore[attr-defined]  # noqa: SLF001
+        loop._scheduled.clear()  # type: ignore[attr-defined]
         with Request("a"):
             loop.call_soon(later)
         assert [each.kind for each in left()] == ["callback"]
@@ -166,6 +166,35 @@ def test_a_context_that_somebody_keeps() -> None:
     assert [each.kind for each in left()] == ["context"]
     assert not is_idle()
     del kept
+
+
+def test_a_call_that_is_over() -> None:
+    """Its locals wait for the collector and carry nothing; those of a suspended one do."""
+
+    def fail() -> None:
+        kept = contextvars.copy_context()
+        try:
+            raise KeyError(kept)
+        except KeyError as error:
+            cycle.append(error)
+
+    def hold() -> Generator[contextvars.Context]:
+        kept = contextvars.copy_context()
+        yield kept
+
+    cycle: list[object] = []
+    with Request("a"):
+        fail()
+        cycle[0].args = ()  # type: ignore[attr-defined]
+    assert left() == []
+    assert is_idle()
+    cycle.clear()
+    gc.collect()
+    with Request("a"):
+        generator = hold()
+        assert next(generator)
+    assert [each.kind for each in left()] == ["context"]
+    generator.close()
 
 
 def test_open_scopes_are_never_idle() -> None:

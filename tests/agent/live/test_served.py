@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 pytestmark = [pytest.mark.e2e]
 
@@ -54,7 +54,7 @@ def test_a_server(program: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def gunicorn(kind: str) -> Iterator[str]:
+def gunicorn(kind: str) -> Generator[str]:
     """A server with one worker of this kind; its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         bind = f"fd://{listener.fileno()}"

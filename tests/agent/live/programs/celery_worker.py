@@ -1,4 +1,4 @@
-"""A Celery worker with the broker in memory: each task sees its own scope, eager ones the caller's."""
+"""Celery with the broker in memory: a task sees its own scope, an eager one the caller's."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ async def async_stream(request: HttpRequest) -> StreamingHttpResponse:
 def file_view(request: HttpRequest) -> FileResponse:
     """A file."""
     del request
-    return FileResponse(open(__file__, "rb"))  # noqa: PTH123, SIM115 - closed with the response
+    return FileResponse(open(__file__, "rb"))  # noqa: PTH123 - closed with the response
 
 
 urlpatterns = [
@@ -106,7 +106,7 @@ class Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
 class Quiet(wsgiref.simple_server.WSGIRequestHandler):
     """Logs nothing."""
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
+    def log_message(self, format: str, *args: object) -> None:
         """Not this either."""
 
 
@@ -134,7 +134,7 @@ def over_wsgi() -> None:
     def ask(number: int) -> None:
         kind, name = kinds[number % len(kinds)], f"user-{number}"
         url = f"http://127.0.0.1:{server.server_port}/{kind}?user={name}"
-        with urllib.request.urlopen(url) as answer:  # noqa: S310 - http
+        with urllib.request.urlopen(url) as answer:
             judge(kind, name, answer.read().decode())
 
     with ThreadPoolExecutor(8) as clients:
@@ -151,7 +151,7 @@ async def over_asgi() -> None:
         uvicorn.Config(get_asgi_application(), port=0, lifespan="off", log_level="warning")  # type: ignore[arg-type]
     )
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
