@@ -67,7 +67,12 @@ _carrying: Final = _Carrying()
 
 
 def install() -> None:
-    """Begin; again does only what could not be done the first time, before gevent was there."""
+    """Begin; again does only what could not be done the first time, before gevent was there.
+
+    With `ZDPATCH_CARRY=off` it does nothing: only what copies contexts by itself carries scopes.
+    """
+    if os.environ.get("ZDPATCH_CARRY", "").strip().lower() in ("off", "0", "false", "no"):
+        return
     with _carrying.lock:
         _carrying.wrap(threading.Thread, "start", _start)
         _carrying.wrap(concurrent.futures.thread.ThreadPoolExecutor, "submit", _submit)

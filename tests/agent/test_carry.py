@@ -62,6 +62,16 @@ def test_signatures_and_names_stay() -> None:
     carry.install()
 
 
+def test_it_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wants nothing replaced says so, and has what the interpreter carries by itself."""
+    carry.remove()
+    monkeypatch.setenv("ZDPATCH_CARRY", "off")
+    carry.install()
+    with ThreadPoolExecutor(1) as pool, agent.request("a"):
+        assert pool.submit(key).result() == "outside"
+        assert asyncio.run(asyncio.to_thread(key)) == "a"
+
+
 def test_somebody_wraps_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands over ours is not taken away with it, and ours goes when that is gone."""
     ours: Any = ThreadPoolExecutor.submit

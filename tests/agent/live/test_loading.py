@@ -126,6 +126,33 @@ def test_a_patch_opens_no_file_of_the_installation(site: Site) -> None:
     assert opened == []
 
 
+def test_scopes_open_no_file_of_the_installation(site: Site) -> None:
+    """A process that has its first request after a deploy has scopes from what was kept, too."""
+    lib = site.root / "lib"
+    copy_libraries(lib)
+    child = site.start(env={"PYTHONPATH": str(lib)})
+    child.door()
+    assert child.tell("[m for m in sys.modules if 'scopes' in m or m.endswith('.carry')]") == []
+    shutil.rmtree(lib)
+    child.tell("from zdpatch import agent")
+    made = "[type(agent.wsgi(print)).__name__, type(agent.asgi(print)).__name__]"
+    assert child.tell(made) == ["ScopedWsgi", "ScopedAsgi"]
+    child.tell("entered = agent.request('ann')")
+    child.tell("entered.__enter__()")
+    child.tell("scopes = sys.modules['zdpatch.patcher.scopes']")
+    assert child.tell("[scope.key for scope in scopes.older(9)]") == ["ann"]
+    child.tell("import os; read, write = os.pipe()")
+    # the forking thread goes on in the child, and so does its request
+    child.tell("import threading; gate = threading.Event(); other = agent.request('bob')")
+    child.tell("hold = lambda: (other.__enter__(), gate.wait())")
+    child.tell("threading.Thread(target=hold, daemon=True).start()")
+    child.tell("seen = lambda: ','.join(sorted(s.key for s in scopes.older(9))).encode()")
+    child.tell("pid = os.fork() or (os.write(write, seen()), os._exit(0))")
+    assert child.tell("os.read(read, 99).decode()") == "ann"
+    assert child.tell("seen().decode()") == "ann,bob"
+    child.tell("entered.__exit__(None, None, None)")
+
+
 def test_what_was_kept_is_lost(site: Site) -> None:
     """Files gone and descriptors closed: an error that says so, and a process that serves."""
     lib = site.root / "lib"
