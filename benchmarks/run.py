@@ -17,7 +17,19 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-SCRIPTS = ("flip", "call", "verify", "plan", "push", "pause", "release", "leak", "start", "idle")
+SCRIPTS = (
+    "flip",
+    "call",
+    "scope",
+    "verify",
+    "plan",
+    "push",
+    "pause",
+    "release",
+    "leak",
+    "start",
+    "idle",
+)
 COLUMNS = ("figure", "value", "unit", "baseline", "baseline is", "reach", "met")
 
 

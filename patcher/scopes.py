@@ -86,9 +86,10 @@ def name(key: str | None) -> None:
     """Say for whom the scope works that is open here, unless that is known: what stands around a
     server's request (another middleware, a job) is part of the same one.
     """
-    scope = PIN.get(None)
-    if scope is not None and scope.key is None and not scope.left:
-        scope.key = key
+    if key is not None:
+        scope = PIN.get(None)
+        if scope is not None and scope.key is None and not scope.left:
+            scope.key = key
 
 
 def begin(key: str | None) -> Scope | None:
