@@ -215,12 +215,16 @@ class Job:
 
 
 def forget_others() -> None:
-    """In a child of a fork: the other threads are the parent's, and so are their scopes."""
-    me = get_ident()
+    """In a child of a fork only what forked goes on: the parent's other threads and the tasks of
+    its loops do not, and their scopes are the parent's.
+    """
+    mine = PIN.get(None)
     for number, scope in list(_open.items()):
-        if scope.thread != me:
+        if scope is not mine:
             del _open[number]
-    _carried.clear()
+    for number in list(_carried):
+        if mine is None or number != id(mine):
+            _carried.pop(number, None)
 
 
 class _Forget:

@@ -256,8 +256,8 @@ def test_no_request_is_missed() -> None:
     assert keys() == []
 
 
-def test_a_child_has_only_its_own_threads() -> None:
-    """Requests of threads that a fork did not copy are the parent's."""
+def test_a_child_has_only_its_own() -> None:
+    """Requests of threads that a fork did not copy, and of tasks, are the parent's."""
     started, done = threading.Event(), threading.Event()
 
     def serve() -> None:
@@ -268,6 +268,9 @@ def test_a_child_has_only_its_own_threads() -> None:
     thread = threading.Thread(target=serve)
     thread.start()
     started.wait()
+    with Request("a task's"):
+        loop = contextvars.copy_context()
+    entered = contextvars.Context().run(enter, "of a loop")
     with Request("mine"):
         before = sorted(str(key) for key in keys())
         read, write = os.pipe()
@@ -278,9 +281,11 @@ def test_a_child_has_only_its_own_threads() -> None:
             os._exit(0)
         os.waitpid(pid, 0)
         os.close(write)
-        assert before == ["mine", "other"]
+        assert before == ["a task's", "mine", "of a loop", "other"]
         assert os.read(read, 100) == b"mine"
         os.close(read)
+    leave(entered)
+    del loop
     done.set()
     thread.join()
 
