@@ -58,16 +58,31 @@ class Operator:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.connect(endpoint)
 
-    def ask(self, header: Header, blob: bytes | None = None, timeout_s: float = 20) -> Answer:
-        """One request, one answer."""
+    def ask(
+        self,
+        header: Header,
+        blob: bytes | None = None,
+        timeout_s: float = 20,
+        unless: Child | None = None,
+    ) -> Answer:
+        """One request, one answer; none, and a TimeoutError, when `unless` has ended."""
         msgid = os.urandom(16)
-        return self.raw(messages.encode_request(header, msgid, blob), msgid, timeout_s)
+        return self.raw(messages.encode_request(header, msgid, blob), msgid, timeout_s, unless)
 
-    def raw(self, frames: list[bytes], msgid: bytes, timeout_s: float = 20) -> Answer:
+    def raw(
+        self,
+        frames: list[bytes],
+        msgid: bytes,
+        timeout_s: float = 20,
+        unless: Child | None = None,
+    ) -> Answer:
         """Any frames, one answer."""
         self.socket.send_multipart(frames)
-        if not self.socket.poll(int(timeout_s * 1000)):
-            raise TimeoutError("no answer")
+        deadline = time.monotonic() + timeout_s
+        while not self.socket.poll(100 if unless else int(timeout_s * 1000)):
+            ended = unless is not None and unless.process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise TimeoutError("no answer")
         reply = messages.parse_reply(self.socket.recv_multipart(), msgid)
         result: dict[str, Any] = {}
         if reply.result is not None:

@@ -29,7 +29,7 @@ ELSEWHERE = ("refusal.",)
 ALL = [step for step in (*STEPS, *FLIPS) if not step.startswith(ELSEWHERE)]
 
 
-def drive(operator: Operator, digest: str, raw: bytes) -> None:
+def drive(operator: Operator, child: Child, digest: str, raw: bytes) -> None:
     """Every verb that writes; the other end may die at any of them."""
     requests: list[tuple[Header, bytes | None]] = [
         (Hold(on=False), None),
@@ -40,7 +40,7 @@ def drive(operator: Operator, digest: str, raw: bytes) -> None:
         (Apply(digest, trial_s=1), None),
     ]
     for header, blob in requests:
-        if operator.ask(header, blob, timeout_s=1).code != "ok":
+        if operator.ask(header, blob, unless=child).code != "ok":
             raise AssertionError(header)
 
 
@@ -87,7 +87,7 @@ def _let_it_die(site: Site, child: Child, digest: str, raw: bytes, step: str) ->
         child.end()
         return
     try:
-        drive(operator, digest, raw)
+        drive(operator, child, digest, raw)
     except TimeoutError:
         return
 
