@@ -21,9 +21,9 @@ def drain(plan: Plan, seconds: float) -> None:
     """Wait up to `seconds` for the frames there are now (later ones belong to later calls, which
     come and go).
 
-    Raises Refused (ZDP-205) naming the frames that stay: of threads, and of coroutines and
-    generators which have a `while` loop or are in an `async for`. Other suspended ones end with
-    what they wait for, and are reported only.
+    Raises Refused (ZDP-205) naming the frames that stay: of threads, of greenlets, and of
+    coroutines and generators which have a `while` loop or are in an `async for`. Other suspended
+    ones end with what they wait for, and are reported only.
     """
     remaining = {each.frame_id: each for each in in_flight(plan) if _may_stay(each, plan)}
     deadline = time.monotonic() + seconds
@@ -40,14 +40,14 @@ def drain(plan: Plan, seconds: float) -> None:
 
 
 def in_flight(plan: Plan) -> list[InFlight]:
-    """Frames that run code the plan replaces: of threads, and suspended ones."""
+    """Frames that run code the plan replaces: of threads and greenlets, and suspended ones."""
     every = [code for group in plan.watched.values() for code in group]
     suspended = any(codes.kind(code) != "function" for code in every)
     return inventory.in_flight(every, heap=suspended)
 
 
 def _may_stay(frame: InFlight, plan: Plan) -> bool:
-    if frame.kind == "thread":
+    if frame.kind in {"thread", "greenlet"}:
         return True
     return any(codes.endless(code, frame.offset) for code in plan.watched.get(frame.path, ()))
 

@@ -1,7 +1,8 @@
 """A frame keeps the code it began with; here is what still runs, or may resume, given code.
 
 Threads' stacks are seen at one instant. Suspended generators and coroutines are on no stack and
-are found only through the heap; those hidden by `gc.freeze` show in the reference count alone.
+are found only through the heap, as are greenlets that have switched away, whose stacks are of no
+thread for as long; those hidden by `gc.freeze` show in the reference count alone.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from zdpatch.patcher import scan
+from zdpatch.patcher import reach, scan
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from types import CodeType, FrameType
+    from collections.abc import Collection, Iterator
+    from types import CodeType, FrameType, GetSetDescriptorType
+
+    _Frame = tuple[FrameType, "Kind", str]
 
 _CALLS: Final = frozenset(map(id, (GeneratorType, CoroutineType, AsyncGeneratorType)))
-Kind = Literal["thread", "generator", "coroutine", "async generator"]
+Kind = Literal["thread", "greenlet", "generator", "coroutine", "async generator"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,22 @@ class InFlight:
 
 
 def in_flight(codes: Collection[CodeType], *, heap: bool = False) -> list[InFlight]:
-    """Frames that run one of `codes` (these very objects), the innermost of each thread first.
+    """Frames that run one of `codes` (these very objects), the innermost of each stack first.
 
-    Threads always; with `heap` also suspended generators, coroutines and async generators.
+    Of threads and greenlets always; with `heap` also suspended generators, coroutines and async
+    generators. Where the program has greenlets, this is a look at the heap either way.
     """
     wanted = {id(code) for code in codes}
     found: dict[int, InFlight] = {}
+    for frame, kind, name in (*_on_threads(wanted), *_on_greenlets(wanted)):
+        found.setdefault(id(frame), _entry(frame, kind, name))
+    if heap:
+        for frame, kind, name in _suspended(wanted):
+            found.setdefault(id(frame), _entry(frame, kind, name))
+    return list(found.values())
+
+
+def _on_threads(wanted: set[int]) -> Iterator[_Frame]:
     names = _thread_names()
     tops = current_frames()
     for ident in list(tops):
@@ -53,13 +66,22 @@ def in_flight(codes: Collection[CodeType], *, heap: bool = False) -> list[InFlig
         frame: FrameType | None = tops.pop(ident)
         while frame is not None:
             if id(frame.f_code) in wanted:
-                name = names.get(ident, f"thread {ident}")
-                found[id(frame)] = _entry(frame, "thread", name)
+                yield frame, "thread", names.get(ident, f"thread {ident}")
             frame = frame.f_back
-    if heap:
-        for frame, kind, name in _suspended(wanted):
-            found.setdefault(id(frame), _entry(frame, kind, name))
-    return list(found.values())
+
+
+def _on_greenlets(wanted: set[int]) -> Iterator[_Frame]:
+    """Of those that have switched away: that of each thread which runs is on the thread's stack."""
+    base = getattr(sys.modules.get("greenlet"), "greenlet", None)
+    if not isinstance(base, type):
+        return
+    top = cast("GetSetDescriptorType", vars(base)["gr_frame"])  # a subclass may have its own
+    for thing in scan.of([id(kind) for kind in reach.family(base)]):
+        frame: FrameType | None = top.__get__(thing)
+        while frame is not None:
+            if id(frame.f_code) in wanted:
+                yield frame, "greenlet", f"{id(thing):#x}"
+            frame = frame.f_back
 
 
 def current_frames() -> dict[int, FrameType]:
@@ -73,7 +95,7 @@ def _thread_names() -> dict[int, str]:
     return {ident: str(vars(thread).get("_name")) for ident, thread in list(active.items())}
 
 
-def _suspended(wanted: set[int]) -> list[tuple[FrameType, Kind, str]]:
+def _suspended(wanted: set[int]) -> list[_Frame]:
     calls = filter(None, map(suspended_call, scan.of(_CALLS)))
     found: list[tuple[FrameType | None, Kind, str]] = [
         (frame, kind, name) for code, frame, kind, name in calls if id(code) in wanted

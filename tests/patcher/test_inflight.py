@@ -115,3 +115,33 @@ def test_references_explain_every_holder(run_child: RunChild) -> None:
         assert references(shop.busy.__code__, 1) == 0
     """
     run_child(script, files={"shop.py": SHOP})
+
+
+def test_greenlets_that_have_switched_away_are_stacks_too(run_child: RunChild) -> None:
+    """No thread has their frames; those of subclasses count, ended and unstarted ones have none."""
+    script = """
+        import greenlet, shop
+        from zdpatch.patcher import inventory
+
+        class Own(greenlet.greenlet):
+            gr_frame = None
+
+        def outer():
+            shop.switch()
+        wanted = [shop.switch.__code__, outer.__code__]
+        kept = [Own(outer), greenlet.greenlet(outer)]
+        assert not inventory.in_flight(wanted)
+        kept[0].switch()
+        found = inventory.in_flight(wanted)
+        assert [(f.path, f.kind, f.line) for f in found] == [
+            ("shop:switch", "greenlet", 4), ("__main__:outer", "greenlet", 10)
+        ], found
+        kept[0].switch()
+        assert kept[0].dead and not inventory.in_flight(wanted)
+    """
+    shop = """
+        import greenlet
+        def switch():
+            greenlet.getcurrent().parent.switch()
+    """
+    run_child(script, files={"shop.py": shop})

@@ -194,11 +194,13 @@ class Site:
 
     def fix(self, new: int = 2, base: int = 1, **fields: object) -> tuple[str, bytes]:
         """A signed bundle that makes vat() return `new`, and its digest."""
+        return self.patch(shop_source(base), shop_source(new), **fields)
+
+    def patch(self, base: bytes, new: bytes, **fields: object) -> tuple[str, bytes]:
+        """A signed bundle that changes the module's source so, and its digest."""
         now = int(time.time())
         made: dict[str, object] = {"created": now - 60, "not_after": now + 30 * DAY, **fields}
-        change = ModuleChange(
-            "shop.cart", "shop/cart.py", False, shop_source(base), shop_source(new)
-        )
+        change = ModuleChange("shop.cart", "shop/cart.py", False, base, new)
         raw: bytes = self.mint.bundle("ci", changes=(change,), **made)
         return bundle.parse_envelope(bundle.unpack(raw).envelope).digest, raw
 

@@ -64,6 +64,24 @@ def test_a_push_under_gevent(site: Site) -> None:
     assert child.end() == 0
 
 
+def test_a_greenlet_that_does_not_leave_old_code_keeps_the_patch_out(site: Site) -> None:
+    """No thread runs it while it waits, and it would go on with old code for ever."""
+    old = b"import gevent\ndef vat():\n    while True:\n        gevent.sleep(0.01)\n"
+    new = old.replace(b"0.01", b"0.02")
+    (site.tree / "shop" / "cart.py").write_bytes(old)
+    script = site.root / "green.py"
+    script.write_text(PROGRAM)
+    child = site.start(command=[sys.executable, str(script)], env={"PYTHONPATH": python_path(site)})
+    operator = site.operator(child)
+    digest, raw = site.patch(old, new)
+    assert child.tell("bool(gevent.spawn(cart.vat).join(0.05))") is False
+    assert operator.ask(Stage(digest), raw).code == "ok"
+    answer = operator.ask(Apply(digest, confirm=True))
+    assert answer.code == "ZDP-205"
+    assert "greenlet" in answer.cause
+    assert child.end() == 0
+
+
 def python_path(site: Site) -> str:
     """The tree, and what this interpreter was given."""
     return ":".join([str(site.tree), *sys.path])
