@@ -15,7 +15,8 @@ from zdpatch.agent.config import is_app
 from zdpatch.cli import builder, errors, livebase, verdicts
 from zdpatch.cli.bundlefile import contents, read_bundle, write_atomically
 from zdpatch.cli.output import Command, Output, clean, pass_output
-from zdpatch.cli.sign import add_signatures, load_keys
+from zdpatch.cli.sign import add_signatures
+from zdpatch.cli.signers import KEY_HELP, PUBLIC_HELP, load_signers
 from zdpatch.cli.sources import SOURCE_KINDS, narrowed, narrowed_both, read_source
 from zdpatch.patcher import bundle as bundles
 from zdpatch.patcher import check as offline
@@ -103,9 +104,8 @@ class Wish:
 @click.option(
     "--provenance", multiple=True, metavar="K=V", help="repo, commit, ci_run, builder, workflow."
 )
-@click.option(
-    "--sign", "key_paths", multiple=True, metavar="KEY", help="Sign it with this key file."
-)
+@click.option("--sign", "key_names", multiple=True, metavar="KEY", help=f"Sign it. {KEY_HELP}")
+@click.option("--public", "publics", multiple=True, metavar="KEY.pub", help=PUBLIC_HELP)
 @click.option("--passphrase-file", metavar="FILE", help="Holds the passphrase of the keys.")
 @click.option("--allow-unsafe", is_flag=True, help="Write it even if edits cannot go in place.")
 @pass_output
@@ -132,7 +132,8 @@ def build(  # noqa: PLR0913 - one per option
     python: str,
     notes: str,
     provenance: tuple[str, ...],
-    key_paths: tuple[str, ...],
+    key_names: tuple[str, ...],
+    publics: tuple[str, ...],
     passphrase_file: str | None,
     allow_unsafe: bool,
 ) -> None:
@@ -163,7 +164,7 @@ def build(  # noqa: PLR0913 - one per option
         provenance=_pairs("--provenance", provenance),
     )
     secret = None if passphrase_file is None else Path(passphrase_file)
-    keys = load_keys([Path(key) for key in key_paths], secret)
+    keys = load_signers(key_names, [Path(one) for one in publics], secret)
     base, new = read_ends(output, base_spec, new_spec, base_source, root=root, only=only)
     patch = compare(base, new, app=wish.app, id=wish.id)
     found = offline.check(patch)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import click
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -53,20 +54,24 @@ class Passphrases:
 
     def for_key(self, path: Path, *, new: bool = False) -> bytes:
         """The passphrase of the key at `path`; asked for twice when the key is new."""
+        without = f"zdpatch keygen {path} --no-passphrase" if new else ""
+        return self._ask(f"Passphrase of {path}", twice=new, otherwise=without)
+
+    def word(self, what: str) -> str:
+        """A secret that a key service asks for: a PIN, a passphrase."""
+        return self._ask(what, twice=False).decode("utf-8", "surrogateescape")
+
+    def _ask(self, what: str, *, twice: bool, otherwise: str = "") -> bytes:
         fixed = self.fixed()
         if fixed is not None:
             return fixed
         if not is_terminal(sys.stdin):
             raise usage(
-                f"{path} needs a passphrase, and there is no terminal to ask on: "
+                f"{what} is needed, and there is no terminal to ask on: "
                 f"give --passphrase-file or {VARIABLE}",
-                next=f"zdpatch keygen {path} --no-passphrase"
-                if new
-                else "the same command with --passphrase-file FILE",
+                next=otherwise or "the same command with --passphrase-file FILE",
             )
-        asked: str = click.prompt(
-            f"Passphrase of {path}", hide_input=True, confirmation_prompt=new, err=True
-        )
+        asked: str = click.prompt(what, hide_input=True, confirmation_prompt=twice, err=True)
         return asked.encode()
 
 
@@ -78,6 +83,11 @@ class SigningKey:
     private: Ed25519PrivateKey
 
     @property
+    def name(self) -> str:
+        """For people."""
+        return str(self.path)
+
+    @property
     def public(self) -> str:
         """The public key, in hexadecimal."""
         return self.private.public_key().public_bytes_raw().hex()
@@ -86,6 +96,10 @@ class SigningKey:
     def keyid(self) -> str:
         """The id of the key."""
         return signing.keyid(self.public)
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature over `message`."""
+        return self.private.sign(message)
 
 
 def public_path(path: Path) -> Path:
@@ -166,16 +180,21 @@ def load_private(path: Path, passphrases: Passphrases) -> SigningKey:
 
 
 def load_public(path: Path) -> str:
-    """The public key at `path`, in hexadecimal. Raises OperatorError ZDP-006."""
+    """The public key at `path` (PEM, or a line of OpenSSH's), in hexadecimal.
+
+    Raises OperatorError ZDP-006.
+    """
     pem, _ = _read(path)
     if b"PRIVATE KEY" in pem:
         raise _unusable(
             f"{path} is a private key; only its public half is to be handed on",
             f"use {public_path(path)}",
         )
+    openssh = pem.startswith(b"ssh-")
     try:
-        key = serialization.load_pem_public_key(pem)
-    except ValueError:
+        load = serialization.load_ssh_public_key if openssh else serialization.load_pem_public_key
+        key = load(pem)
+    except (ValueError, UnsupportedAlgorithm):
         raise _unusable(f"{path} is not a public key", "zdpatch keygen KEY") from None
     if not isinstance(key, Ed25519PublicKey):
         raise _unusable(f"{path} is not an Ed25519 key", "zdpatch keygen KEY")
