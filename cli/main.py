@@ -43,6 +43,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rollback": ("rollback", "Take a patch out again."),
     "hold": ("hold", "Refuse new patches for a while."),
     "diff": ("diff", "Show the source that a patch changes."),
+    "export": ("export", "Write a patch as a git patch, for the next release."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 
