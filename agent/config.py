@@ -53,6 +53,12 @@ class Settings:
     round_s: float = 0.25  # one round of reading counts as so long at most
     share_bytes: int = 17 * 1024 * 1024  # of one user's unfinished requests: two of the largest
     unfinished_bytes: int = 34 * 1024 * 1024  # of everybody's: root's share and the service's own
+    inbox_look_s: float = 1.0  # how often a process looks whether something was handed in
+    inbox_full_s: float = 10.0  # and goes through all names, although none came or went
+    inbox_still_s: float = 2.0  # a file that is not whole is given so long since its last write
+    inbox_names: int = 1000  # names that an inbox may hold
+    results_kept: int = 1000  # result files of all processes
+    results_s: float = 7 * 86400.0
     socket_path_bytes: int = 107  # sun_path of a unix socket without its final NUL
 
 
@@ -68,6 +74,7 @@ class Config:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     no_apply: bool = False
     now: bool = False
+    inbox: Path | None = None
     settings: Settings = field(default_factory=Settings)
 
 
@@ -125,6 +132,7 @@ def configure(  # noqa: PLR0913 - the arguments of `start`, and the environment
     """Arguments of `start` over the environment over the defaults. Raises OperatorError ZDP-002."""
     where = Path(home).absolute() if home is not None else default_home(environ)
     given = environ.get("ZDPATCH_TRUST")
+    inbox = environ.get("ZDPATCH_INBOX")
     return checked(
         Config(
             app=app,
@@ -135,5 +143,6 @@ def configure(  # noqa: PLR0913 - the arguments of `start`, and the environment
             labels={**parse_labels(environ.get("ZDPATCH_LABELS", "")), **(labels or {})},
             no_apply=environ.get("ZDPATCH", "").strip().lower() == "no-apply",
             now=now,
+            inbox=Path(inbox).expanduser().absolute() if inbox else None,
         )
     )

@@ -90,10 +90,10 @@ def _bring_up(here: Here, patch: Wanted) -> None:
         if bundle is not None:
             _apply(here, patch, bundle)
     except ZdpatchError as error:
-        _settle(here, patch, "refused", f"{error.code}: {error.cause}", error.code)
+        settle(here, patch, "refused", f"{error.code}: {error.cause}", error.code)
     except Exception as error:  # noqa: BLE001 - the application comes first
         LOG.exception("%s was not brought up", patch.id)
-        _settle(here, patch, "refused", f"ZDP-901: {error!r}", "ZDP-901")
+        settle(here, patch, "refused", f"ZDP-901: {error!r}", "ZDP-901")
 
 
 def _goes_on_elsewhere(here: Here, patch: Wanted) -> bool:
@@ -115,7 +115,7 @@ def _trusted(here: Here, patch: Wanted) -> VerifiedBundle | None:
             _drop(here, patch, error.code, error.cause)
             return None
         if error.code in _ELSEWHERE:
-            _settle(here, patch, "superseded", error.cause, "ZDP-302")
+            settle(here, patch, "superseded", error.cause, "ZDP-302")
             return None
         raise
     for warning in bundle.warnings:
@@ -128,14 +128,14 @@ def _apply(here: Here, patch: Wanted, bundle: VerifiedBundle) -> None:
     adoption = patch.facts.adoption
     standing = here.engine.standing(change, adoption, here.identity.started)
     if standing == "absorbed":
-        _settle(here, patch, "absorbed", "this release has the fix already", "ok")
+        settle(here, patch, "absorbed", "this release has the fix already", "ok")
         return
     if standing != "base":
         reason = (
             "this release changed what it fixes: the fix is NOT in, or not whole;"
             " ship it or build it anew"
         )
-        _settle(here, patch, "superseded", reason, "ZDP-302")
+        settle(here, patch, "superseded", reason, "ZDP-302")
         return
     plan = here.engine.plan(change, drain_s=here.settings.drain_s, adoption=adoption)
     until = None if patch.state == "confirmed" else patch.until
@@ -145,7 +145,7 @@ def _apply(here: Here, patch: Wanted, bundle: VerifiedBundle) -> None:
     transaction.flip(here, mine, plan)
 
 
-def _settle(here: Here, patch: Wanted, state: State, reason: str, outcome: str) -> None:
+def settle(here: Here, patch: Wanted, state: State, reason: str, outcome: str) -> None:
     """This process goes without the patch, though it is wanted; the next one looks again."""
     mine = here.mine.setdefault(patch.digest, Mine(patch, patch.state, here.clock.wall()))
     mine.reason = reason

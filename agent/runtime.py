@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from zdpatch.agent import trials
 from zdpatch.agent.duties import Backoff, Duties
+from zdpatch.agent.handed import watch
 from zdpatch.agent.here import LOG, Here
 from zdpatch.agent.home import Home
 from zdpatch.agent.identity import find_release, identify
@@ -92,7 +93,11 @@ class Runtime:
         """Bring this process up to what is wanted, or say why not."""
         with self.here.lock:
             self._listen()
-            self._duties.catch_up(self.here.settings.replay_limit_s)
+            limit_s = self.here.settings.replay_limit_s
+            end = self.here.clock.steady() + limit_s
+            self._duties.catch_up(limit_s)
+            if self._handed is not None:
+                self._handed.at_start(end - self.here.clock.steady())
             self.here.journal.close()
 
     def launch(self, delay_s: float) -> None:
@@ -173,6 +178,8 @@ class Runtime:
 
     def _begin(self) -> None:
         self._duties = Duties(self.here)
+        self._counter = Counter(self.here)
+        self._handed = watch(self.here, self.config, self._home, self._counter)
         self._transport: Transport | None = None
         self._door: Door | None = None
         self._halt = Alarm()
@@ -278,7 +285,7 @@ class Runtime:
         end = clock.steady() + pause_s
         while (left := end - clock.steady()) > 0:
             self._tend()
-            patience = self._duties.patience()
+            patience = self._patience()
             if self._halt.wait(left if patience is None else min(left, max(patience, 0.01))):
                 return False
         return True
@@ -288,7 +295,6 @@ class Runtime:
         transport, door, here = self._transport, self._door, self.here
         assert transport is not None
         assert door is not None
-        counter = Counter(here)
         patience: float | None = 0.0
         while not self._halt.wait(0):
             messages = transport.wait(patience)
@@ -297,23 +303,33 @@ class Runtime:
             for message in messages:
                 if here.lock.acquire(_BUSY_AFTER_S):
                     try:
-                        reply = counter.answer(message.peer, message.frames)
+                        reply = self._counter.answer(message.peer, message.frames)
                     finally:
                         here.lock.release()
                 else:
-                    reply = counter.busy(message.frames)
+                    reply = self._counter.busy(message.frames)
                 if reply is not None:
                     transport.reply(message, reply)
             if not door.intact():
                 return False
-            patience = self._duties.patience()
+            patience = self._patience()
         return True
+
+    def _patience(self) -> float | None:
+        """Seconds until something is due without being asked; None when nothing ever is."""
+        patience = self._duties.patience()
+        if self._handed is None:
+            return patience
+        looks = self._handed.patience()
+        return looks if patience is None else min(looks, patience)
 
     def _tend(self) -> None:
         """What is due without being asked."""
         if self.here.lock.acquire(_BUSY_AFTER_S):
             try:
                 self._duties.tend()
+                if self._handed is not None:
+                    self._handed.tend()
                 clock, settings = self.here.clock, self.here.settings
                 self._told.tend(clock.steady(), settings.told_s)
             finally:

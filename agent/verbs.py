@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from zdpatch.agent.here import Here
     from zdpatch.agent.messages import Request
-    from zdpatch.agent.protocol import Hold
+    from zdpatch.agent.protocol import AgentState, Hold
     from zdpatch.agent.transport import Peer
 
     Verb = Callable[[Here, Any, Actor, bytes | None], msgspec.Struct | dict[str, Any]]
@@ -90,33 +90,45 @@ class Counter:
         error = ProcessError("ZDP-204", "another transaction is in progress", next="try again")
         return messages.encode_error(self._here.identity.info("busy"), msgid, error)
 
-    def _run(self, request: Request, by: Actor) -> list[bytes]:
+    def carry_out(
+        self, request: Request, by: Actor
+    ) -> msgspec.Struct | dict[str, Any] | ZdpatchError:
+        """The result of one request, or why there is none. Never raises."""
         try:
-            result = _TABLE[request.verb](self._here, request.header, by, request.blob)
+            return _TABLE[request.verb](self._here, request.header, by, request.blob)
         except ZdpatchError as error:
             self._refused(request, by, error)
-            return self._error(request.msgid, error)
+            return error
         except Exception as error:  # noqa: BLE001 - one request must not end the agent
             LOG.exception("%s failed", request.verb)
             bug = BugError("ZDP-901", repr(error), state="See the log of the process.")
             self._refused(request, by, bug)
-            return self._error(request.msgid, bug)
-        here = self._here
-        return messages.encode_ok(here.identity.info(answers.state(here)), request.msgid, result)
+            return bug
+
+    def state(self) -> AgentState:
+        """What the agent says of itself in a reply."""
+        return answers.state(self._here)
+
+    def _run(self, request: Request, by: Actor) -> list[bytes]:
+        result = self.carry_out(request, by)
+        if isinstance(result, ZdpatchError):
+            return self._error(request.msgid, result)
+        return messages.encode_ok(self._here.identity.info(self.state()), request.msgid, result)
 
     def _error(self, msgid: bytes, error: ZdpatchError) -> list[bytes]:
-        here = self._here
-        return messages.encode_error(here.identity.info(answers.state(here)), msgid, error)
+        return messages.encode_error(self._here.identity.info(self.state()), msgid, error)
 
     def _refused(self, request: Request, by: Actor, error: ZdpatchError) -> None:
-        if request.verb in ("hello", "status", "history", "source") or not self._refusals.take(
-            by.uid
-        ):
-            return
-        header = cast("Any", request.header)
-        subject = str(getattr(header, "digest", "") or getattr(header, "patch", ""))
-        LOG.warning("%s of %s by %s refused: %s", request.verb, subject[:40], by, error)
-        self._note(by, request.verb, error, subject)
+        if request.verb not in _READ_ONLY:
+            header = cast("Any", request.header)
+            subject = str(getattr(header, "digest", "") or getattr(header, "patch", ""))
+            self.refuse(request.verb, by, error, subject)
+
+    def refuse(self, verb: str, by: Actor, error: ZdpatchError, subject: str) -> None:
+        """Tell log and audit trail of a refusal, unless there are too many of this user."""
+        if self._refusals.take(by.uid):
+            LOG.warning("%s of %s by %s refused: %s", verb, subject[:40], by, error)
+            self._note(by, verb, error, subject)
 
     def _note(self, by: Actor, verb: str, error: ZdpatchError, subject: str) -> None:
         try:
