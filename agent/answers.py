@@ -102,6 +102,7 @@ def _row(here: Here, patch: Wanted, *, detail: bool) -> PatchRow:
         notices=list(runs.notices) if detail and runs is not None else [],
         overdue=runs is not None and runs.overdue,
         doubt="" if runs is None else _doubt(here, patch),
+        not_after=None if runs is None else runs.not_after,
     )
 
 

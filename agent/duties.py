@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.agent import owed, replay, trials
+from zdpatch.agent import expiry, owed, replay, trials
 from zdpatch.patcher.errors import ZdpatchError
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Duties:
         if self._look_at is not None and self._look_at <= here.clock.steady():
             self.catch_up(None)
         self._mend()
+        expiry.warn(here)
         try:
             trials.expire(here)
         except Exception as error:  # noqa: BLE001 - the deadline was moved: it is tried again

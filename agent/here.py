@@ -44,6 +44,7 @@ class Mine:
     until: float | None = None
     deadline: float | None = None
     overdue: bool = False
+    not_after: int | None = None  # its fix should be in a release then
     reason: str = ""
     flip_us: float = 0.0
     functions: int = 0

@@ -179,7 +179,8 @@ class PatchRow(msgspec.Struct, frozen=True):
     `since` and `until` are unix seconds, `wanted` is the state wanted of the whole application,
     `notices` are what was said of it when it went in. `overdue`: its trial is over and it could
     not be taken out. `doubt`: why its bundle, which runs, would not be trusted now. `damaged`: data
-    files that it serves, and that somebody changed since.
+    files that it serves, and that somebody changed since. `not_after`: of one that runs,
+    when its fix should be in a release.
     """
 
     id: str
@@ -200,6 +201,7 @@ class PatchRow(msgspec.Struct, frozen=True):
     overdue: bool = False
     doubt: str = ""
     damaged: list[str] = []
+    not_after: int | None = None
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -140,6 +140,7 @@ def _apply(here: Here, patch: Wanted, bundle: VerifiedBundle) -> None:
     plan = here.engine.plan(change, drain_s=here.settings.drain_s, adoption=adoption)
     until = None if patch.state == "confirmed" else patch.until
     mine = Mine(patch, "applying", here.clock.wall(), until, reason=patch.reason)
+    mine.not_after = bundle.manifest.not_after
     with here.journal.write("replay.intent") as ledger:
         here.write(ledger, mine, None, SYSTEM)
     transaction.flip(here, mine, plan)

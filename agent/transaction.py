@@ -54,6 +54,7 @@ def _bring_in(here: Here, header: Apply, by: Actor) -> Mine:
         raise
     until = here.clock.wall() + (header.trial_s or here.settings.trial_s)
     mine = Mine(patch, "applying", here.clock.wall(), until, reason=header.reason)
+    mine.not_after = bundle.manifest.not_after
     with here.journal.write("apply.intent") as ledger:
         _intend(here, ledger, mine, by, adoption)
     return flip(here, mine, plan, by=by, verb="apply", confirm=header.confirm)

@@ -201,11 +201,16 @@ def _patch_lines(patch: PatchRow) -> list[str]:
         ("fixes", ", ".join(patch.fixes)),
         ("signed by", ", ".join(signers)),
         ("reason", patch.reason),
+        ("ship by", _day(patch.not_after)),
         *_left_facts(patch),
         *(("note", notice) for notice in patch.notices),
     ]
     lines = [f"  {clean(patch.id)}"]
     return lines + [f"    {name:10}{clean(value)}" for name, value in facts_of if value]
+
+
+def _day(second: int | None) -> str:
+    return "" if second is None else time.strftime("%Y-%m-%d", time.gmtime(second))
 
 
 def _left_facts(patch: PatchRow) -> list[tuple[str, str]]:

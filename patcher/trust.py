@@ -95,9 +95,15 @@ def reverify(
     end = found.manifest.not_after
     if now is None or now <= end:
         return found
-    stale = f"{found.manifest.id} expired on {keyring.day(end)}: ship its fix in a release"
-    return VerifiedBundle(
-        found.digest, found.manifest, found.blobs, found.signed_by, (*found.warnings, stale)
+    warnings = (*found.warnings, stale(found.manifest.id, end))
+    return VerifiedBundle(found.digest, found.manifest, found.blobs, found.signed_by, warnings)
+
+
+def stale(patch: str, end: int) -> str:
+    """What is said of a patch that runs past its end."""
+    return (
+        f"{patch} expired on {keyring.day(end)} and stays in: its fix should be in a release by"
+        f" now (zdpatch export {patch})"
     )
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from zdpatch.agent import replay, told, transaction, trials
+from zdpatch.agent import answers, replay, told, transaction, trials
+from zdpatch.agent.duties import Duties
 from zdpatch.agent.identity import ProcessKey
 from zdpatch.agent.ledger import SYSTEM
-from zdpatch.agent.protocol import Apply, History
+from zdpatch.agent.protocol import Apply, History, Status
 from zdpatch.patcher.errors import ProcessError
 
 if TYPE_CHECKING:
@@ -144,6 +145,27 @@ def test_expiry_only_warns(desk: Desk) -> None:
     after = desk.restart()
     assert (after.vat, after.state(digest)) == (b"VAT = 2\n", "confirmed")
     assert "expired" in said(after)
+
+
+def test_expiry_while_it_runs(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """A patch that ends while its process runs stays in; log and status say it once, until it is
+    out.
+    """
+    end = int(desk.clock.wall()) + 3600
+    digest = desk.push(desk.fix(not_after=end), confirm=True)
+    duties = Duties(desk.here)
+    duties.tend()
+    assert answers.status(desk.here, Status()).patches[0].not_after == end
+    assert said(desk) == ""
+    desk.clock.tick(3700)
+    for _ in range(3):
+        duties.tend()
+    assert (desk.vat, desk.state(digest)) == (b"VAT = 2\n", "confirmed")
+    assert "zdpatch export FIX-1" in said(desk)
+    assert caplog.text.count("should be in a release") == 1
+    desk.revert("FIX-1")
+    duties.tend()
+    assert said(desk) == ""
 
 
 def test_without_trust_nothing_comes_up(desk: Desk) -> None:
