@@ -31,7 +31,7 @@ def hello(here: Here) -> HelloResult:
         floor, held = ledger.floor(), ledger.held()
     return HelloResult(
         protocol=PROTOCOL,
-        trusted=here.verifier.doubt() is None,
+        trusted=here.verifier.doubt(here.clock.wall()) is None,
         held=held is not None or here.no_apply,
         floor=floor,
         patches=len(here.active()),
@@ -116,9 +116,11 @@ def _doubt(here: Here, patch: Wanted) -> str:
 
 
 def _warnings(here: Here, wanted: list[Wanted]) -> Iterator[str]:
-    doubt = here.verifier.doubt()
+    doubt = here.verifier.doubt(here.clock.wall())
     if doubt is not None:
         yield f"nothing can be pushed here: {doubt.cause}"
+    elif soon := here.verifier.ends_soon(here.clock.wall()):
+        yield soon
     for patch in wanted:
         mine = here.mine.get(patch.digest)
         runs = mine is not None and mine.state in ACTIVE

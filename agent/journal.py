@@ -42,6 +42,7 @@ TRANSACTIONS: Final = (
     "replay.outcome",
     "hold",
     "refusal",
+    "trust",
 )
 BLOB_STEPS: Final = ("blob.partial", "blob.synced", "blob.renamed", "blob.durable")
 STEPS: Final = BLOB_STEPS + tuple(

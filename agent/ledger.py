@@ -213,6 +213,21 @@ class Ledger:
         """Raise the floor; never lowers it."""
         self._db.execute("INSERT OR IGNORE INTO known VALUES (?, ?)", (digest, seq))
 
+    # -- roots of trust -------------------------------------------------------------------------
+
+    def pinned(self) -> tuple[int, str] | None:
+        """Version and digest of the last root document that was accepted here."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'trust_root'").fetchone()
+        if row is None:
+            return None
+        version, _, digest = str(row["value"]).partition(":")
+        return int(version), digest
+
+    def pin(self, version: int, digest: str) -> None:
+        """Accept a root document; an older one never counts again."""
+        value = f"{version}:{digest}"
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('trust_root', ?)", (value,))
+
     # -- what this process has --------------------------------------------------------------
 
     def have(self, patch: Wanted, had: State | None, row: Applied, by: Actor) -> None:

@@ -60,11 +60,12 @@ class Runtime:
         self._gate: Final = gate
         self._prepare()
         identity = self._identify()
+        journal = Journal(self._home.app_dir, identity, clock, config.settings, gate)
         self.here: Final = Here(
             identity=identity,
-            journal=Journal(self._home.app_dir, identity, clock, config.settings, gate),
+            journal=journal,
             engine=engine,
-            verifier=Verifier(config.trust, identity),
+            verifier=Verifier(config.trust, identity, journal),
             clock=clock,
             settings=config.settings,
             gate=gate,
@@ -235,7 +236,7 @@ class Runtime:
             here.journal = Journal(
                 self._home.app_dir, identity, here.clock, here.settings, self._gate
             )
-            here.verifier = Verifier(self.config.trust, identity)
+            here.verifier = Verifier(self.config.trust, identity, here.journal)
             _leave_with_multiprocessing(self.stop)
             self._listen()
             self._duties.catch_up(None)

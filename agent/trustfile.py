@@ -8,9 +8,14 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from zdpatch.patcher import roots
 from zdpatch.patcher.errors import OperatorError
 from zdpatch.patcher.keyring import MAX_TRUST, TrustPolicy
+
+if TYPE_CHECKING:
+    from zdpatch.patcher.roots import Rooted
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -22,11 +27,19 @@ def load_trust(path: Path | str, reader: int | None = None) -> TrustPolicy:
     Raises OperatorError ZDP-113 when there is none, ZDP-114 when it is malformed, or when its owner
     or mode, or those of its directory, let somebody else decide whom that user trusts.
     """
-    raw = read_trust(path, reader)
+    return parse_trust(path, read_trust(path, reader))[0]
+
+
+def parse_trust(path: Path | str, raw: bytes) -> tuple[TrustPolicy, Rooted | None]:
+    """The policy in a trust file's bytes, and the chain of roots it stands on, if it has one.
+
+    Raises OperatorError ZDP-114, ZDP-117.
+    """
     try:
-        return TrustPolicy.load(raw)
+        rooted = roots.load(raw)
+        return (TrustPolicy.load(raw), None) if rooted is None else (rooted.policy, rooted)
     except OperatorError as error:
-        error.cause = f"{path}: {error.cause}"
+        error.cause = f"{path}: {error.cause.removeprefix(f'{path}: ')}"
         error.next = f"put back a copy of {path}, or  rm {path}; zdpatch trust init"
         raise
 

@@ -59,6 +59,8 @@ NEXT: Final[dict[str, str]] = {
     "ZDP-114": "zdpatch trust show",
     "ZDP-115": "update zdpatch in the process, or  zdpatch build  without that",
     "ZDP-116": "zdpatch status",
+    "ZDP-117": "zdpatch trust show",
+    "ZDP-118": "zdpatch trust rotate",
     "ZDP-201": "zdpatch status --detail",
     "ZDP-202": "change the edit, or replace the worker",
     "ZDP-203": "zdpatch build  without that value, or replace the worker",

@@ -27,7 +27,7 @@ COMPLETION: Final = "_ZDPATCH_COMPLETE"
 # command -> (module of zdpatch.cli that holds a click command of the same name, help line)
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "keygen": ("keys", "Make a signing key."),
-    "trust": ("trust", "Say whose signatures count here."),
+    "trust": ("rotate", "Say whose signatures count here."),
     "build": ("build", "Make a bundle from two versions of a source."),
     "check": ("check", "Say offline what each edit of a bundle needs."),
     "test": ("test", "Run a suite in a hot-patched process and in a fresh one."),

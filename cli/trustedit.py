@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zdpatch.agent.trustfile import load_trust
+from zdpatch.agent.trustfile import load_trust, parse_trust, read_trust
 from zdpatch.cli.home import private_directory
+from zdpatch.patcher import roots
 from zdpatch.patcher.errors import OperatorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from zdpatch.patcher.keyring import TrustPolicy
+    from zdpatch.patcher.roots import Document, Rooted
 
 
 def default_trust(home: Path) -> Path:
@@ -58,14 +60,52 @@ def change(path: Path, edit: Callable[[TrustPolicy], TrustPolicy]) -> TrustPolic
     reader = reader_of(path)
     load_trust(path, reader)
     with _locked(path):
-        before = load_trust(path, reader)
+        before, rooted = parse_trust(path, read_trust(path, reader))
         after = edit(before)
         if after == before:
             return before
-        after = msgspec.structs.replace(after, version=before.version + 1)
-        after.check()
-        _replace(path, after.dump())
+        if rooted is None:
+            after = msgspec.structs.replace(after, version=before.version + 1)
+            after.check()
+        _replace(path, after.dump() if rooted is None else _tightened(rooted, before, after))
     return after
+
+
+def add_root(path: Path, document: Document) -> TrustPolicy:
+    """Let the trust file go on with a root document. Returns the policy that it holds.
+
+    Raises OperatorError ZDP-117 unless it is the next version and enough roots signed it.
+    """
+    reader = reader_of(path)
+    load_trust(path, reader)
+    with _locked(path):
+        before, rooted = parse_trust(path, read_trust(path, reader))
+        if rooted is None:
+            if roots.check_step(None, document).trust.version != before.version + 1:
+                raise roots.broken(f"the trust file is at version {before.version}")
+            file = roots.Chain([document], before.revoked, before.min_seq)
+        else:
+            chain = [*rooted.file.chain, document][-roots.MAX_STEPS :]
+            file = msgspec.structs.replace(rooted.file, chain=chain)
+        if rooted is not None:
+            roots.check_step(roots.content_of(rooted.file.chain[-1]), document)
+        data = file.dump()
+        after, _ = parse_trust(path, data)
+        _replace(path, data)
+    return after
+
+
+def _tightened(rooted: Rooted, before: TrustPolicy, after: TrustPolicy) -> bytes:
+    """A chain to which refusals were added: all else needs the roots. Raises ZDP-117."""
+    same = msgspec.structs.replace(after, revoked=before.revoked, min_seq=before.min_seq)
+    if same != before:
+        raise OperatorError(
+            "ZDP-117",
+            "this trust file stands on roots: only they can say who is trusted",
+            next="zdpatch trust rotate --help",
+        )
+    file = msgspec.structs.replace(rooted.file, revoked=after.revoked, min_seq=after.min_seq)
+    return file.dump()
 
 
 @contextmanager

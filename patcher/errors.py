@@ -108,6 +108,8 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-114": "trust file is not safe to use",
     "ZDP-115": "bundle asks for something this agent cannot do",
     "ZDP-116": "requirement or conflict of the bundle is not met",
+    "ZDP-117": "chain of trust does not hold",
+    "ZDP-118": "root of trust has expired",
     # not applicable in this process
     "ZDP-201": "running code differs from the base",
     "ZDP-202": "edit is not safe in place",

@@ -294,11 +294,12 @@ def build(  # noqa: PLR0917 - the parts of a process
     if key is not None:
         identity = replace(identity, key=key)
     settings = Settings()
+    journal = Journal(home / "apps" / "shop", identity, clock, settings, gate)
     return Here(
         identity=identity,
-        journal=Journal(home / "apps" / "shop", identity, clock, settings, gate),
+        journal=journal,
         engine=engine,
-        verifier=Verifier(home / "trust.json", identity),
+        verifier=Verifier(home / "trust.json", identity, journal),
         clock=clock,
         settings=settings,
         gate=gate,

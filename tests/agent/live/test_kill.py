@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 FLIPS = ("apply.flipped", "revert.flipped", "replay.flipped", "expire.flipped")
-ELSEWHERE = ("refusal.",)
+ELSEWHERE = ("refusal.", "trust.")
 ALL = [step for step in (*STEPS, *FLIPS) if not step.startswith(ELSEWHERE)]
 
 
