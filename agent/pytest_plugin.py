@@ -9,6 +9,7 @@ bundle is taken as it is, like the tests themselves: nobody's signature is asked
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from zdpatch.patcher.source import Patch
 
 MODES: Final = ("live", "fresh")
+_LEADER: Final = "ZDPATCH_PYTEST_LEADER"  # in the environment: the process whose workers these are
 _STATE: Final = pytest.StashKey["_Session"]()
 HotPatch = "Callable[..., Applied]"
 
@@ -50,16 +52,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Patch before test modules are imported (default), or after: they hold old names.",
     )
     group.addoption("--zdpatch-report", metavar="FILE", help="Write what happened there, as JSON.")
+    group.addoption("--zdpatch-seed", type=int, metavar="N", help="The seed of pytest-randomly.")
 
 
 @dataclass(eq=False)
 class _Session:
-    """One run: what it was asked for, and what became of it."""
+    """One run: what it was asked for, and what became of it.
+
+    `leads`: workers of xdist run the tests, and this process what they tell of them.
+    """
 
     patch: Patch
     mode: str
     when: str
     report: Path | None
+    leads: bool
     plan: Plan | None = None
     told: dict[str, object] = field(default_factory=dict[str, object])
     outcomes: dict[str, str] = field(default_factory=dict[str, str])
@@ -71,8 +78,10 @@ class _Session:
         if live:
             self.told["not_imported"] = _import_all(self.patch)
 
-    def go_live(self) -> None:
-        """Patch in place. Raises pytest.UsageError when the patch is refused."""
+    def go_live(self, when: str) -> None:
+        """Patch in place, if this is when. Raises pytest.UsageError when the patch is refused."""
+        if self.mode != "live" or self.when != when:
+            return
         try:
             self.plan = local.plan(self.patch)
             applied = local.apply(self.plan)
@@ -93,7 +102,21 @@ class _Session:
             return
         stale = {} if self.plan is None else local.engine().left(self.patch.id).functions
         told = {"mode": self.mode, "stale": stale, "outcomes": self.outcomes, **self.told}
+        if self.leads:
+            told |= _of_workers(self.report)
         self.report.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+
+
+def _of_workers(report: Path) -> dict[str, object]:
+    """What the workers of a run wrote beside its report, as if they were one process."""
+    one: dict[str, object] = {}
+    stale: dict[str, int] = {}
+    for path in sorted(report.parent.glob(f"{report.name}.*")):
+        told = json.loads(path.read_text())
+        path.unlink()
+        stale |= told["stale"]
+        one |= {key: told[key] for key in ("applied", "refused", "not_imported") if key in told}
+    return {**one, "stale": stale}
 
 
 def _refusal(error: ZdpatchError) -> dict[str, object]:
@@ -126,27 +149,42 @@ def _read(path: Path) -> Patch:
     return manifest.patch_of(claimed, container.blobs)
 
 
+def _worker() -> str:
+    """The name of this worker of xdist, which tells it before arguments are read; "" for others,
+    those that a worker's tests start too.
+    """
+    led = os.environ.get(_LEADER) == str(os.getppid())
+    return os.environ.get("PYTEST_XDIST_WORKER", "") if led else ""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Take the base's place before any conftest imports it."""
     wanted = early_config.known_args_namespace
     if wanted.zdpatch is None:
         return
-    # what a worker of xdist sees is told by the controller's report
-    report: str | None = None if hasattr(early_config, "workerinput") else wanted.zdpatch_report
+    worker = _worker()
+    leads = not worker and bool(getattr(wanted, "numprocesses", None))
+    if leads:
+        os.environ[_LEADER] = str(os.getpid())
+    report: str | None = wanted.zdpatch_report
     state = early_config.stash[_STATE] = _Session(
         _read(Path(wanted.zdpatch)),
         wanted.zdpatch_mode,
         wanted.zdpatch_when,
-        None if report is None else Path(report).absolute(),
+        None if report is None else Path(f"{report}.{worker}" if worker else report).absolute(),
+        leads=leads,
     )
     state.begin()
-    if state.mode == "live" and state.when == "start":
-        state.go_live()
+    state.go_live("start")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Listen to the results of this run."""
+    """Listen to the results of this run; give the order of its tests the seed that is wanted."""
+    seed = config.getoption("zdpatch_seed")
+    if seed is not None and config.getoption("randomly_seed", None) == "default":
+        config.option.randomly_seed = seed
     if (state := config.stash.get(_STATE, None)) is not None:
         config.pluginmanager.register(_Listener(state), "zdpatch-listener")
 
@@ -159,9 +197,7 @@ class _Listener:
 
     def pytest_collection_finish(self) -> None:
         """Patch now, when the test modules shall hold names of the base."""
-        state = self._state
-        if state.mode == "live" and state.when == "collected":
-            state.go_live()
+        self._state.go_live("collected")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A module that cannot be collected counts like a failed test."""

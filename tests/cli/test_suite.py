@@ -82,8 +82,11 @@ def test_a_patched_process_that_is_like_a_fresh_one(cli: Cli, project: Path) -> 
     assert ran.json["agree"] is True
     assert ran.json["passed"] == 2
     assert ran.json["failed_in_both"] == ["test_cart.py::test_always_wrong"]
-    assert ran.json["applied"]["functions"] == 1
+    assert ran.json["applied"]["start"]["functions"] == 1
     assert ran.json["stale"] == {}
+    held = ran.json["refused_when_collected"]["verdicts"]  # `from shop.cart import RATE`
+    assert [each["path"] for each in held] == ["shop.cart:RATE"]
+    assert suite(cli, "--when", "collected").code == 4
 
 
 def test_a_patched_process_that_is_not(cli: Cli, project: Path) -> None:
@@ -92,11 +95,87 @@ def test_a_patched_process_that_is_not(cli: Cli, project: Path) -> None:
     text = "from helper import CART\n\ndef test_items():\n    assert CART.items == [1]\n"
     (project / "suite/helper.py").write_text("from shop import cart\nCART = cart.Cart()\n")
     (project / "suite/test_cart.py").write_text(text)
-    assert suite(cli).code == 0  # the patch is in before the helper is imported
-    ran = suite(cli, "--when", "collected", "--json")
+    assert suite(cli, "--when", "start").code == 0  # the patch is in before the helper is imported
+    ran = suite(cli, "--json")
     assert ran.code == 4
-    ends = {"live": "failed", "fresh": "passed"}
+    ends = {"live": "failed", "fresh": "passed", "when": "collected"}
     assert ran.json["differ"] == {"test_cart.py::test_items": ends}
+
+
+def test_what_a_module_took_from_the_base_is_not_compared_and_told(cli: Cli, project: Path) -> None:
+    """A test that is skipped, or cannot be imported, where names are the base's."""
+    write(project, NEW + "\n\ndef added():\n    return 1\n")
+    (project / "suite/test_cart.py").write_text("""
+import pytest
+from shop import cart
+
+@pytest.mark.skipif(not hasattr(cart, "added"), reason="the base")
+def test_added():
+    assert cart.added() == 1
+
+def test_both():
+    assert cart.Cart().total() == 0
+""")
+    text = "from shop.cart import added\n\ndef test_it():\n    assert added() == 1\n"
+    (project / "suite/test_added.py").write_text(text)
+    apart = ["test_added.py::test_it", "test_cart.py::test_added"]
+    ran = suite(cli, "--when", "collected", "--json")
+    assert ran.code == 0
+    assert ran.json["not_compared"] == apart
+    assert ran.json["passed"] == 1
+    assert "not compared: test_added.py::test_it" in suite(cli, "--when", "collected").out
+    assert suite(cli, "--json").json["not_compared"] == []
+    ran = suite(cli, "--when", "collected", "--", "test_added.py")
+    assert ran.code == 2
+    assert "nothing was compared" in ran.err
+
+
+def test_a_patched_process_that_dies(cli: Cli, project: Path) -> None:
+    """It is no bad usage: a fresh one lives."""
+    write(project, NEW.replace("(self.items)", "(self.items) + getattr(self, 'x', 0)"))
+    (project / "suite/test_cart.py").write_text("""
+import os
+from shop import cart
+TOTAL = cart.Cart.total.__code__
+
+def test_total():
+    if cart.Cart.total.__code__ is not TOTAL:
+        os._exit(0)
+""")
+    ran = suite(cli, "--json")
+    assert ran.code == 4
+    assert ran.json["differ"]["(the run)"]["live"] == "died with 0"
+
+
+def test_both_runs_have_one_order(cli: Cli, project: Path) -> None:
+    """What depends on the order of tests, or of a set, does so in both."""
+    tests = "\n".join(f"def test_{n}(): COUNT.append({n})" for n in range(9))
+    (project / "suite/test_cart.py").write_text(f"""
+COUNT = []
+{tests}
+def test_last():
+    path = {str(project / "orders")!r}
+    open(path, "a").write(f"{{COUNT}} {{list({{*'abcdefgh'}})}}\\n")
+""")
+    assert suite(cli, "--", "-p", "pytest_randomly").code == 0
+    orders = (project / "orders").read_text().splitlines()
+    assert len(orders) == 3
+    assert len(set(orders)) == 1
+
+
+@pytest.mark.parametrize("when", ["start", "collected"])
+def test_workers_of_xdist_are_what_is_told(cli: Cli, project: Path, when: str) -> None:
+    """They run the tests, not the process which leads them."""
+    (project / "suite/test_cart.py").write_text(SUITE.replace("Cart, RATE", "Cart"))
+    (project / "suite/helper.py").write_text("TWICE = 2\n")
+    xdist = ("--", "-p", "xdist", "-n", "2")
+    ran = suite(cli, "--when", when, "--json", *xdist)
+    assert ran.code == 0
+    assert ran.json["applied"][when]["functions"] == 1
+    write(project, NEW.replace("class Cart:", "class Cart(dict):"))
+    ran = suite(cli, "--when", when, "--json", *xdist)
+    assert ran.code == 4
+    assert ran.json["error"]["verdicts"][0]["path"] == "shop.cart:Cart"
 
 
 def test_a_refused_patch(cli: Cli, project: Path) -> None:
