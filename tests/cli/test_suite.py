@@ -84,7 +84,12 @@ def test_a_patched_process_that_is_like_a_fresh_one(cli: Cli, project: Path) -> 
     assert ran.json["failed_in_both"] == ["test_cart.py::test_always_wrong"]
     assert ran.json["applied"]["start"]["functions"] == 1
     assert ran.json["stale"] == {}
-    held = ran.json["refused_when_collected"]["verdicts"]  # `from shop.cart import RATE`
+    assert ran.json["refused_when_collected"] == {}
+    with (project / "suite/test_cart.py").open("a") as test:
+        test.write("KEPT = [RATE + 1]\n")
+    ran = suite(cli, "--json")
+    assert ran.code == 0
+    held = ran.json["refused_when_collected"]["verdicts"]
     assert [each["path"] for each in held] == ["shop.cart:RATE"]
     assert suite(cli, "--when", "collected").code == 4
 
