@@ -105,17 +105,19 @@ class Engine:
             if made is not None and true and made.plan.adoption == adoption:
                 found = made.again()
                 if found is not None:
-                    drain(found, drain_s)
-                    self._keep(found, made.planner, made.at)
-                    return found
+                    return self._keep(found, drain_s, made.planner, made.at)
             planner, found = self._plan_on_top(patch, adoption)
-            drain(found, drain_s)
-            self._keep(found, planner)
-            return found
+            return self._keep(found, drain_s, planner)
 
-    def _keep(self, plan: Plan, planner: Planner | None, at: float | None = None) -> None:
+    def _keep(
+        self, found: Plan, drain_s: float, planner: Planner | None, at: float | None = None
+    ) -> Plan:
+        """The plan once old calls are over, kept for who plans or applies next. Raises Refused."""
+        plan = replace(found, drain_s=drain_s)
+        drain(plan, drain_s)
         self._made = None  # what it holds would count as the state of the process
         self._made = LastPlan.of(plan, self.active(), planner, at)
+        return plan
 
     def _let_go(self) -> None:
         """Of the plan made last."""
@@ -156,7 +158,10 @@ class Engine:
     # ------------------------------------------------------------ applying
 
     def apply(self, plan: Plan) -> Applied:
-        """Flip. Raises Refused or ProcessError with the process as it was before."""
+        """Flip, when calls of what changes which are running now have returned (see `plan`).
+
+        Raises Refused or ProcessError with the process as it was before.
+        """
         with self._lock:
             if plan.patch.id in self._active:
                 raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
@@ -184,14 +189,21 @@ class Engine:
             )
 
     def _fresh(self, plan: Plan) -> Plan:
-        """The plan if it is true now, or another one of the same patch. Raises Refused."""
+        """The plan if it is true now, or another one of the same patch; without old calls that
+        stay. Raises Refused.
+        """
+        drain(plan, plan.drain_s)  # which takes time: what follows is true at its end
+        found = self._now(plan)
+        if not plan.covers(found):
+            drain(found, plan.drain_s)
+        return found
+
+    def _now(self, plan: Plan) -> Plan:
         last = self._made
         mine = last is not None and last.plan is plan
-        if last is not None and mine and last.still_true(plan.patch, self.active()):
-            if last.planner is None:
-                return plan
-            if (again := last.again()) is not None:
-                return again
+        true = mine and last is not None and last.still_true(plan.patch, self.active())
+        if last is not None and true and (again := last.again()) is not None:
+            return again
         last = None
         self._let_go()
         known, made = self._known(), plan.modules

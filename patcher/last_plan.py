@@ -1,5 +1,5 @@
 """A plan that was made is used again while nothing it was made from has changed: who applies what
-was planned just now, or plans it once more, waits for a look at the heap alone.
+was planned just now, or plans it once more, waits for a look at copies of modules and at the heap.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from zdpatch.patcher.collecting import take_apart
 from zdpatch.patcher.errors import Refused
 from zdpatch.patcher.shared import filled
 from zdpatch.patcher.slots import differing
+from zdpatch.patcher.twins import refuse_twins
 
 if TYPE_CHECKING:
     from zdpatch.patcher.plan import Plan
@@ -67,6 +68,7 @@ class LastPlan:
     def again(self) -> Plan | None:
         """The plan, with what the heap has now; None when only a new one can tell."""
         with suppress(Refused):  # a new one will say all that stands against it
+            refuse_twins(self.plan.patch)
             return self.plan if self.planner is None else self.planner.again()
         return None
 

@@ -17,6 +17,7 @@ from zdpatch.patcher.edits import (
     Edit,
 )
 from zdpatch.patcher.facets import changed_defaults, defaults
+from zdpatch.patcher.overridden import merged_annotations, own_docstring
 from zdpatch.patcher.remade import remade
 from zdpatch.patcher.swap import Step
 from zdpatch.patcher.values import same
@@ -72,12 +73,27 @@ class Metadata:
             if facets & {DEFAULTS, SIGNATURE}:
                 self._defaults(edit, function, made)
             if DOCSTRING in facets:
-                self._copied(edit, function, "__doc__", made.__doc__)
+                self._document(edit, function, made.__doc__)
             if facets & {ANNOTATIONS, POSTPONED}:
-                self._copied(edit, function, "__annotations__", made.__annotations__)
+                self._annotate(edit, function, made.__annotations__, params)
             if TYPE_PARAMS in facets:
                 params = getattr(made, "__type_params__", ())
                 self._copied(edit, function, "__type_params__", params)
+
+    def _document(self, edit: Edit, function: FunctionType, new: str | None) -> None:
+        if own_docstring(function, edit, new):
+            self.notices.append(f"{edit.path}.__doc__ is not what the base has, and stays")
+        else:
+            self._copied(edit, function, "__doc__", new)
+
+    def _annotate(
+        self, edit: Edit, function: FunctionType, new: dict[str, object], params: Iterable[object]
+    ) -> None:
+        merged = merged_annotations(function, new, edit, self.stage, params)
+        if isinstance(merged, str):
+            self.refuse(edit, "X", f"the annotation of {merged!r} was changed at run time")
+        else:
+            self._copied(edit, function, "__annotations__", merged)
 
     # ------------------------------------------------------------ what wrappers copy
 

@@ -47,7 +47,8 @@ class Plan:
 
     `watched` maps a definition path to the old code object whose frames and holders are counted;
     `renewed` pairs old with new code of inner functions, whose closures may be made until the flip.
-    `moves` say where the data files of packages are from then on.
+    `moves` say where the data files of packages are from then on, `drain_s` how long calls of what
+    changes were waited for.
     """
 
     patch: Patch
@@ -67,12 +68,18 @@ class Plan:
     moves: tuple[Move, ...] = ()
     tables: tuple[Given, ...] = ()  # that it replaces, with what is in them
     looks: Looks = field(default_factory=Looks)
+    drain_s: float = 1.0
 
     @property
     def runs(self) -> list[str]:
         """Paths of the definitions that run the patch."""
         each = self.watched.items()
         return [path for path, group in each if any(map(codes.is_function_code, group))]
+
+    def covers(self, other: Plan) -> bool:
+        """Whether calls of all that another plan changes are calls of what this one does."""
+        mine = {id(code) for group in self.watched.values() for code in group}
+        return all(id(code) in mine for group in other.watched.values() for code in group)
 
     def summary(self) -> PlanSummary:
         return PlanSummary(

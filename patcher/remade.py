@@ -21,20 +21,29 @@ if TYPE_CHECKING:
     from zdpatch.patcher.names import FunctionNode
 
 
-def remade(stage: Stage, edit: Edit, params: Iterable[Any] = (), *, new: bool) -> FunctionType:
+def remade(
+    stage: Stage,
+    edit: Edit,
+    params: Iterable[Any] = (),
+    *,
+    new: bool,
+    annotated: Iterable[ast.expr] = (),
+) -> FunctionType:
     """The function of an edit made again without its decorators, to read defaults,
     annotations and type parameters from.
 
     Only default expressions which the edit changes are evaluated; the others are None in it.
     `params` are the live type parameters: annotations name these where they are unchanged.
+    `annotated`: the annotations of the old side that it has.
     """
     item = (edit.new if new else edit.old)[-1]
+    kept = {(each.lineno, each.col_offset) for each in annotated}
     node = copy.deepcopy(cast("FunctionNode", item.node))
     node.decorator_list = []
     changed = changed_defaults(edit)
     _blank(node.args, changed)
     if not edit.facets & {ANNOTATIONS, POSTPONED} or not new:
-        _strip_annotations(node)
+        _strip_annotations(node, kept)
     twin = Item("function", item.scope, item.names, node)
     finder: Find = stage.find if new else nothing_new
     if TYPE_PARAMS not in edit.facets or not new:
@@ -60,8 +69,13 @@ def _blank(arguments: ast.arguments, keep: frozenset[str]) -> None:
     ]
 
 
-def _strip_annotations(node: FunctionNode) -> None:
+def _strip_annotations(node: FunctionNode, kept: set[tuple[int, int]]) -> None:
+    """Take away the annotations that do not begin at one of these places."""
     for part in ast.walk(node.args):
-        if isinstance(part, ast.arg):
+        if isinstance(part, ast.arg) and _place(part.annotation) not in kept:
             part.annotation = None
-    node.returns = None
+    node.returns = node.returns if _place(node.returns) in kept else None
+
+
+def _place(node: ast.expr | None) -> tuple[int, int]:
+    return (0, 0) if node is None else (node.lineno, node.col_offset)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _TABLES: Final = frozenset({list, dict, set, bytearray})
 _CONTAINERS: Final = _TABLES | {tuple, frozenset}
 _OWNED: Final = frozenset({"value", "removed"})
+_OF_FUNCTIONS: Final = frozenset({"__kwdefaults__", "__annotations__"})  # nobody else's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,9 +50,8 @@ def given(steps: Iterable[Step], mine: Iterable[Given]) -> tuple[Given, ...]:
     return tuple(
         Given(step.what, step.value, _copy(step.value))
         for step in steps
-        if step.kind in {"item", "class"}
-        and {type(step.value), type(step.expected)} <= _TABLES
-        and id(step.value) in known
+        if {type(step.value), type(step.expected)} <= _TABLES
+        and (step.name in _OF_FUNCTIONS if step.kind == "function" else id(step.value) in known)
     )
 
 
@@ -73,11 +73,13 @@ def brought(steps: Iterable[Step], more: Iterable[ModuleType]) -> tuple[Given, .
 
 
 def replaced_tables(steps: Iterable[Step]) -> tuple[Given, ...]:
-    """The tables that steps take away, as they are now."""
+    """The tables that steps take away, those of a function's keywords and annotations among them,
+    as they are now.
+    """
     return tuple(
         Given(step.what, step.expected, _copy(step.expected))
         for step in steps
-        if step.kind in {"item", "class"} and type(step.expected) in _TABLES
+        if type(step.expected) in _TABLES
     )
 
 

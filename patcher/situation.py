@@ -13,7 +13,7 @@ import weakref
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory, loaders, overlay, reach
 from zdpatch.patcher.adoption import NOTHING, Adoption
@@ -27,7 +27,7 @@ from zdpatch.patcher.source import ModuleChange, Patch, file_name
 from zdpatch.patcher.structure import unexplained
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.taken import with_branches
-from zdpatch.patcher.twins import twins
+from zdpatch.patcher.twins import refuse_twins
 from zdpatch.patcher.unstarred import with_known_stars
 from zdpatch.patcher.values import same
 
@@ -80,7 +80,7 @@ class Situation:
         """
         found = cls(patch, known, adoption=adoption)
         # before anything is made, which would have to be looked at too
-        found._refuse_twins()
+        refuse_twins(patch)
         found._caches = [weakref.ref(each) for each in wrappers()]
         found.served = Served.of(patch, shelf)
         found.versions = {change.name: read(change, patch.id) for change in patch.changes}
@@ -156,24 +156,6 @@ class Situation:
             self.inventories[change.name] = inventory.take(module, heap=heap)
         else:
             self._place_unloaded(change)
-
-    def _refuse_twins(self) -> None:
-        """Refuse when a file of the patch is loaded a second time."""
-        files: dict[str, str] = {}
-        for change in self.patch.changes:
-            if change.base is None or change.base == change.new:
-                continue
-            module = sys.modules.get(change.name)
-            located = overlay.locate(change.name) if module is None else None
-            path: object = located.origin if located else None
-            if reach.is_a(module, ModuleType):  # else it is refused where it is looked for
-                path = reach.namespace(cast("ModuleType", module)).get("__file__")
-            if type(path) is str:
-                files[change.name] = path
-        for name, twin in twins(files):
-            why = f"{twin}, which would keep the old code"
-            verdict = Verdict(f"{name}:", 1, "module", "R", why, "replace the worker")
-            raise Refused("ZDP-202", f"{name}: {why}", (verdict,))
 
     def _place_added(self, change: ModuleChange, module: ModuleType | None) -> None:
         if module is not None or overlay.locate(change.name) is not None:

@@ -269,8 +269,8 @@ class Stage:
         """
         each = self.versions[edit.module]
         assert each.new is not None
-        outline = each.new.outline
-        flags = future_flags(outline)
+        side = each.new if new or each.base is None else each.base
+        flags = future_flags(side.outline)
         module = self.live[edit.module]
         # functions that the old side makes must not pass for the patch's own
         filename = self.filenames[edit.module] if new or each.base is None else each.base.filename
@@ -283,8 +283,8 @@ class Stage:
         }
         cls = self._class(edit)
         params = generics.held(self._enclosing(edit))
-        side = each.new if new or each.base is None else each.base
-        return Place(module, filename, flags, edit.scope, cls, names, outline, side.outline, params)
+        texts = each.new.outline, side.outline
+        return Place(module, filename, flags, edit.scope, cls, names, *texts, params)
 
     def hidden(self, edit: Edit, function: FunctionType) -> Mapping[str, object]:
         """What the code of a live definition finds under names that it does not bind itself: its

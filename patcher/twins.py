@@ -8,13 +8,41 @@ deleted from `sys.modules`).
 from __future__ import annotations
 
 import os
-from types import FunctionType
+import sys
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, cast
 
-from zdpatch.patcher import reach, scan
+from zdpatch.patcher import overlay, reach, scan
+from zdpatch.patcher.errors import Refused, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from zdpatch.patcher.source import Patch
+
+
+def refuse_twins(patch: Patch) -> None:
+    """Raise Refused (ZDP-202) when a file of the patch is loaded a second time."""
+    for name, twin in twins(_files(patch)):
+        why = f"{twin}, which would keep the old code"
+        verdict = Verdict(f"{name}:", 1, "module", "R", why, "replace the worker")
+        raise Refused("ZDP-202", f"{name}: {why}", (verdict,))
+
+
+def _files(patch: Patch) -> dict[str, str]:
+    """The file of each module that the patch changes, where it is loaded from, or would be."""
+    files: dict[str, str] = {}
+    for change in patch.changes:
+        if change.base is None or change.base == change.new:
+            continue
+        module = sys.modules.get(change.name)
+        located = overlay.locate(change.name) if module is None else None
+        path: object = located.origin if located else None
+        if reach.is_a(module, ModuleType):  # else it is refused where it is looked for
+            path = reach.namespace(cast("ModuleType", module)).get("__file__")
+        if type(path) is str:
+            files[change.name] = path
+    return files
 
 
 def twins(files: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ patch and after its revert (or `[back]`, when given); `[now]` while it is applie
 lists what must be told: `path row words of the reason`, or an error id; `[breaks]` is true when
 the edit is applied all the same, by `[control]` or by name, and was not before, or would not be in
 a fresh process. `[lazy]` names files that are not imported; `[either]` may be refused;
-`[needs flask]` names what is imported before the scenario;
+`[needs flask]` names what is imported before the scenario; `[between]` runs between plan and apply;
 `[once]` applies only once; `[keep]` leaves it applied; `[flags]` are the interpreter's (`-O`);
 `[python 3.12]` is the least version.
 """
@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 SOURCES = ("base", "new", "outside")
 SECTIONS = (
     "case|like|base|new|edit|outside|gone|lazy|live|was|now|back|refused|control|breaks|"
-    "either|once|keep|flags|needs|python"
+    "either|once|keep|flags|needs|python|between"
 )
 HEADER = re.compile(rf"\[((?:{SECTIONS})(?: [^\]]+)?)\]")
 

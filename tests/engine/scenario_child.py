@@ -191,6 +191,9 @@ class Scenario:
             plan = local.plan(patch)
             shown = plan.summary()
             self.scope["summary"] = shown
+            if self.text("between"):
+                self.between()
+                before, around = fingerprint(self.names), surroundings()
             local.apply(plan)
         except ZdpatchError as error:
             refusal = error
@@ -245,6 +248,10 @@ class Scenario:
                 return True
         return verdict.path.endswith(":") or verdict.path in self.data["base"]
 
+    def between(self) -> None:
+        """What the program does between a plan and its apply."""
+        exec(compile(self.text("between"), "<between>", "exec"), self.scope)
+
     def must_apply(self) -> None:
         """Applied, undone to the last object, applied again, undone again."""
         once = "once" in self.case["sections"]
@@ -256,6 +263,9 @@ class Scenario:
         if around != surroundings() and not once:
             raise Failed(f"plan left traces: {around}\n{surroundings()}")
         self.scope["summary"] = plan.summary()
+        if self.text("between"):
+            self.between()
+            before = fingerprint(self.names)
         self.scope["applied"] = local.apply(plan)
         if once:
             check("now", self.text("now"), self.scope)
