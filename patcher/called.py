@@ -10,12 +10,23 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes
 from zdpatch.patcher.deferred import Inner, called_inner, given_back, kept_inner
-from zdpatch.patcher.edits import Edit, ModuleVersions, first_line
+from zdpatch.patcher.edits import (
+    BODY,
+    DEFAULTS,
+    DOCSTRING,
+    SIGNATURE,
+    Edit,
+    ModuleVersions,
+    first_line,
+)
+from zdpatch.patcher.facets import changed_defaults, defaults
 from zdpatch.patcher.names import FunctionNode
 from zdpatch.patcher.nested import alone
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+
+    from zdpatch.patcher.items import Item
 
 _Side = tuple[CodeType, FunctionNode | ast.Lambda, "Mapping[str, str]"]
 
@@ -24,6 +35,33 @@ def runs_otherwise(edit: Edit, versions: Mapping[str, ModuleVersions]) -> bool:
     """Whether a call of the function itself may do something else."""
     sides = _sides(edit, versions)
     return sides is None or _run(*sides[0]) != _run(*sides[1])
+
+
+def does_otherwise(edit: Edit) -> bool:
+    """Whether the code of a function, or of what it makes, differs in more than the docstring."""
+    old, new = edit.codes
+    if BODY not in edit.facets or DOCSTRING not in edit.facets or old is None or new is None:
+        return BODY in edit.facets
+    if not all(code.co_consts and type(code.co_consts[0]) is str for code in (old, new)):
+        return True
+    bare = (code.replace(co_consts=(None, *code.co_consts[1:])) for code in (old, new))
+    return len({codes.digest(code) for code in bare}) > 1
+
+
+def defaults_taken(edit: Edit) -> frozenset[str]:
+    """Parameters whose default was another: calls that leave them out got that."""
+    before = {name for item in edit.old[-1:] for name in defaults(_definition(item))}
+    return changed_defaults(edit) & before
+
+
+def takes_otherwise(edit: Edit) -> bool:
+    """Whether a call that leaves a parameter out gets another default."""
+    return bool(edit.facets & {DEFAULTS, SIGNATURE}) and bool(defaults_taken(edit))
+
+
+def _definition(item: Item) -> FunctionNode:
+    assert isinstance(item.node, FunctionNode)
+    return item.node
 
 
 def surely_runs_otherwise(edit: Edit) -> bool:

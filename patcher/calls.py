@@ -12,8 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher.called import decorates_otherwise, runs_otherwise, surely_runs_otherwise
-from zdpatch.patcher.edits import BODY, Edit, ModuleVersions
+from zdpatch.patcher.called import (
+    decorates_otherwise,
+    does_otherwise,
+    runs_otherwise,
+    surely_runs_otherwise,
+    takes_otherwise,
+)
+from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.held import HELD, held_names, used
 from zdpatch.patcher.hooks import may_call_methods
 from zdpatch.patcher.inner import EVERY, executed
@@ -171,7 +177,7 @@ class Changed:
         given: dict[Name, str] = {}
         for edit in edits:
             name = (edit.module, edit.qualname)
-            if edit.kind == "function" and BODY in edit.facets:
+            if edit.kind == "function" and does_otherwise(edit):
                 full[name] = edit.path
                 if surely_runs_otherwise(edit):
                     outer[name] = edit.path
@@ -179,6 +185,8 @@ class Changed:
                     ran[name] = edit.path
                 if decorates_otherwise(edit):
                     given[name] = edit.path
+            if edit.kind == "function" and takes_otherwise(edit):
+                full[name] = outer[name] = ran[name] = edit.path
             elif edit.kind == "nested" and edit.old[-1].kind == "value":  # a named lambda
                 lambdas = {(edit.module, each): edit.path for each in edit.old[-1].names}
                 full |= lambdas

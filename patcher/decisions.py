@@ -27,7 +27,7 @@ from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.undoing import undone
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from zdpatch.patcher.conditions import Conditions
     from zdpatch.patcher.edits import Edit, ModuleVersions
@@ -72,9 +72,11 @@ class Decisions:
         """Whether any edit cannot go in."""
         return any(each.row != "A" for each in self.all)
 
-    def changes(self) -> Changed:
-        """What changes, for those who look for its users."""
-        return Changed.of(self.edits, self.versions, self.changed, self.arrived, self._names)
+    def changes(self, but: Collection[Edit] = ()) -> Changed:
+        """What changes, for those who look for its users; without some edits."""
+        left = {id(edit) for edit in but}
+        edits = [edit for edit in self.edits if id(edit) not in left]
+        return Changed.of(edits, self.versions, self.changed, self.arrived, self._names)
 
     def take(self, edits: list[Edit]) -> None:
         """Decide new edits, then evaluate the values of those that are allowed."""

@@ -11,23 +11,20 @@ from zdpatch.patcher import inventory, reach
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.attributes import unfit
 from zdpatch.patcher.broken import failing, failing_outside
-from zdpatch.patcher.calls import stale_calls
 from zdpatch.patcher.collecting import no_full_collection, take_apart
-from zdpatch.patcher.computed import proven, stale_computed
+from zdpatch.patcher.computed import proven
 from zdpatch.patcher.datafiles import data_edits
 from zdpatch.patcher.decisions import Decisions
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.errors import Refused
-from zdpatch.patcher.indirect import as_methods, holders_of, stale_indirect
 from zdpatch.patcher.judging import Decided, Judgement
-from zdpatch.patcher.looks import stale_metadata
 from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.newcomers import Newcomers
 from zdpatch.patcher.scan import Looks, counted
 from zdpatch.patcher.situation import Situation
-from zdpatch.patcher.snapshots import stale_snapshots
 from zdpatch.patcher.spread import Name, going, learn, stale_reads
 from zdpatch.patcher.stage import Stage
+from zdpatch.patcher.stale import Stale
 from zdpatch.patcher.stars import follow, moved
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.texts import Texts
@@ -276,18 +273,10 @@ class Planner:
         """What a module of the patch made by calling what changes is stale, and so is plain data
         that any other module computed by it; what others made besides is their state, and is told.
         """
-        live, changed = self._live(), self.decisions.changes()
         own = {change.name for change in self.patch.changes}
         spaces = {name: each.namespace for name, each in self.inventories.items()}
-        world = World(live, spaces, self.stage.classes)
-        stale = list(stale_calls(live, changed, self._method))
-        holders = holders_of(changed, live, world)
-        changed = changed.also(as_methods(world, holders))
-        more = [*stale_computed(live, changed, world), *stale_metadata(self.edits, world)]
-        more += stale_snapshots(self.edits, world)
-        for found in (more, stale_indirect(live, holders)):
-            known = {e.path for e in [*stale, *self.edits] if e.kind in {"stale", "value"}}
-            stale += [edit for edit in found if edit.path not in known]
+        world = World(self._live(), spaces, self.stage.classes)
+        stale, changed = Stale(self.decisions, world, self.texts, self._method).found()
         against = [e for e in stale if e.module in own or proven(world, e, changed)]
         self.decisions.take(against)
         self.told = [
