@@ -16,34 +16,81 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
-_Thresholds = tuple[int, int, int]
-_RARER: Final = 1_000
-_MOST: Final = 2**30
+# What the middle and the third threshold are meanwhile: primes far from numbers that people write,
+# so that what a program makes of them (twice as much, some more) is known again, and far below the
+# largest.
+_OURS: Final = (13_577_549, 14_630_797)
+_NEAR: Final = 1_000
+_PARTS: Final = 16
+_LARGEST: Final = 2**31 - 1
 _WHOLE: Final = frozenset({str, bytes, int, set, frozenset})
 _PARTED: Final = frozenset({ast.Module, ast.ClassDef})
-_begun: list[tuple[_Thresholds, _Thresholds]] = []  # ours, and those that were there before
+_open = 0  # blocks that have not ended
+_before: tuple[int, ...] = (0, 0)  # those thresholds as the program has them
 
 
 @contextmanager
 def no_full_collection() -> Generator[None]:
-    """Within the block. A program that sets its thresholds meanwhile keeps what it has set."""
-    before = gc.get_threshold()
-    # numbers that nobody else sets tell whether they are still ours
-    ours = (before[0], _rarer(before[1]), _rarer(before[2]))
-    _begun.append((ours, before))
-    gc.set_threshold(*ours)
+    """Within the block. What a program sets of its thresholds meanwhile stays, and means what it
+    would have meant.
+    """
+    _begin()
     try:
         yield
     finally:
         _end()
 
 
+def left_behind() -> bool:
+    """Whether the program has put back, after a block, what it had read within: see `put_back`."""
+    older = gc.get_threshold()[1:]
+    return not _open and _meant(older) != older
+
+
+def put_back() -> None:
+    """Set what the program would have, had it never read a threshold of ours."""
+    if left_behind():
+        young, *older = gc.get_threshold()
+        gc.set_threshold(young, *_meant(older))
+
+
 def after_fork() -> None:
     """In a forked child, where the thread that was in such a block does not exist."""
-    while _begun:
-        _end()
+    global _open  # noqa: PLW0603 - a process has one collector
+    _open = 0
+    put_back()
+
+
+def _begin() -> None:
+    global _open, _before  # noqa: PLW0603 - a process has one collector
+    young, *older = gc.get_threshold()
+    _before = _meant(older)
+    _open += 1
+    gc.set_threshold(young, *map(max, _before, _OURS))
+
+
+def _end() -> None:
+    global _open  # noqa: PLW0603 - a process has one collector
+    _open = max(0, _open - 1)
+    put_back()
+
+
+def _meant(older: Sequence[int]) -> tuple[int, ...]:
+    """What thresholds would be, had the program not seen ours."""
+    return tuple(map(_computed, older, _OURS, _before))
+
+
+def _computed(threshold: int, ours: int, before: int) -> int:
+    """What a threshold that was computed from ours would be of the program's own; else itself."""
+    times, rest = divmod(threshold, ours)
+    if times and not rest:
+        return min(before * times, _LARGEST)
+    if abs(threshold - ours) <= _NEAR:
+        return max(0, before + threshold - ours)
+    part = next((n for n in range(2, _PARTS) if threshold == ours // n), 0)
+    return max(1, before // part) if part else threshold
 
 
 def take_apart(owner: object) -> None:
@@ -60,13 +107,3 @@ def take_apart(owner: object) -> None:
             continue
         if sys.getrefcount(thing) == 2:  # the variable, and the argument
             things += gc.get_referents(thing)
-
-
-def _rarer(threshold: int) -> int:
-    return min(_MOST, max(1, threshold) * _RARER) + 1
-
-
-def _end() -> None:
-    ours, before = _begun.pop()
-    if gc.get_threshold() == ours:
-        gc.set_threshold(*before)

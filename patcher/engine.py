@@ -330,19 +330,21 @@ class Engine:
 
     @property
     def waits(self) -> bool:
-        """Whether names of removed definitions wait for calls in flight, or a plan is kept that
-        nobody may want any more; see `settle`.
+        """Whether names of removed definitions wait for calls in flight, a plan is kept that nobody
+        may want any more, or the program has a collector's threshold of ours; see `settle`.
         """
         kept = self._made is not None and self._made.planner is not None
+        kept = kept or collecting.left_behind()
         return kept or bool(self._left) or any(a.leaving for a in self._active.values())
 
     def settle(self) -> None:
-        """Take away names of removed definitions that no call in flight can read any more, and a
-        plan that has got old.
+        """Take away names of removed definitions that no call in flight can read any more, a plan
+        that has got old, and thresholds of ours.
 
         The owner asks again later while some wait.
         """
         with self._lock:
+            collecting.put_back()
             if self._made is not None and self._made.old:
                 self._let_go()
             self._left = [each for each in self._left if not each.settle(0.0)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import gc
 import weakref
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -47,20 +48,72 @@ def test_what_the_program_sets_meanwhile_stays() -> None:
     assert gc.get_threshold() == (50_000, 20, 20)
 
 
-def test_the_largest_threshold_does_not_overflow() -> None:
-    gc.set_threshold(700, 10, 2**31 - 1)
+Change = Callable[[int], int]
+CHANGES: dict[str, tuple[Change, int]] = {
+    "twice": (lambda mine: mine * 2, 20),
+    "half": (lambda mine: mine // 2, 5),
+    "more": (lambda mine: mine + 5, 15),
+    "less": (lambda mine: mine - 20, 0),
+    "large": (lambda mine: 100_000_000, 100_000_000),
+    "none": (lambda mine: 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_the_program_computes_from_ours_means_what_it_would_have(name: str) -> None:
+    change, meant = CHANGES[name]
     with no_full_collection():
-        assert gc.get_threshold()[2] > 2**29
-    assert gc.get_threshold() == (700, 10, 2**31 - 1)
+        young, middle, full = gc.get_threshold()
+        gc.set_threshold(young * 2, middle, change(full))
+    assert gc.get_threshold() == (1400, 10, meant)
+    gc.set_threshold(700, 10, 10)
+    with no_full_collection():
+        young, middle, full = gc.get_threshold()
+        gc.set_threshold(young, change(middle), full)
+    assert gc.get_threshold() == (700, meant, 10)
+
+
+def test_what_the_program_sets_before_a_block_inside_stays() -> None:
+    with no_full_collection():
+        gc.set_threshold(50_000, 20, gc.get_threshold()[2] * 2)
+        with no_full_collection():
+            assert min(gc.get_threshold()[1:]) > 1_000
+    assert gc.get_threshold() == (50_000, 20, 20)
+
+
+def test_what_the_program_puts_back_afterwards_is_its_own_again() -> None:
+    with no_full_collection():
+        kept = gc.get_threshold()
+        gc.set_threshold(50_000, 20, 100)
+        assert not collecting.left_behind()
+    assert gc.get_threshold() == (50_000, 20, 100)
+    gc.set_threshold(*kept)
+    assert collecting.left_behind()
+    collecting.put_back()
+    assert gc.get_threshold() == (700, 10, 10)
+    assert not collecting.left_behind()
+
+
+def test_the_next_block_does_not_take_ours_for_the_programs() -> None:
+    with no_full_collection():
+        kept = gc.get_threshold()
+    gc.set_threshold(*kept)
+    with no_full_collection():
+        pass
+    assert gc.get_threshold() == (700, 10, 10)
+
+
+def test_larger_thresholds_are_left_alone() -> None:
+    gc.set_threshold(700, 2**30, 2**31 - 1)
+    with no_full_collection():
+        assert gc.get_threshold() == (700, 2**30, 2**31 - 1)
+    assert gc.get_threshold() == (700, 2**30, 2**31 - 1)
 
 
 def test_a_forked_child_has_the_thresholds_of_before() -> None:
     with no_full_collection():
         collecting.after_fork()
         assert gc.get_threshold() == (700, 10, 10)
-        with no_full_collection():  # so that this block has something to end
-            pass
-        collecting._begun.append(((0, 0, 0), (0, 0, 0)))  # pyright: ignore[reportPrivateUsage]
     assert gc.get_threshold() == (700, 10, 10)
 
 
