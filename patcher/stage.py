@@ -276,15 +276,19 @@ class Stage:
         filename = self.filenames[edit.module] if new or each.base is None else each.base.filename
         if not edit.scope or edit.of_function:
             return Place(module, filename, flags)
-        names = {
-            mangled(edit.scope, qualname.rpartition(".")[2]): value.new
-            for (owner, qualname), value in self.values.items()
-            if new and owner == edit.module and qualname.rpartition(".")[0] == edit.scope
-        }
+        names = self._staged(edit.module, edit.scope) if new else {}
         cls = self._class(edit)
         params = generics.held(self._enclosing(edit))
         texts = each.new.outline, side.outline
         return Place(module, filename, flags, edit.scope, cls, names, *texts, params)
+
+    def _staged(self, module: str, scope: str) -> dict[str, object]:
+        """The new values of a class so far."""
+        return {
+            mangled(scope, qualname.rpartition(".")[2]): value.new
+            for (owner, qualname), value in self.values.items()
+            if owner == module and qualname.rpartition(".")[0] == scope
+        }
 
     def hidden(self, edit: Edit, function: FunctionType) -> Mapping[str, object]:
         """What the code of a live definition finds under names that it does not bind itself: its
@@ -320,6 +324,8 @@ class Stage:
         side = each.new if new else each.base
         text = None if side is None else side.outline
         later = {name for item in items for name in bound_later(edit.scope, item, text)}
+        inside = bool(edit.scope) and not edit.of_function
+        staged = self._staged(edit.module, edit.scope) if new and inside else {}
 
         def outside(name: str) -> object:
             value = own[name] if name in own else self.find(edit.module, name)
@@ -329,9 +335,10 @@ class Stage:
             value = own[name] if name in own else self.find(edit.module, name)
             if value is not MISSING or name in later:
                 return outside(name)
-            return namespace.get(mangled(edit.scope, name), globals_.get(name, MISSING))
+            name = mangled(edit.scope, name)
+            return staged.get(name, namespace.get(name, globals_.get(name, MISSING)))
 
-        guard(items, lookup, outside if edit.scope and not edit.of_function else None)
+        guard(items, lookup, outside if inside else None)
 
     def _imports_succeed(self, module: str, item: Item) -> None:
         """What is imported by a `try` must be here: its handlers may have effects."""

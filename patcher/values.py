@@ -28,6 +28,14 @@ _PLAIN_TYPES: Final[frozenset[type]] = frozenset(
         types.ClassMethodDescriptorType, types.MappingProxyType, _C_METHOD,
     }
 )  # fmt: skip
+_NAMED: Final[frozenset[type]] = frozenset({int, str, bytes, float})
+# What every class has, or says of itself alone.
+_SAID: Final = frozenset(
+    {
+        "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__slots__",
+        "__annotations__", "__static_attributes__", "__firstlineno__",
+    }
+)  # fmt: skip
 _METHOD_TYPES: Final[frozenset[type]] = frozenset({types.BuiltinFunctionType, _C_METHOD})
 _PAIRED: Final = 100  # members of a set that are compared one by one
 _STATE: Final = frozenset({list, dict, set, bytearray})
@@ -76,7 +84,17 @@ def is_plain(value: object) -> bool:
     constant = _is_enum(kind) or kind.__module__ == sys.__name__  # re.I, sys.version_info
     if constant or kind in _PLAIN_TYPES or is_a(value, type) or kind.__module__ == "typing":
         return True
-    return _library_value(kind) or _is_struct(kind) or is_named_tuple(kind) or _is_environment(kind)
+    known = _library_value(kind) or _is_struct(kind) or is_named_tuple(kind)
+    return known or _is_environment(kind) or _is_bare(kind)
+
+
+def _is_bare(kind: type) -> bool:
+    """Whether `kind` only gives a number or a text another name: its classes define nothing."""
+    if type(kind) is not type or kind is object:
+        return False
+    *own, builtin, _ = kind.__mro__
+    named = all(type(each) is type and class_dict(each).keys() <= _SAID for each in own)
+    return named and builtin in _NAMED
 
 
 def _is_environment(kind: type) -> bool:
