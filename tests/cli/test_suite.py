@@ -86,7 +86,7 @@ def test_a_patched_process_that_is_like_a_fresh_one(cli: Cli, project: Path) -> 
     assert ran.json["stale"] == {}
     assert ran.json["refused_when_collected"] == {}
     with (project / "suite/test_cart.py").open("a") as test:
-        test.write("KEPT = [RATE + 1]\n")
+        test.write("import queue\nKEPT = queue.Queue(RATE)\n")
     ran = suite(cli, "--json")
     assert ran.code == 0
     held = ran.json["refused_when_collected"]["verdicts"]
