@@ -20,6 +20,7 @@ from zdpatch.patcher.edits import (
     first_line,
 )
 from zdpatch.patcher.facets import changed_defaults, defaults
+from zdpatch.patcher.hints import bare_body
 from zdpatch.patcher.names import FunctionNode
 from zdpatch.patcher.nested import alone
 
@@ -34,7 +35,7 @@ _Side = tuple[CodeType, FunctionNode | ast.Lambda, "Mapping[str, str]"]
 def runs_otherwise(edit: Edit, versions: Mapping[str, ModuleVersions]) -> bool:
     """Whether a call of the function itself may do something else."""
     sides = _sides(edit, versions)
-    return sides is None or _run(*sides[0]) != _run(*sides[1])
+    return sides is None or (_run(*sides[0]) != _run(*sides[1]) and not _only_hints(sides))
 
 
 def does_otherwise(edit: Edit) -> bool:
@@ -64,7 +65,13 @@ def _definition(item: Item) -> FunctionNode:
     return item.node
 
 
-def surely_runs_otherwise(edit: Edit) -> bool:
+def _only_hints(sides: tuple[_Side, _Side]) -> bool:
+    """Whether the two differ, when they are called, in nothing but what type checkers read."""
+    (_, before, old), (_, after, new) = sides
+    return bare_body(before, old) == bare_body(after, new)
+
+
+def surely_runs_otherwise(edit: Edit, versions: Mapping[str, ModuleVersions]) -> bool:
     """Whether a call does something else by its own code, or by a function in it that it calls."""
     old, new = edit.codes
     if old is None or new is None:
@@ -72,7 +79,9 @@ def surely_runs_otherwise(edit: Edit) -> bool:
     nodes = edit.old[-1].node, edit.new[-1].node
     if not isinstance(nodes[0], FunctionNode) or not isinstance(nodes[1], FunctionNode):
         return alone(old) != alone(new)
-    return _sure(old, nodes[0]) != _sure(new, nodes[1])
+    sides = _sides(edit, versions)
+    hints = sides is not None and _only_hints(sides)
+    return _sure(old, nodes[0]) != _sure(new, nodes[1]) and not hints
 
 
 def decorates_otherwise(edit: Edit) -> bool:
@@ -95,8 +104,8 @@ def _sides(edit: Edit, versions: Mapping[str, ModuleVersions]) -> tuple[_Side, _
     if not isinstance(before, FunctionNode) or not isinstance(after, FunctionNode):
         return None
     return (
-        (old, before, each.base.outline.imports),
-        (new, after, each.new.outline.imports),
+        (old, before, each.base.outline.keepers),
+        (new, after, each.new.outline.keepers),
     )
 
 

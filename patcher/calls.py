@@ -179,7 +179,7 @@ class Changed:
             name = (edit.module, edit.qualname)
             if edit.kind == "function" and does_otherwise(edit):
                 full[name] = edit.path
-                if surely_runs_otherwise(edit):
+                if surely_runs_otherwise(edit, versions):
                     outer[name] = edit.path
                 if runs_otherwise(edit, versions):
                     ran[name] = edit.path

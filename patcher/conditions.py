@@ -84,6 +84,7 @@ class Conditions:
             "not shared": self._not_shared,
             "branch known": self._branch_known,
             "nothing kept": self._nothing_kept,
+            "hints unread": self._hints_unread,
         }
         for need in decision.needs:
             if need == "kept by its decorators":
@@ -197,6 +198,10 @@ class Conditions:
         live = [f for f in taken.functions.get(edit.qualname, []) if codes.digest(f.code) == wanted]
         what = "a live closure runs it" if len(live) == 1 else f"{len(live)} live closures run it"
         return f"{what} ({live[0].where})" if live else ""
+
+    def _hints_unread(self, edit: Edit) -> str:
+        """Closures keep the annotations that they were made with: nobody may have read them."""
+        return self._no_closures(edit) and self.consumed.inner_unread(edit)
 
     def _branch_known(self, edit: Edit) -> str:
         """A branch that is known is no statement any more (see `taken`)."""

@@ -26,7 +26,15 @@ from zdpatch.patcher.consumers import (
     watched_class,
 )
 from zdpatch.patcher.defaults_of_fields import another_default, made_field
-from zdpatch.patcher.edits import ANNOTATIONS, DOCSTRING, SIGNATURES, Edit, ModuleVersions
+from zdpatch.patcher.deferred import unread_inner
+from zdpatch.patcher.edits import (
+    ANNOTATIONS,
+    DOCSTRING,
+    SIGNATURES,
+    Edit,
+    ModuleVersions,
+    first_line,
+)
 from zdpatch.patcher.names import FunctionNode
 from zdpatch.patcher.readers import Readers
 from zdpatch.patcher.resolving import resolve, resolver
@@ -151,6 +159,18 @@ class Consumed:
         if edit.facets & SIGNATURES:
             return self._read_by_class(edit, item) if item.scope else self._handed_over(edit, item)
         return ""
+
+    def inner_unread(self, edit: Edit) -> str:
+        """Who may have read the annotations of closures when they were made; "" when nobody."""
+        each, code = self.versions[edit.module].base, edit.codes[0]
+        assert each is not None
+        assert code is not None
+        maker = edit.old[-1].node
+        kept = unread_inner(maker, each.outline.keepers) if isinstance(maker, FunctionNode) else ()
+        places = {first_line(inner) for inner in kept if isinstance(inner, FunctionNode)}
+        if code.co_firstlineno not in places:
+            return "what makes them hands them on, and that may have read their annotations"
+        return self._reader(edit)
 
     def _silent(self, edit: Edit, value: object) -> bool:
         """Whether what a call of `value` comes to has no word for what the edit changes."""

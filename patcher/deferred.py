@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from zdpatch.patcher.names import FunctionNode, annotations_of, dotted
 from zdpatch.patcher.parts import children, parts
-from zdpatch.patcher.purity import origin
+from zdpatch.patcher.purity import KEEPING_BUILTINS, origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _KEEPERS: Final = frozenset(
     {"functools.wraps", "functools.update_wrapper", "functools.partial", "functools.lru_cache",
      "functools.cache", "typing.cast", "contextlib.contextmanager",
-     "contextlib.asynccontextmanager"}
+     "contextlib.asynccontextmanager", *KEEPING_BUILTINS}
 )  # fmt: skip
 # What a call of these gives keeps a function, too; what the others give may be called with it.
 _KEEPER_MAKERS: Final = frozenset({"functools.wraps"})
@@ -36,7 +36,8 @@ def walk_run(
     node: FunctionNode | ast.Lambda, imports: Mapping[str, str], *, made: bool = False
 ) -> list[ast.AST]:
     """Every part of the body that may run when the function is called; with `made`, also what runs
-    when the function that it gives back is called. `imports` as in `purity`.
+    when the function that it gives back is called. `imports` as in `purity`, and built-in
+    functions that the module does not bind itself (`Outline.keepers`).
     """
     body = _body(node)
     inside = parts(*body)
@@ -137,7 +138,7 @@ def kept_inner(node: FunctionNode | ast.Lambda, imports: Mapping[str, str]) -> s
     inside = parts(*body)
     if any(isinstance(p, ast.Call) and dotted(p.func) in _LOOKERS for p in inside):
         return set()
-    shared = {name for p in inside if isinstance(p, ast.Global | ast.Nonlocal) for name in p.names}
+    shared = _shared(body)
     quiet = {id(part) for part in _quiet(body, keeps)}
     named: dict[Inner, str] = {p: p.name for p in direct if not isinstance(p, ast.Lambda)}
     kept: set[Inner] = {
@@ -151,6 +152,33 @@ def kept_inner(node: FunctionNode | ast.Lambda, imports: Mapping[str, str]) -> s
     return kept
 
 
+def unread_inner(node: FunctionNode | ast.Lambda, imports: Mapping[str, str]) -> Iterator[Inner]:
+    """The functions inside of it, at any depth, that who makes them hands to no other code: they
+    may be called, given back or stored.
+    """
+    body = _body(node)
+    if any(isinstance(p, ast.Call) and dotted(p.func) in _LOOKERS for p in parts(*body)):
+        return
+    keeps = _keeper(node, imports)
+    quiet = {id(part) for part in _quiet(body, keeps)}
+    for part in _own(body):
+        if isinstance(part, ast.Call):
+            quiet.add(id(part.func))
+        elif isinstance(part, ast.Assign) and not any(
+            isinstance(t, ast.Name) for t in part.targets
+        ):
+            quiet.add(id(part.value))
+    handed = {p.id for p in parts(*body) if _reads(p) and id(p) not in quiet}
+    for inner in _direct(body):
+        if not isinstance(inner, ast.Lambda) and inner.name not in handed | _shared(body):
+            yield from (inner,) if _kept_by_all(inner, keeps) else ()
+        yield from unread_inner(inner, _outside(node, imports))
+
+
+def _reads(part: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)
+
+
 def _own(body: list[ast.AST]) -> Iterator[ast.AST]:
     """What the body itself does and makes, not what functions or classes inside of it do."""
     pending = list(body)
@@ -159,6 +187,12 @@ def _own(body: list[ast.AST]) -> Iterator[ast.AST]:
         yield part
         if not isinstance(part, Inner | ast.ClassDef):
             pending += children(part)
+
+
+def _shared(body: list[ast.AST]) -> set[str]:
+    """Names that functions share with what is around them."""
+    every = (part for part in parts(*body) if isinstance(part, ast.Global | ast.Nonlocal))
+    return {name for part in every for name in part.names}
 
 
 def _direct(body: list[ast.AST]) -> Iterator[Inner]:
@@ -205,8 +239,10 @@ def _quiet(body: list[ast.AST], keeps: _Keeps) -> Iterator[ast.expr]:
 
 def _given_back(value: ast.expr, keeps: _Keeps) -> Iterator[ast.expr]:
     yield value
-    if not isinstance(value, ast.Call):
-        return
-    if keeps(value.func):
-        for argument in [*value.args, *(word.value for word in value.keywords)]:
-            yield from _given_back(argument, keeps)
+    parts: list[ast.expr] = []
+    if isinstance(value, ast.Call) and keeps(value.func):
+        parts = [*value.args, *(word.value for word in value.keywords)]
+    elif isinstance(value, ast.Tuple | ast.List):
+        parts = value.elts
+    for part in parts:
+        yield from _given_back(part, keeps)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.patcher import codes
 from zdpatch.patcher.decorators import callee
 from zdpatch.patcher.edits import (
+    ANNOTATIONS,
     BODY,
     DECORATORS,
     DEFAULTS,
@@ -62,9 +63,12 @@ def changed_function(edit: Edit, imports: Mapping[str, str], *, in_class: bool) 
 def changed_inner(edit: Edit) -> Decision:
     """The row of what is defined inside a function."""
     facets = edit.facets
-    if facets == frozenset({BODY}):
-        needs: tuple[Need, ...] = ("none suspended",) if _driven_otherwise(edit) else ()
-        reason = "body of an inner function with the same free variables"
+    if facets <= {BODY, ANNOTATIONS}:
+        suspended: tuple[Need, ...] = ("none suspended",) if _driven_otherwise(edit) else ()
+        hints: tuple[Need, ...] = ("hints unread",) if ANNOTATIONS in facets else ()
+        needs = (*suspended, *hints)
+        what = "body" if BODY in facets else "annotations"
+        reason = f"{what} of an inner function with the same free variables"
         return Decision(edit, "A", reason, "", needs)
     if facets == frozenset({"class"}):
         reason = "a class inside a function changed: classes of it that exist cannot follow"

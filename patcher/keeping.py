@@ -109,7 +109,7 @@ def _harmless(  # noqa: PLR0911, PLR0912 - one clause a kind of part
     mine = {*inner, *first}
     own = {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)} | inner
     bound, failing = _bound(node), _messages(node)
-    for part in walk_run(node, outline.imports):
+    for part in walk_run(node, outline.keepers):
         match part:
             case ast.BinOp() if part in failing:
                 pass

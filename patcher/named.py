@@ -103,7 +103,7 @@ class Bodies:
         return self._made[id(item)]
 
     def _run_by(self, item: Item, *, made: bool) -> list[Name]:
-        reads = item.run_names(self.outline.imports, made=made)
+        reads = item.run_names(self.outline.keepers, made=made)
         found = [name for read in reads for name in self._means(read)]
         # also what the functions inside of it import
         full = inner_reads(item.node, self.outline)

@@ -14,10 +14,19 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.patcher import codes
 from zdpatch.patcher.assigned import IN_CLASS, IN_FUNCTION
 from zdpatch.patcher.captures import Captures, captures, recaptured
-from zdpatch.patcher.edits import BODY, KIND, KIND_FLAGS, SIGNATURE, Edit, Version, first_line
-from zdpatch.patcher.facets import dumps
+from zdpatch.patcher.edits import (
+    ANNOTATIONS,
+    BODY,
+    KIND,
+    KIND_FLAGS,
+    SIGNATURE,
+    Edit,
+    Version,
+    first_line,
+)
+from zdpatch.patcher.facets import default_shapes, dumps, signature_shape
 from zdpatch.patcher.items import Item
-from zdpatch.patcher.names import FunctionNode, dotted
+from zdpatch.patcher.names import FunctionNode, annotations_of, dotted
 from zdpatch.patcher.purity import origin
 
 if TYPE_CHECKING:
@@ -42,7 +51,7 @@ def nested_edits(
 def _nested_functions(
     module: str, old: Item, new: Item, old_code: CodeType, new_code: CodeType
 ) -> Iterator[Edit]:
-    shapes = _nested_shapes(old), _nested_shapes(new)
+    shapes, notes = zip(_nested_shapes(old), _nested_shapes(new), strict=True)
     bound = captures(old), captures(new)
     after = _inner(new_code)
     for qualname, group in _inner(old_code).items():
@@ -50,9 +59,14 @@ def _nested_functions(
         for was, now in pairs:
             shape_was = shapes[0].get((qualname, was.co_firstlineno))
             shape_now = shapes[1].get((qualname, now.co_firstlineno))
-            if codes.digest(was) == codes.digest(now) and shape_was == shape_now:
+            hints = notes[0].get((qualname, was.co_firstlineno))
+            facets = set[str]()
+            if hints != notes[1].get((qualname, now.co_firstlineno)):
+                facets.add(ANNOTATIONS)
+            if codes.digest(was) != codes.digest(now) or shape_was != shape_now:
+                facets.add(BODY)
+            if not facets:
                 continue
-            facets = {BODY}
             if was.co_freevars != now.co_freevars:
                 facets.add("free variables")
             if shape_was != shape_now or _arguments(was) != _arguments(now):
@@ -143,18 +157,23 @@ def _arguments(code: CodeType) -> tuple[object, ...]:
     return (code.co_argcount, code.co_posonlyargcount, code.co_varnames[:count], stars)
 
 
-def _nested_shapes(item: Item) -> dict[tuple[str, int], str]:
-    """Parameters, defaults and decorators of the definitions inside a function: evaluated when it
-    runs.
+_Said = dict[tuple[str, int], str]  # by qualified name and first line
+
+
+def _nested_shapes(item: Item) -> tuple[_Said, _Said]:
+    """Parameters, defaults and decorators of the definitions inside a function, evaluated when it
+    runs; and their annotations.
     """
-    found: dict[tuple[str, int], str] = {}
+    found, hints = _Said(), _Said()
 
     def visit(node: ast.AST, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, FunctionNode):
                 name = f"{prefix}.{child.name}"
-                shape = ast.dump(child.args) + "|".join(dumps(child.decorator_list))
-                found[name, first_line(child)] = shape
+                args = [signature_shape(child), default_shapes(child), dumps(child.decorator_list)]
+                found[name, first_line(child)] = repr(args)
+                said = [(who, ast.dump(each)) for who, each in annotations_of(child).items()]
+                hints[name, first_line(child)] = repr(said)
                 visit(child, f"{name}.<locals>")
             elif isinstance(child, ast.ClassDef):
                 visit(child, f"{prefix}.{child.name}")
@@ -165,7 +184,7 @@ def _nested_shapes(item: Item) -> dict[tuple[str, int], str]:
                 visit(child, prefix)
 
     visit(item.node, f"{item.qualname}.<locals>")
-    return found
+    return found, hints
 
 
 def lambda_edits(

@@ -18,7 +18,7 @@ from zdpatch.patcher.branches import Branches, branch_key, decided, taken_blocks
 from zdpatch.patcher.interpolated import with_names
 from zdpatch.patcher.items import DECIDED, Item
 from zdpatch.patcher.names import dotted
-from zdpatch.patcher.purity import NAMED_TUPLE, OWN, origin
+from zdpatch.patcher.purity import KEEPING_BUILTINS, NAMED_TUPLE, OWN, origin
 from zdpatch.patcher.statements import (
     bound_names,
     grows_all,
@@ -74,6 +74,19 @@ class Outline:
             item.name: NAMED_TUPLE for item in self.items if _makes_named_tuple(item, self.imports)
         }
         return self.imports | own
+
+    @property
+    def keepers(self) -> Mapping[str, str]:
+        """`imports`, and the built-in functions of `deferred` which nothing here can hide."""
+        return {**self._built_in, **self.imports}
+
+    @cached_property
+    def _built_in(self) -> Mapping[str, str]:
+        """Empty when names come by a star, or functions bind names of the module."""
+        if self.has_star or b"global" in self.source:
+            return {}
+        bound = {name for item in self.items for name in item.names}
+        return {name: name for name in KEEPING_BUILTINS - bound}
 
     @cached_property
     def own_origins(self) -> Mapping[str, str]:

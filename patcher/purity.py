@@ -68,6 +68,8 @@ TYPING_CALLS: Final = frozenset(
     for module in ("typing", "typing_extensions")
     for name in ("TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "cast")
 )
+# Built-in classes that keep a function they are given, and call nothing.
+KEEPING_BUILTINS: Final = frozenset({"property", "staticmethod", "classmethod"})
 # Stands, in place of a dotted origin, for a named tuple that the module makes itself.
 NAMED_TUPLE: Final = "<named tuple>"
 # Stands in front of what the tree defines itself: whether a call of it is pure, its text tells.

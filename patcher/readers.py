@@ -107,7 +107,7 @@ class Readers:
     @property
     def _functions(self) -> Iterator[Edit]:
         here = (e for e in self.edits if e.module in self.inventories)
-        return (e for e in here if e.kind == "function" and e.facets & METADATA)
+        return (e for e in here if e.kind in {"function", "nested"} and e.facets & METADATA)
 
     @cached_property
     def _holders(self) -> _Holders:

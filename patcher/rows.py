@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Need = Literal[
     "unconsumed", "plain class", "not made", "no instances", "no closures", "no subclasses",
     "objects fit", "none suspended", "not held", "not shared", "branch known", "nothing kept",
-    "kept by its decorators",
+    "kept by its decorators", "hints unread",
 ]  # fmt: skip
 REPLACE: Final = "replace the worker: zdpatch cannot do this in place"
 MIGRATE: Final = "needs a migration of live state; until then replace the worker"

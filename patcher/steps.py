@@ -14,7 +14,7 @@ from zdpatch.patcher.abstract import implemented
 from zdpatch.patcher.caches import Answers, changes_kinds, forget_kinds
 from zdpatch.patcher.compiler import fitted
 from zdpatch.patcher.defaults_of_fields import FieldDefaults
-from zdpatch.patcher.edits import BODY, DEFAULTS, Edit, ModuleVersions
+from zdpatch.patcher.edits import ANNOTATIONS, BODY, DEFAULTS, Edit, ModuleVersions
 from zdpatch.patcher.errors import Verdict
 from zdpatch.patcher.fields import Fields, annotated
 from zdpatch.patcher.inventory import LiveFunction
@@ -177,7 +177,7 @@ class Builder:
             return
         old, new = edit.codes
         if BODY in edit.facets and new is not None:
-            if edit.kind == "nested" and edit.facets != frozenset({BODY}):
+            if edit.kind == "nested" and not edit.facets <= {BODY, ANNOTATIONS}:
                 return  # allowed because no closure of it is alive
             self.functions += 1
             old_codes = {id(f.code): f.code for f in live}.values()
@@ -189,7 +189,7 @@ class Builder:
             self._swap_code(edit, live, new)
         if edit.kind == "function":
             self.metadata.add(edit, live)
-        if edit.kind == "nested" and old is not None and new is not None:
+        if edit.kind == "nested" and BODY in edit.facets and old is not None and new is not None:
             module = self.inventories[edit.module].module
             for code in {id(f.code): f.code for f in live}.values():
                 self.renewed.append((module, code, new))

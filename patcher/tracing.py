@@ -75,7 +75,7 @@ class World:
         key = (id(item), whole)
         if key not in self._bodies:
             node, new = cast("FunctionNode", item.node), self.versions[module].new
-            imports = None if whole or new is None else new.outline.imports
+            imports = None if whole or new is None else new.outline.keepers
             self._bodies[key] = item, ran_by_body(node, imports)
         return self._bodies[key][1]
 
