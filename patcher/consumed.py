@@ -21,6 +21,7 @@ from zdpatch.patcher.consumers import (
     field_of_derived,
     is_quiet,
     plain_fields,
+    quiet_hooks,
     quiet_makers,
     reads_metadata,
     watched_class,
@@ -101,6 +102,9 @@ class Consumed:
 
     def _read_when_made(self, cls: type, edit: Edit, *, value: bool) -> str:
         """Who may have read the class when it was made, or stands in front of the name."""
+        annotated = edit.kind == "fields" and bool(edit.old and edit.new)
+        if annotated and quiet_hooks(cls):
+            return ""
         if (why := watched_class(cls, values=value)) and (more := self._taken_up(cls, edit)):
             return f"{why}{more}".rstrip()
         return described(cls, edit.new[-1].name if edit.new else edit.old[-1].name)

@@ -238,6 +238,12 @@ def quiet_makers(cls: type) -> bool:
     )
 
 
+def quiet_hooks(cls: type) -> bool:
+    """Whether `__init_subclass__` alone ran when a class was made, and read no annotations."""
+    kinds = {enum.Enum, tuple} & {*cls.__mro__}
+    return not kinds and not making(type(cls)) and quiet_makers(cls)
+
+
 _RUN: Final = (FunctionType, classmethod, staticmethod, property, functools.cached_property)
 
 
