@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from zdpatch.patcher import generics, reach
 from zdpatch.patcher.assigned import assigned, attributes
+from zdpatch.patcher.carried import carried, chains
 from zdpatch.patcher.class_names import bound_later
 from zdpatch.patcher.decorating import Decorating
 from zdpatch.patcher.edits import Edit, ModuleVersions
@@ -324,7 +325,7 @@ class Stage:
         side = each.new if new else each.base
         text = None if side is None else side.outline
         later = {name for item in items for name in bound_later(edit.scope, item, text)}
-        inside = bool(edit.scope) and not edit.of_function
+        inside, before = bool(edit.scope) and not edit.of_function, chains(edit.old)
         staged = self._staged(edit.module, edit.scope) if new and inside else {}
 
         def outside(name: str) -> object:
@@ -333,6 +334,8 @@ class Stage:
 
         def lookup(name: str) -> object:
             value = own[name] if name in own else self.find(edit.module, name)
+            if value is MISSING and name in before:
+                return carried(name, lookup, self.versions)
             if value is not MISSING or name in later:
                 return outside(name)
             name = mangled(edit.scope, name)
