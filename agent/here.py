@@ -53,7 +53,10 @@ class Mine:
 
 @dataclass(slots=True)
 class Here:
-    """This process: its parts; by digest what it has, and what the journal was not told of it."""
+    """This process: its parts; by digest what it has, and what the journal was not told of it.
+
+    `probed`: which bundles have passed their probes with which patches in, and what was said.
+    """
 
     identity: Identity
     journal: Journal
@@ -67,6 +70,9 @@ class Here:
     lock: Lock = field(default_factory=Lock)
     mine: dict[str, Mine] = field(default_factory=dict[str, Mine])
     owed: dict[str, Owed] = field(default_factory=dict[str, "Owed"])
+    probed: dict[tuple[str, tuple[str, ...]], list[str]] = field(
+        default_factory=dict[tuple[str, tuple[str, ...]], "list[str]"]
+    )
     staged: dict[str, bytes] = field(default_factory=dict[str, bytes])
     notices: list[str] = field(default_factory=list[str])
     about: dict[str, str] = field(default_factory=dict[str, str])  # notice -> a patch's id

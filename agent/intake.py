@@ -8,6 +8,7 @@ import msgspec
 
 from zdpatch.agent import children
 from zdpatch.agent.ledger import Facts, Wanted
+from zdpatch.agent.preflight import preflight
 from zdpatch.agent.protocol import StageResult
 from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.errors import AuthorError, OperatorError, ProcessError
@@ -67,11 +68,12 @@ def plan(here: Here, header: Plan, by: Actor) -> dict[str, Any]:
     check_allowed(here, patch)
     adoption = Adoption(frozenset(header.adopt), frozenset(header.replace))
     planned = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s, adoption=adoption)
+    told = preflight(here, bundle)
     with here.journal.read() as ledger:
         words = children.not_covered(children.spawned(ledger.pids()))
     summary: dict[str, Any] = msgspec.to_builtins(planned.summary())
-    if words:
-        summary["notices"] = [*summary.get("notices", ()), words]
+    if words or told:
+        summary["notices"] = [*summary.get("notices", ()), *told, *([words] if words else [])]
     return summary
 
 

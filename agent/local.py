@@ -42,11 +42,12 @@ def engine(files: Path | None = None) -> Engine:
         _engine = Engine()
         os.register_at_fork(after_in_child=_engine.after_fork)
     if files is not None or _engine.shelf is None:
-        _engine.shelf = Shelf(files or _temporary())
+        _engine.shelf = Shelf(files or temporary())
     return _engine
 
 
-def _temporary() -> Path:
+def temporary() -> Path:
+    """Where folders of packages with patched data files are made without an agent."""
     import tempfile  # noqa: PLC0415 - an agent has a place of its own
 
     return Path(tempfile.gettempdir()) / f"zdpatch-{os.geteuid()}"
@@ -67,7 +68,7 @@ def serve(patch: Patch, *, new: bool) -> None:
     on disk. Raises Refused ZDP-211 for data files that cannot be served.
     """
     overlay.serve(patch, new=new)
-    served.serve(patch, Shelf(_temporary()), new=new)
+    served.serve(patch, Shelf(temporary()), new=new)
 
 
 def check(patch: Patch) -> list[Verdict]:

@@ -15,6 +15,7 @@ from zdpatch.agent import intake, owed, retreat, trials
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
+from zdpatch.agent.preflight import preflight
 from zdpatch.agent.protocol import ApplyResult
 from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.errors import OperatorError, Refused, ZdpatchError
@@ -49,6 +50,7 @@ def _bring_in(here: Here, header: Apply, by: Actor) -> Mine:
     adoption = Adoption(frozenset(header.adopt), frozenset(header.replace))
     try:
         plan = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s, adoption=adoption)
+        preflight(here, bundle)
     except Refused as refusal:
         _refuse(here, patch, refusal, by)
         raise

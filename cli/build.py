@@ -13,6 +13,7 @@ import click
 import zdpatch
 from zdpatch.agent.config import is_app
 from zdpatch.cli import builder, errors, livebase, verdicts
+from zdpatch.cli.attach import PROBE_S, read_probes
 from zdpatch.cli.bundlefile import contents, read_bundle, write_atomically
 from zdpatch.cli.output import Command, Output, clean, pass_output
 from zdpatch.cli.sign import add_signatures
@@ -20,6 +21,7 @@ from zdpatch.cli.signers import KEY_HELP, PUBLIC_HELP, load_signers
 from zdpatch.cli.sources import SOURCE_KINDS, narrowed, narrowed_both, read_source
 from zdpatch.patcher import bundle as bundles
 from zdpatch.patcher import check as offline
+from zdpatch.patcher.attached import MAX_PROBE_S
 from zdpatch.patcher.errors import AuthorError
 from zdpatch.patcher.manifest import Manifest, Origin, Target, describe
 from zdpatch.patcher.tree import make_patch, tree_from_files
@@ -51,6 +53,8 @@ class Wish:
     python: list[str]
     notes: str
     provenance: dict[str, str]
+    probes: tuple[str, ...] = ()
+    probe_s: int = PROBE_S
 
 
 @click.command(
@@ -62,6 +66,7 @@ class Wish:
         "zdpatch build --from git:v1.4.2 --to git:HEAD --app shop --sign ci.key",
         "zdpatch build --from old/src --to new/src --app shop --fixes CVE-2025-27516",
         "zdpatch build --from agent:app=shop --to git:HEAD --app shop",
+        "zdpatch build --from old/src --to new/src --app shop --probe tests/checks.py",
     ],
 )
 @click.option(
@@ -104,6 +109,18 @@ class Wish:
 @click.option(
     "--provenance", multiple=True, metavar="K=V", help="repo, commit, ci_run, builder, workflow."
 )
+@click.option(
+    "--probe", "probes", multiple=True, metavar="FILE", help="Checks that new code must pass first."
+)
+@click.option(
+    "--probe-limit",
+    "probe_s",
+    type=click.IntRange(1, MAX_PROBE_S),
+    default=PROBE_S,
+    show_default=True,
+    metavar="S",
+    help="Seconds for each probe.",
+)
 @click.option("--sign", "key_names", multiple=True, metavar="KEY", help=f"Sign it. {KEY_HELP}")
 @click.option("--public", "publics", multiple=True, metavar="KEY.pub", help=PUBLIC_HELP)
 @click.option("--passphrase-file", metavar="FILE", help="Holds the passphrase of the keys.")
@@ -132,6 +149,8 @@ def build(  # noqa: PLR0913 - one per option
     python: str,
     notes: str,
     provenance: tuple[str, ...],
+    probes: tuple[str, ...],
+    probe_s: int,
     key_names: tuple[str, ...],
     publics: tuple[str, ...],
     passphrase_file: str | None,
@@ -162,6 +181,8 @@ def build(  # noqa: PLR0913 - one per option
         python=_words((python,)),
         notes=" ".join(notes.split()),
         provenance=_pairs("--provenance", provenance),
+        probes=probes,
+        probe_s=probe_s,
     )
     secret = None if passphrase_file is None else Path(passphrase_file)
     keys = load_signers(key_names, [Path(one) for one in publics], secret)
@@ -238,6 +259,8 @@ def describe_patch(
     not_after = builder.last_second(wish.not_after, created)
     where = builder.provenance(os.environ, wish.provenance)
     entries, data, blobs = describe(patch.changes, patch.data)
+    probes, more = read_probes(wish.probes, wish.probe_s)
+    blobs |= more
     manifest = Manifest(
         id=patch.id,
         seq=builder.take_seq(output.home, wish.app, wish.seq),
@@ -250,6 +273,7 @@ def describe_patch(
         data=data,
         requires=wish.requires,
         conflicts=wish.conflicts,
+        probes=probes,
         tools={"zdpatch": zdpatch.__version__},
         provenance=where,
         origin=Origin(base=base.origin, new=new.origin),

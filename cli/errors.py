@@ -77,6 +77,7 @@ NEXT: Final[dict[str, str]] = {
     "ZDP-214": "replace the worker",
     "ZDP-215": "zdpatch inspect FILE   and  zdpatch status",
     "ZDP-216": "restart the process",
+    "ZDP-217": "mend the patch, or the probe, then  zdpatch build",
     "ZDP-301": "df -h; see docs/operations.md, 'The journal cannot be written'",
     "ZDP-302": "zdpatch build  for this release",
     "ZDP-303": "zdpatch history",

@@ -163,6 +163,7 @@ def as_lines(output: Output, file: BundleFile, opinion: Opinion, now: int) -> li
         ("created", keyring.day(claim.created)),
         ("accepted until", keyring.day(claim.not_after)),
         ("fixes", ", ".join(claim.fixes)),
+        ("probes", ", ".join(probe.name for probe in claim.probes)),
         ("requires", ", ".join(claim.requires)),
         ("conflicts with", ", ".join(claim.conflicts)),
         ("notes", claim.notes),

@@ -24,6 +24,7 @@ from zdpatch.cli.client import DEFAULT_TIMEOUT_S, Client
 from zdpatch.cli.options import Duration, reason_option, show_duration, to_option
 from zdpatch.cli.output import Command, Output, clean, count, pass_output
 from zdpatch.cli.select import Selector, chosen, discover, parse_selector
+from zdpatch.patcher.attached import probes_s
 from zdpatch.patcher.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Wish:
 
     @property
     def request_s(self) -> float:
-        """How long one agent may take for one answer."""
+        """How long one agent may take for one answer, probes aside."""
         return min(DEFAULT_TIMEOUT_S, self.timeout_s or DEFAULT_TIMEOUT_S)
 
 
@@ -200,6 +201,7 @@ class Push:
         self.file = file
         self.wish = wish
         self.begun = time.monotonic()
+        self.request_s = wish.request_s + probes_s(file.manifest.probes)
 
     def run(self, agents: Sequence[AgentFile]) -> int:
         """The whole way. Returns the exit code; raises what was refused or failed."""
@@ -210,7 +212,7 @@ class Push:
             agents,
             adopt=self.wish.adopt,
             put_back=self.wish.put_back,
-            timeout_s=self.wish.request_s,
+            timeout_s=self.request_s,
         )
         planned = fleet.count_of(targets, "planned")
         refused = fleet.count_of(targets, "refused")
@@ -247,7 +249,7 @@ class Push:
     def _apply(self, targets: Sequence[Target]) -> int:
         header = self._header()
         with uninterrupted():
-            targets = fleet.apply(self.client, header, targets, timeout_s=self.wish.request_s)
+            targets = fleet.apply(self.client, header, targets, timeout_s=self.request_s)
             failed = fleet.count_of(targets, "failed", "unknown", "ended")
             if failed and not self.wish.partial:
                 targets = fleet.undo(self.client, self.file.digest, targets)

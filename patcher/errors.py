@@ -127,6 +127,7 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-214": "an audit hook makes the flip interruptible",
     "ZDP-215": "nothing of this patch is here",
     "ZDP-216": "part of the agent cannot be loaded",
+    "ZDP-217": "a probe fails",
     # degraded
     "ZDP-301": "journal cannot be read or written",
     "ZDP-302": "patch was superseded by another release",

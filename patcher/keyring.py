@@ -15,8 +15,9 @@ import msgspec
 from msgspec import Meta
 
 from zdpatch.patcher import signing
+from zdpatch.patcher.attached import Hex  # noqa: TC001 - msgspec reads it at run time
 from zdpatch.patcher.errors import OperatorError
-from zdpatch.patcher.manifest import LAST_SECOND, MAX_SEQ, Hex, Safety
+from zdpatch.patcher.manifest import LAST_SECOND, MAX_SEQ, Safety
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

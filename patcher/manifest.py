@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 import msgspec
 from msgspec import Meta
 
+from zdpatch.patcher.attached import MAX_PROBES, Hex, Probe, odd_probes
 from zdpatch.patcher.errors import AuthorError
 from zdpatch.patcher.source import DataChange, ModuleChange, Patch, is_data_path
 
@@ -28,7 +29,6 @@ LAST_SECOND: Final = 253402300799  # 9999-12-31T23:59:59Z: what a date can show
 MAX_ENTRIES: Final = 512  # modules, and data files too
 MAX_SEQ: Final = (1 << 53) - 1  # exact in every JSON reader
 
-Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 PatchId = Annotated[str, Meta(pattern="^[A-Z0-9][A-Z0-9-]{0,39}$", max_length=40)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=4000)]
@@ -88,15 +88,6 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     size: Annotated[int, Meta(ge=0, le=MAX_SOURCE)]
 
 
-class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A check which the bundle asks for; no agent runs any yet, so `unsupported` refuses them."""
-
-    name: Name
-    kind: Name
-    when: Name
-    timeout_s: Annotated[int, Meta(ge=1, le=3600)]
-
-
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where it was built; claims of the builder, for people and audits."""
 
@@ -142,7 +133,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         default_factory=list[str]
     )
     replace_all: bool = False
-    probes: Annotated[list[Probe], Meta(max_length=32)] = msgspec.field(default_factory=list[Probe])
+    probes: Annotated[list[Probe], Meta(max_length=MAX_PROBES)] = msgspec.field(
+        default_factory=list[Probe]
+    )
     bake_s: Annotated[int, Meta(ge=0, le=30 * 86400)] = 0
     blobs: Annotated[dict[Hex, Blob], Meta(max_length=1024)] = msgspec.field(
         default_factory=dict[str, Blob]
@@ -155,7 +148,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     notes: Text = ""
 
     def references(self) -> dict[str, str]:
-        """Every blob it needs: subject name ("base/a/b.py", "new/a/b.py", "sbom") to sha256."""
+        """Every blob it needs: subject name ("base/a/b.py", "new/a/b.py", "probe/a.py", "sbom")
+        to sha256.
+        """
         named: dict[str, str] = {}
         entries: list[ModuleEntry | DataEntry] = [*self.modules, *self.data]
         for entry in entries:
@@ -163,6 +158,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 named[f"base/{entry.path}"] = entry.base
             if entry.new is not None:
                 named[f"new/{entry.path}"] = entry.new
+        named |= {f"probe/{probe.name}": probe.source for probe in self.probes}
         if self.sbom is not None:
             named["sbom"] = self.sbom
         return named
@@ -306,6 +302,11 @@ def _check_data(manifest: Manifest) -> None:
             raise _refuse(f"the data file {entry.path} is the same before and after")
 
 
+def _check_probes(manifest: Manifest) -> None:
+    if why := odd_probes(manifest.probes):
+        raise _refuse(why)
+
+
 def _check_references(manifest: Manifest) -> None:
     wanted = set(manifest.references().values())
     listed = set(manifest.blobs)
@@ -316,7 +317,8 @@ def _check_references(manifest: Manifest) -> None:
 
 
 _RULES: Final = (
-    _check_text, _check_times, _check_lists, _check_modules, _check_data, _check_references,
+    _check_text, _check_times, _check_lists, _check_modules, _check_data, _check_probes,
+    _check_references,
 )  # fmt: skip
 
 
@@ -385,7 +387,6 @@ def patch_of(manifest: Manifest, blobs: Mapping[str, bytes]) -> Patch:
 def unsupported(manifest: Manifest) -> None:
     """Refuse what was signed for but cannot be done here. Raises AuthorError ZDP-115."""
     demands = {
-        "probes": bool(manifest.probes),
         "replace_all": manifest.replace_all,
         "supersedes": bool(manifest.supersedes),
         "bake_s": bool(manifest.bake_s),

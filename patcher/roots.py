@@ -19,9 +19,10 @@ import msgspec
 from msgspec import Meta
 
 from zdpatch.patcher import signing
+from zdpatch.patcher.attached import Hex  # noqa: TC001 - msgspec reads it at run time
 from zdpatch.patcher.errors import OperatorError
 from zdpatch.patcher.keyring import MAX_TRUST, TrustPolicy
-from zdpatch.patcher.manifest import LAST_SECOND, MAX_SEQ, Hex, canonical
+from zdpatch.patcher.manifest import LAST_SECOND, MAX_SEQ, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

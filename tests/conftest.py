@@ -73,17 +73,28 @@ class Mint:
         return msgspec.structs.replace(made, **fields)
 
     def bundle(
-        self, *signers: str, changes: Iterable[ModuleChange] = CHANGES, **fields: object
+        self,
+        *signers: str,
+        changes: Iterable[ModuleChange] = CHANGES,
+        more: Iterable[bytes] = (),
+        **fields: object,
     ) -> bytes:
-        """A bundle file of `manifest(**fields)`, signed by `signers`."""
+        """A bundle file of `manifest(**fields)`, signed by `signers`. `more`: blobs beside those of
+        `changes`.
+        """
         listed = tuple(changes)
-        return self.made(self.manifest(listed, **fields), *signers, changes=listed)
+        return self.made(self.manifest(listed, **fields), *signers, changes=listed, more=more)
 
     def made(
-        self, claim: Manifest, *signers: str, changes: Iterable[ModuleChange] = CHANGES
+        self,
+        claim: Manifest,
+        *signers: str,
+        changes: Iterable[ModuleChange] = CHANGES,
+        more: Iterable[bytes] = (),
     ) -> bytes:
         """A bundle file of a manifest that is at hand, signed by `signers`."""
         *_, blobs = describe(changes)
+        blobs |= {hashlib.sha256(each).hexdigest(): each for each in more}
         return self.signed(bundle.assemble(claim, blobs), *signers)
 
     def signed(self, raw: bytes, *signers: str) -> bytes:

@@ -209,7 +209,7 @@ class Desk:
         now = int(self.clock.wall())
         made: dict[str, object] = {"created": now - 60, "not_after": now + 30 * DAY, **fields}
         change = ModuleChange("shop.cart", "shop/cart.py", False, base, new)
-        return self.mint.bundle("ci", changes=(change,), **made)
+        return self.mint.bundle("ci", changes=(change,), more=(), **made)
 
     def stage(self, raw: bytes) -> str:
         """Stage; the digest."""

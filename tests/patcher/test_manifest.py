@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from zdpatch.patcher import bundle, manifest
+from zdpatch.patcher.attached import Probe
 from zdpatch.patcher.errors import ZdpatchError
-from zdpatch.patcher.manifest import ModuleEntry, Probe, Target
+from zdpatch.patcher.manifest import ModuleEntry, Target
 from zdpatch.patcher.source import ModuleChange
 
 if TYPE_CHECKING:
@@ -235,7 +238,6 @@ def test_module_path_follows_from_its_name() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("probes", [Probe(name="p", kind="http", when="after", timeout_s=3)]),
         ("replace_all", True),
         ("bake_s", 60),
         ("supersedes", ["FIX-0"]),
@@ -257,3 +259,24 @@ def test_supported_demands(mint: Mint) -> None:
     made = mint.manifest(sbom=digest, target=Target(app="shop", labels={"zone": "a"}))
     raw = mint.signed(bundle.assemble(made, {**container.blobs, digest: sbom}), "ci")
     assert mint.verify(raw).blobs[digest] == sbom
+
+
+def test_probes(mint: Mint) -> None:
+    """A probe's source is signed for under its name; names are sorted, the time has an end."""
+    source = b"EXPECT = []\n"
+    probe = Probe(name="b.py", source=hashlib.sha256(source).hexdigest())
+    assert mint.verify(mint.bundle("ci", more=[source], probes=[probe])).manifest.probes == [probe]
+    other = msgspec.structs.replace(probe, name="a.py")
+    long = [msgspec.structs.replace(probe, name=f"{n}.py", timeout_s=60) for n in "abc"]
+    for probes in ([probe, other], [probe, probe], long):
+        claim = manifest.encode(mint.manifest(probes=probes, blobs=probe_blob(source)))
+        assert code_of(partial(manifest.decode, claim)) == "ZDP-105"
+    assert code_of(lambda: mint.bundle("ci", probes=[probe])) == "ZDP-105"
+    for name in ("../a.py", "a/b.py", "a.txt", "é.py"):
+        odd = [msgspec.structs.replace(probe, name=name)]
+        assert code_of(partial(mint.bundle, more=[source], probes=odd)) == "ZDP-105"
+
+
+def probe_blob(source: bytes) -> dict[str, manifest.Blob]:
+    """The blobs of a manifest that has nothing else."""
+    return {hashlib.sha256(source).hexdigest(): manifest.Blob(size=len(source))}

@@ -25,7 +25,7 @@ from zdpatch.patcher import bundle
 from zdpatch.patcher.source import ModuleChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tests.conftest import Mint
     from zdpatch.agent.protocol import Header
@@ -192,16 +192,20 @@ class Site:
         """Revoke a bundle in the trust file."""
         self.trust(keys=self._keys, revoked=[digest])
 
-    def fix(self, new: int = 2, base: int = 1, **fields: object) -> tuple[str, bytes]:
-        """A signed bundle that makes vat() return `new`, and its digest."""
-        return self.patch(shop_source(base), shop_source(new), **fields)
+    def fix(
+        self, new: int = 2, base: int = 1, *, more: Iterable[bytes] = (), **fields: object
+    ) -> tuple[str, bytes]:
+        """A signed bundle that makes vat() return `new`, and its digest. `more`: blobs in it."""
+        return self.patch(shop_source(base), shop_source(new), more=more, **fields)
 
-    def patch(self, base: bytes, new: bytes, **fields: object) -> tuple[str, bytes]:
+    def patch(
+        self, base: bytes, new: bytes, *, more: Iterable[bytes] = (), **fields: object
+    ) -> tuple[str, bytes]:
         """A signed bundle that changes the module's source so, and its digest."""
         now = int(time.time())
         made: dict[str, object] = {"created": now - 60, "not_after": now + 30 * DAY, **fields}
         change = ModuleChange("shop.cart", "shop/cart.py", False, base, new)
-        raw: bytes = self.mint.bundle("ci", changes=(change,), **made)
+        raw: bytes = self.mint.bundle("ci", changes=(change,), more=more, **made)
         return bundle.parse_envelope(bundle.unpack(raw).envelope).digest, raw
 
     def start(
