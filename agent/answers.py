@@ -56,9 +56,11 @@ def status(here: Here, header: Status) -> StatusResult:
     if here.no_apply:
         held = Held("ZDPATCH=no-apply", "set in the environment of this process", 0.0)
     damaged = [(each.patch, each.path) for each in here.engine.damaged()]
+    set_back = here.engine.set_back()
     rows = [
         msgspec.structs.replace(
             _row(here, patch, detail=header.detail),
+            set_back=set_back.get(patch.id, []) if here.runs(patch.digest) else [],
             damaged=[path for one, path in damaged if one == patch.id and here.runs(patch.digest)],
         )
         for patch in wanted

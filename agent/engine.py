@@ -86,6 +86,10 @@ class Engine(Protocol):
         """Finish what could not be done while calls were in flight."""
         ...
 
+    def set_back(self) -> Mapping[str, list[str]]:
+        """What somebody has changed since of what patches had set, by id of the patch."""
+        ...
+
     def damaged(self) -> Sequence[Damage]:
         """Data files that patches serve and somebody has changed since."""
         ...
@@ -157,6 +161,11 @@ class LoadedLater:
         """As `Engine.settle`; loads nothing."""
         if (loaded := self._loaded()) is not None:
             loaded.settle()
+
+    def set_back(self) -> Mapping[str, list[str]]:
+        """As `Engine.set_back`; loads nothing."""
+        loaded = self._loaded()
+        return {} if loaded is None else loaded.set_back()
 
     def damaged(self) -> Sequence[Damage]:
         """As `Engine.damaged`; loads nothing."""

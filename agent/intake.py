@@ -46,6 +46,8 @@ def stage(here: Here, header: Stage, raw: bytes, by: Actor) -> StageResult:
         here.journal.drop_blob(blob)
     _remember(here, bundle.digest, raw)
     mine = here.runs(patch.digest)
+    if mine is not None:
+        check_still_in(here, patch.id)
     until = None if mine is None else mine.until
     return StageResult(patch.digest, patch.id, here.state_of(patch), list(bundle.warnings), until)
 
@@ -54,6 +56,7 @@ def plan(here: Here, header: Plan, by: Actor) -> dict[str, Any]:
     """What an apply would do; touches nothing. Raises Refused, ProcessError."""
     del by
     if (mine := here.runs(header.digest)) is not None:
+        check_still_in(here, mine.patch.id)
         return {
             "patch": mine.patch.id,
             "verdicts": [],
@@ -75,6 +78,16 @@ def plan(here: Here, header: Plan, by: Actor) -> dict[str, Any]:
     if words or told:
         summary["notices"] = [*summary.get("notices", ()), *told, *([words] if words else [])]
     return summary
+
+
+def check_still_in(here: Here, patch_id: str) -> None:
+    """Raises ProcessError ZDP-209 when somebody took back what the patch had set."""
+    if changed := here.engine.set_back().get(patch_id):
+        raise ProcessError(
+            "ZDP-209",
+            f"{patch_id} went in, and somebody has changed since: {'; '.join(changed)}",
+            next="replace the worker",
+        )
 
 
 def load(here: Here, digest: str) -> tuple[Wanted, VerifiedBundle]:

@@ -179,8 +179,9 @@ class PatchRow(msgspec.Struct, frozen=True):
     `since` and `until` are unix seconds, `wanted` is the state wanted of the whole application,
     `notices` are what was said of it when it went in. `overdue`: its trial is over and it could
     not be taken out. `doubt`: why its bundle, which runs, would not be trusted now. `damaged`: data
-    files that it serves, and that somebody changed since. `not_after`: of one that runs,
-    when its fix should be in a release.
+    files that it serves, and that somebody changed since. `set_back`: what of it somebody has
+    changed since, so that it is not in any more. `not_after`: of one that runs, when its fix should
+    be in a release.
     """
 
     id: str
@@ -201,6 +202,7 @@ class PatchRow(msgspec.Struct, frozen=True):
     overdue: bool = False
     doubt: str = ""
     damaged: list[str] = []
+    set_back: list[str] = []
     not_after: int | None = None
 
 

@@ -92,7 +92,9 @@ def has_fix(row: Row, fix: str) -> bool:
     """Whether a fix is in this process: by an active patch, or absorbed by its release."""
     wanted = fix.upper()
     return row.result is not None and any(
-        patch.state in IN_PLACE and wanted in {name.upper() for name in patch.fixes}
+        patch.state in IN_PLACE
+        and not patch.set_back
+        and wanted in {name.upper() for name in patch.fixes}
         for patch in row.result.patches
     )
 
@@ -135,6 +137,8 @@ def _wrong(patch: PatchRow) -> Iterator[str]:
         yield f"{patch.id}: {patch.reason}"
     if patch.doubt:
         yield f"{patch.id} runs, and its bundle would be refused now: {patch.doubt}"
+    if patch.set_back:
+        yield f"{patch.id} is not all in any more; somebody has changed {', '.join(patch.set_back)}"
     for path in patch.damaged:
         yield f"{patch.id} serves {path}, and somebody has changed or removed that file since"
 

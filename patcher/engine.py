@@ -24,6 +24,7 @@ from zdpatch.patcher.planner import Planner, make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
 from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.served import still_held, with_data
+from zdpatch.patcher.set_back import set_back
 from zdpatch.patcher.shared import Given, brought, filled, given
 from zdpatch.patcher.standing import standing
 from zdpatch.patcher.swap import MISSING, Undo, commit
@@ -267,6 +268,11 @@ class Engine:
     def active(self) -> tuple[str, ...]:
         """Ids of active patches, in order of application."""
         return tuple(self._active)
+
+    def set_back(self) -> dict[str, list[str]]:
+        """What somebody has changed since of what patches had set, by id of the patch."""
+        with self._lock:
+            return set_back(self._active)
 
     def damaged(self) -> list[Damage]:
         """Data files that patches serve and somebody has changed since."""

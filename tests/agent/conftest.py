@@ -158,6 +158,10 @@ class MemoryEngine:
 
     waits = False
 
+    def set_back(self) -> dict[str, list[str]]:
+        """Nobody changes anything."""
+        return {}
+
     def damaged(self) -> Sequence[Damage]:
         """No patch of these has data files."""
         return ()

@@ -90,6 +90,7 @@ def test_status_of_what_is_wanted(
         ({"overdue": True, "reason": "its trial is over"}, "FIX-1: its trial is over"),
         ({"doubt": "ZDP-112: revoked"}, "its bundle would be refused now: ZDP-112: revoked"),
         ({"damaged": ["shop/a.json"]}, "FIX-1 serves shop/a.json, and somebody has changed or"),
+        ({"set_back": ["m:f"]}, "FIX-1 is not all in any more; somebody has changed m:f"),
     ],
 )
 def test_status_of_what_should_not_run(
@@ -147,6 +148,13 @@ def test_require(cli: Cli, fleet: Fleet, state: str, code: int) -> None:
     ran = cli("status", "--require", "cve-2026-1", "--json")
     assert ran.code == code
     assert bool(ran.json["lacking"]) == (code == 9)
+
+
+def test_require_of_a_patch_that_was_set_back(cli: Cli, fleet: Fleet) -> None:
+    """It is in by its state, and a part of it is not."""
+    agent = fleet.add()
+    agent.patches[ONE] = msgspec.structs.replace(agent.put(ONE, "confirmed"), set_back=["m:f"])
+    assert cli("status", "--require", "cve-2026-1", "--json").json["lacking"]
 
 
 def test_require_of_nobody(cli: Cli) -> None:
