@@ -121,6 +121,13 @@ class Handoff:
             self._count_drained(unit.generation, now)
         return self._crew.taken()
 
+    def unfit(self, key: int, reason: str, now: float) -> list[Move]:
+        """A new worker is ready, and is not what was asked for."""
+        green = self.green
+        if green is not None and self.units[key].generation == green.generation:
+            self._fail(green, now, reason, key)
+        return self._crew.taken()
+
     def extend(self, key: int, seconds: float, now: float) -> None:
         """A worker that starts says that it needs longer."""
         unit = self.units[key]

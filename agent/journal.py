@@ -33,6 +33,7 @@ TRANSACTIONS: Final = (
     "stage",
     "apply.intent",
     "apply.outcome",
+    "want",
     "confirm",
     "revert.intent",
     "revert.outcome",

@@ -27,7 +27,7 @@ class Post:
     stopped: bool = False
     drained: bool = False
     active: list[str] = field(default_factory=list[str])
-    agent: str = ""
+    agent: list[str] = field(default_factory=list[str])
 
     def fileno(self) -> int:
         """For a selector."""
@@ -110,6 +110,11 @@ class Posts:
     def lacks(self) -> str:
         """What its adapter cannot do."""
         return next((post.hello.lacks for post in self if post.hello.lacks), "")
+
+    @property
+    def troubles(self) -> list[str]:
+        """What its agents say is not as it should be, each once."""
+        return list(dict.fromkeys(said for post in self.serving for said in post.agent))
 
     @property
     def active(self) -> list[str]:

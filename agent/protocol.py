@@ -71,6 +71,17 @@ class Apply(Header, frozen=True):
     replace: Paths = []
 
 
+class Want(Header, frozen=True):
+    """Want the staged bundle, on trial, of processes that start from now on; this one is as it was.
+
+    For edits that cannot go in place: somebody then replaces the processes.
+    """
+
+    digest: Digest
+    trial_s: Annotated[int, msgspec.Meta(ge=1, le=MAX_TRIAL_S)] | None = None
+    reason: Reason = ""
+
+
 class Confirm(Header, frozen=True):
     """End the trial of a patch: it stays. `patch` is its id or >= 8 characters of its digest."""
 
@@ -114,6 +125,7 @@ VERBS: Final[dict[bytes, type[Header]]] = {
     b"stage": Stage,
     b"plan": Plan,
     b"apply": Apply,
+    b"want": Want,
     b"confirm": Confirm,
     b"revert": Revert,
     b"hold": Hold,
@@ -247,6 +259,15 @@ class ApplyResult(msgspec.Struct, frozen=True):
     functions: int
     outstanding: dict[str, int]
     notices: list[str]
+
+
+class WantResult(msgspec.Struct, frozen=True):
+    """What is wanted of the application now. `until`: the end of its trial."""
+
+    digest: str
+    id: str
+    state: str
+    until: float | None
 
 
 class ConfirmResult(msgspec.Struct, frozen=True):

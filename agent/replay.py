@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.agent import census, intake, transaction, trials, undo
+from zdpatch.agent import census, intake, relief, transaction, trials, undo
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
@@ -54,10 +54,9 @@ def agree(here: Here) -> bool:
                     now.id,
                 )
         except ZdpatchError as error:
-            here.say(
-                f"{mine.patch.id} is {now.state} and stays in this process: {error.cause}",
-                now.id,
-            )
+            said = f"{mine.patch.id} is {now.state} and stays in this process: {error.cause}"
+            here.say(said, now.id)
+            relief.wanted(said)
             agreed = False
     return agreed
 

@@ -86,7 +86,7 @@ class Worker:
         self._incoming: Final[list[socket.socket]] = []
         self._handed = 0
 
-    def ready(self, server: Server, active: list[str], agent: str) -> None:
+    def ready(self, server: Server, active: list[str], agent: list[str]) -> None:
         """Say that `server` could serve now, with these patches."""
         self._ready = wire.Ready(active, agent)
         self._say(self._ready)
@@ -103,6 +103,11 @@ class Worker:
         self._say(wire.Drained(self._handed, closed))
         if self._deserted_at is not None:
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def worn(self, reason: str) -> None:
+        """A new worker would be as it should, and this one cannot."""
+        if self._state == "serving":
+            self._say(wire.Worn(reason))
 
     @property
     def has_heir(self) -> bool:

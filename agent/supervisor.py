@@ -12,19 +12,15 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from zdpatch.agent import moves, roster, sockets, wire
+from zdpatch.agent import launching, moves, roster, sockets, wire
 from zdpatch.agent.audience import Audience
-from zdpatch.agent.boarding import ENVIRON
-from zdpatch.agent.child import Child
 from zdpatch.agent.handoff import Handoff
 from zdpatch.agent.identity import start_ticks
 from zdpatch.agent.loop import Loop, reap_strangers
+from zdpatch.agent.needs import Needs
 from zdpatch.agent.posts import Posts, introduce
 from zdpatch.agent.readiness import is_in_tree
 from zdpatch.agent.reception import Reception
-from zdpatch.agent.station import Told
 from zdpatch.patcher.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -58,6 +54,7 @@ class Supervisor:
         self._loop: Final = Loop()
         self._reception: Final = Reception(wire.Place(fleet.directory), self._loop, self)
         self._early: Final[list[int]] = []  # tickets from before it began
+        self._needs: Final = Needs()
         self._begun = False
         self._over = False
 
@@ -158,31 +155,16 @@ class Supervisor:
             case moves.Outcome():
                 child = None if move.unit is None else self._children.get(move.unit)
                 self._audience.outcome(move, "" if child is None else child.output.tail)
+                self._needs.forget(move.tickets)
             case moves.Finish():
                 self._over = True
         return []
 
     def _start(self, unit: int) -> list[Move]:
-        told = Told(
-            place=str(self._fleet.directory),
-            unit=unit,
-            generation=self._handoff.units[unit].generation,
-            slot=self._handoff.units[unit].slot,
-            orphan_s=self._fleet.limits.orphan_s,
-            listeners=len(self._listeners),
-            app=self._fleet.app,
-        )
-        environ = {
-            **os.environ,
-            **sockets.environment(self._listeners),
-            **self._fleet.environ(),
-            "NOTIFY_SOCKET": self._reception.environ_value,
-            "ZDPATCH_GENERATION": str(self._handoff.units[unit].generation),
-            ENVIRON: msgspec.json.encode(told).decode(),
-        }
         self._posts[unit] = Posts()
+        row, notify = self._handoff.units[unit], self._reception.environ_value
         try:
-            child = Child(self._fleet.command, environ, self._listeners)
+            child = launching.start(self._fleet, row, self._listeners, notify)
         except OSError as error:
             del self._posts[unit]
             why = f"could not be started: {self._fleet.command[0]}: {error.strerror}"
@@ -307,13 +289,27 @@ class Supervisor:
                 post.drained = True
                 self._audience.count(self._handoff.units[unit].generation, said)
                 self._count_quiet(unit)
+            case wire.Worn():
+                self._relieve(unit, said.reason)
             case _:
                 pass
+
+    def _relieve(self, unit: int, reason: str) -> None:
+        """A worker that serves asks for a successor: all get one, once."""
+        serves = self._handoff.units[unit].generation == self._handoff.current
+        if serves and self._handoff.green is None:
+            self._say(f"workers are replaced: {reason}")
+            self._trigger(self._audience.nobody())
 
     def _count_ready(self, unit: int, post: Post | None = None) -> None:
         posts, state = self._posts[unit], self._handoff.units[unit].state
         if state is moves.State.BOOT and posts.ready:
-            self._do(self._handoff.ready(unit, self._clock.steady()))
+            green, now = self._handoff.green, self._clock.steady()
+            tickets = () if green is None else green.tickets
+            if unmet := self._needs.unmet(tickets, posts.active, posts.troubles):
+                self._do(self._handoff.unfit(unit, unmet, now))
+            if unit in self._handoff.units:
+                self._do(self._handoff.ready(unit, now))
         elif post is not None and state is moves.State.SERVING:
             if not post.hello.orphan:
                 post.say(wire.Go())  # its leader made another one
@@ -338,6 +334,7 @@ class Supervisor:
                 self._audience.reply(channel, shown)
             case "replace":
                 ticket = self._audience.ticket(channel, wait=ask.wait)
+                self._needs.note(ticket, ask.needs)
                 self._trigger(ticket)
             case _:
                 channel.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zdpatch.agent import intake, owed, undo
+from zdpatch.agent import intake, owed, relief, undo
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.protocol import ConfirmResult
@@ -152,6 +152,7 @@ def _expire(here: Here, mine: Mine) -> None:
             mine.overdue = True
             mine.reason = f"its trial is over and it cannot be taken out: {error.cause}"
             here.say(f"{mine.patch.id}: {mine.reason}", mine.patch.id)
+            relief.wanted(f"{mine.patch.id}: {mine.reason}")
             return
     here.say(f"{mine.patch.id} was reverted: nobody confirmed it in time", mine.patch.id)
 

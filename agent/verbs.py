@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from zdpatch.agent import answers, intake, messages, protocol, sources, transaction, trials, undo
+from zdpatch.agent import (
+    answers,
+    intake,
+    messages,
+    protocol,
+    sources,
+    transaction,
+    trials,
+    undo,
+    wanting,
+)
 from zdpatch.agent.audit import Actor
 from zdpatch.agent.here import LOG
 from zdpatch.agent.identity import user_name
@@ -49,6 +59,7 @@ _TABLE: Final[dict[str, Verb]] = {
     "stage": _stage,
     "plan": lambda here, header, by, _blob: intake.plan(here, header, by),
     "apply": lambda here, header, by, _blob: transaction.apply(here, header, by),
+    "want": lambda here, header, by, _blob: wanting.want(here, header, by),
     "confirm": lambda here, header, by, _blob: trials.confirm(here, header, by),
     "revert": lambda here, header, by, _blob: undo.revert(here, header, by),
     "hold": _hold,

@@ -42,10 +42,12 @@ class Hello(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """It could serve now. `active`: its patches; `agent`: how its agent is."""
+    """It could serve now. `active`: its patches; `agent`: what its agent says is not as it should
+    be.
+    """
 
     active: list[str]
-    agent: str = ""
+    agent: list[str] = []
 
 
 class Stopped(Message, frozen=True):
@@ -57,6 +59,12 @@ class Drained(Message, frozen=True):
 
     handed: int = 0
     closed: int = 0
+
+
+class Worn(Message, frozen=True):
+    """It cannot get to what is wanted of it, but a new worker can."""
+
+    reason: str
 
 
 # -- the supervisor says
@@ -85,10 +93,14 @@ class Adopt(Message, frozen=True):
 
 
 class Ask(Message, frozen=True):
-    """`what`: "status", "replace" or "end"; with `wait`, events follow until it is done."""
+    """`what`: "status" or "replace"; with `wait`, events follow until it is done.
+
+    `needs`: ids of patches; a new worker that gets ready without one of them is not used.
+    """
 
     what: str
     wait: bool = False
+    needs: list[str] = []
 
 
 # -- and hears
@@ -147,7 +159,21 @@ class Done(Message, frozen=True):
     cut: int = 0
 
 
-Said = Hello | Ready | Stopped | Drained | Go | Stop | Drain | Adopt | Ask | Shown | Event | Done
+Said = (
+    Hello
+    | Ready
+    | Stopped
+    | Drained
+    | Worn
+    | Go
+    | Stop
+    | Drain
+    | Adopt
+    | Ask
+    | Shown
+    | Event
+    | Done
+)
 
 encode: Final = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder(Said)

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from zdpatch import agent
-from zdpatch.agent import passing, wire
+from zdpatch.agent import passing, relief, wire
 from zdpatch.agent.sockets import FIRST_FD
 from zdpatch.agent.station import Told, Worker, connected
 
@@ -132,6 +132,7 @@ def ready(here: Worker, server: Server) -> None:
     assert _told is not None
     active, how = _patched()
     print_for_yourself(_told)
+    relief.comes_from(here.worn)
     here.ready(server, active, how)
 
 
@@ -181,10 +182,11 @@ def prepare() -> None:
         _handle = agent.start(app=_told.app)
 
 
-def _patched() -> tuple[list[str], str]:
-    """The patches that are in, and why there is no agent when there should be one."""
+def _patched() -> tuple[list[str], list[str]]:
+    """The patches that are in, and what the agent says is not as it should be."""
     prepare()
     if _handle is None:
-        return list(agent.active()), ""
+        return list(agent.active()), []
     status = _handle.status()
-    return list(status["active"]), str(status["reason"]) if status["state"] == "off" else ""
+    why = [str(status["reason"])] if status["state"] == "off" else []
+    return list(status["active"]), [*why, *status["warnings"]]

@@ -7,20 +7,20 @@ Exit codes: 0 in (or was already), 10 `--plan` has changes, 11 the person said n
 from __future__ import annotations
 
 import re
-import signal
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 import click
 
-from zdpatch.agent.protocol import MAX_TRIAL_S, Apply
-from zdpatch.cli import errors, fleet, report
+from zdpatch.agent.protocol import MAX_TRIAL_S, Apply, Want
+from zdpatch.cli import errors, fleet, pushworkers, report
 from zdpatch.cli.bundlefile import BundleFile, keep_copy, read_bundle
 from zdpatch.cli.client import DEFAULT_TIMEOUT_S, Client
+from zdpatch.cli.interrupts import terminated_like_interrupted, uninterrupted
 from zdpatch.cli.options import Duration, reason_option, show_duration, to_option
 from zdpatch.cli.output import Command, Output, clean, count, pass_output
 from zdpatch.cli.select import Selector, chosen, discover, parse_selector
@@ -28,9 +28,10 @@ from zdpatch.patcher.attached import probes_s
 from zdpatch.patcher.errors import OperatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from zdpatch.agent.home import AgentFile
+    from zdpatch.agent.wire import Done
     from zdpatch.cli.fleet import Target
 
 SCHEMA: Final = "zdpatch.push/v1"
@@ -53,6 +54,12 @@ class Wish:
     reason: str
     adopt: tuple[str, ...] = ()
     put_back: tuple[str, ...] = ()
+    renew: bool = False  # workers are replaced; those that run stay as they are
+
+    @property
+    def trial_whole_s(self) -> int:
+        """Of a trial, in whole seconds."""
+        return max(1, round(self.trial_s))
 
     @property
     def request_s(self) -> float:
@@ -94,6 +101,11 @@ class Wish:
     metavar="PATH",
     help="Put back what the base has there, then patch it.",
 )
+@click.option(
+    *("--replace-workers", "renew"),
+    is_flag=True,
+    help="Replace the workers of `zdpatch run` with new ones that have it.",
+)
 @click.option("--timeout", "timeout_s", type=Duration(), help="How long the whole push may take.")
 @reason_option
 @pass_output
@@ -113,17 +125,30 @@ def push(  # noqa: PLR0913 - one per option
     reason: str,
     adopt: tuple[str, ...],
     put_back: tuple[str, ...],
+    renew: bool,
 ) -> None:
     """Put BUNDLE into running processes.
 
     It is staged and planned on every target first; if one refuses, none applies. Then all apply at
     once, on trial: unless somebody confirms, the patch is taken out again when the trial is over.
     """
-    prolong = not confirm and _was_said("trial_s")
     wish = Wish(
-        plan_only, partial, yes, wait, confirm, trial_s, prolong, timeout_s, reason, adopt, put_back
+        plan_only=plan_only,
+        partial=partial,
+        yes=yes,
+        wait=wait,
+        confirm=confirm,
+        trial_s=trial_s,
+        prolong=not confirm and _was_said("trial_s"),
+        timeout_s=timeout_s,
+        reason=reason,
+        adopt=adopt,
+        put_back=put_back,
+        renew=renew,
     )
     _check_paths((*adopt, *put_back))
+    if renew and (adopt or put_back or partial):
+        raise errors.usage("--replace-workers goes with none of --adopt, --replace and --partial")
     if trial_s > MAX_TRIAL_S:
         raise errors.usage(f"a trial lasts at most {show_duration(MAX_TRIAL_S)}")
     if not (yes or plan_only or _can_ask()):
@@ -202,6 +227,7 @@ class Push:
         self.wish = wish
         self.begun = time.monotonic()
         self.request_s = wish.request_s + probes_s(file.manifest.probes)
+        self.services: dict[str, Done] = {}  # whose workers were replaced
 
     def run(self, agents: Sequence[AgentFile]) -> int:
         """The whole way. Returns the exit code; raises what was refused or failed."""
@@ -216,8 +242,10 @@ class Push:
         )
         planned = fleet.count_of(targets, "planned")
         refused = fleet.count_of(targets, "refused")
+        if self.wish.renew and (planned or refused):
+            return self._renew(targets)
         if refused and (not self.wish.partial or planned == 0):
-            raise report.refusal(self.file, targets)
+            raise report.refusal(self.file, targets, otherwise=pushworkers.hint(self, targets))
         if self.wish.plan_only:
             self._result("planned" if planned else "already", targets, report.plan_lines)
             return errors.HAS_CHANGES if planned else errors.DONE
@@ -225,17 +253,39 @@ class Push:
             self.output.progress(line)
         if not planned:
             return self._already(targets)
-        if not self._agreed(planned):
+        if not self._agreed(f"Apply to {count(planned, 'process', 'processes')}"):
             self._result("aborted", targets, report.untouched_lines)
             return errors.ABORTED
         return self._apply(targets)
 
-    def _agreed(self, planned: int) -> bool:
+    def _agreed(self, what: str) -> bool:
         if self.wish.yes:
             return True
         how = "to keep" if self.wish.confirm else f"on trial for {show_duration(self.wish.trial_s)}"
-        question = f"? Apply to {count(planned, 'process', 'processes')}, {how}?"
-        return click.confirm(question, default=False, err=True)
+        return click.confirm(f"? {what}, {how}?", default=False, err=True)
+
+    def _renew(self, targets: Sequence[Target]) -> int:
+        """New workers have it; what runs now is not touched."""
+        if not pushworkers.is_curable(targets):
+            raise report.refusal(self.file, targets)
+        services = pushworkers.services_of(self.output.home, targets)
+        renewal = pushworkers.Renewal(self.output, self.client, self.file, services)
+        if self.wish.plan_only:
+            self._result("planned", targets, renewal.plan_lines)
+            return errors.HAS_CHANGES
+        for line in renewal.plan_lines(self.output, self.file, targets):
+            self.output.progress(line)
+        if not self._agreed(f"Replace the workers of {clean(', '.join(services))}"):
+            self._result("aborted", targets, report.untouched_lines)
+            return errors.ABORTED
+        header = Want(self.file.digest, self.wish.trial_whole_s, self.wish.reason)
+        with uninterrupted():
+            self.services, until = renewal.run(header, targets)
+            keep_copy(self.output.home, self.file)
+            targets = renewal.newcomers(until)
+            if self.wish.confirm:
+                targets = renewal.confirm(targets)
+        return self._follow("applied", targets)
 
     def _already(self, targets: Sequence[Target]) -> int:
         if self.wish.confirm:
@@ -260,7 +310,7 @@ class Push:
     def _header(self) -> Apply:
         return Apply(
             digest=self.file.digest,
-            trial_s=None if self.wish.confirm else max(1, round(self.wish.trial_s)),
+            trial_s=None if self.wish.confirm else self.wish.trial_whole_s,
             confirm=self.wish.confirm,
             reason=self.wish.reason,
             adopt=list(self.wish.adopt),
@@ -300,31 +350,7 @@ class Push:
             "state": state,
             "bundle": report.bundle_json(self.file),
             "targets": [fleet.target_json(target) for target in targets],
+            "services": pushworkers.services_json(self.services),
             "took_ms": round((time.monotonic() - self.begun) * 1000, 1),
         }
         self.output.result(SCHEMA, data, lines(self.output, self.file, targets))
-
-
-@contextmanager
-def uninterrupted() -> Generator[None]:
-    """Ctrl-C and SIGTERM wait for the end of the block: targets are never left half-way by them."""
-    came: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in signals}
-    try:
-        yield
-    finally:
-        for one, action in before.items():
-            signal.signal(one, action)
-    if came:
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def terminated_like_interrupted() -> Generator[None]:
-    """A cancelled CI job sends SIGTERM: it detaches as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

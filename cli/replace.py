@@ -73,11 +73,12 @@ def _end(output: Output, done: wire.Done) -> None:
             state="Nothing was replaced.",
         )
     data = {"begun": True, "done": msgspec.to_builtins(done)}
-    output.result(SCHEMA, data, list(_lines(done)))
+    output.result(SCHEMA, data, list(done_lines(done)))
     output.exit(errors.DONE)
 
 
-def _lines(done: wire.Done) -> Iterator[str]:
+def done_lines(done: wire.Done) -> Iterator[str]:
+    """How a replacement ended, for people."""
     yield f"generation {done.generation} serves"
     yield f"  ready in {done.ready_s:.2f} s, flip {done.flip_ms:.1f} ms"
     yield f"  drained in {done.drain_s:.2f} s"

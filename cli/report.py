@@ -153,13 +153,16 @@ def clock(second: float) -> str:
     return then.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 
 
-def refusal(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:
-    """The error for a push that some target refused before anything was changed anywhere."""
+def refusal(file: BundleFile, targets: Sequence[Target], *, otherwise: str = "") -> ZdpatchError:
+    """The error for a push that some target refused before anything was changed anywhere.
+
+    `otherwise`: the command that goes another way.
+    """
     refused = [target for target in targets if target.error is not None]
     willing = len(targets) - len(refused)
     state = UNCHANGED if willing == 0 else f"{UNCHANGED} {willing} of {len(targets)} would take it."
     partial = f"zdpatch push {file.path} --partial" if fleet.count_of(targets, "planned") else ""
-    return _combined(targets, refused, state=state, next=partial)
+    return _combined(targets, refused, state=state, next=otherwise or partial)
 
 
 def failure(file: BundleFile, targets: Sequence[Target]) -> ZdpatchError:

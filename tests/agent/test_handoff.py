@@ -18,6 +18,7 @@ from zdpatch.agent.moves import (
     State,
     Stop,
 )
+from zdpatch.agent.needs import Needs
 from zdpatch.agent.roster import Entry
 
 if TYPE_CHECKING:
@@ -332,3 +333,28 @@ def test_workers_that_serve_already_are_taken_back() -> None:
     game.ready(9)
     assert game.trigger() == [Start(10), Start(11)]
     assert game.states(6) == [State.BOOT, State.BOOT]
+
+
+def test_a_worker_that_is_not_what_was_asked_for() -> None:
+    """Its generation is given up, and the old workers have noticed nothing."""
+    game = Game().serving()
+    game.trigger()
+    game.ready(3)
+    assert game.take(game.handoff.unfit(4, "ready without FIX-1", game.now)) == [Kill(3), Kill(4)]
+    assert [(one.ok, one.reason) for one in game.outcomes] == [(False, "ready without FIX-1")]
+    assert game.states(1) == [State.SERVING, State.SERVING]
+    assert game.take(game.handoff.unfit(1, "it serves", game.now)) == []
+
+
+def test_what_new_workers_must_have() -> None:
+    """What all tickets of a replacement ask for, with what the agent says of what is not there."""
+    needs = Needs()
+    needs.note(1, ["FIX-1"])
+    needs.note(2, ["FIX-2", "FIX-1"])
+    needs.note(3, [])
+    assert needs.unmet((1, 2, 3), ["FIX-1", "FIX-2"], []) == ""
+    said = needs.unmet((1, 2), ["FIX-1"], ["FIX-9 is held", "FIX-2 is refused: a reason"])
+    assert said == "a new worker was ready without FIX-2: FIX-2 is refused: a reason"
+    assert "--app" in needs.unmet((1,), [], [])
+    needs.forget((1, 2))
+    assert needs.unmet((1, 2, 3), [], []) == ""

@@ -33,6 +33,7 @@ HEADERS = [
     protocol.Stage("a" * 64),
     protocol.Plan("a" * 64),
     protocol.Apply("a" * 64, trial_s=5, confirm=True, reason="why"),
+    protocol.Want("a" * 64, trial_s=5, reason="slots"),
     protocol.Confirm("FIX-1"),
     protocol.Revert("abcdef01"),
     protocol.Hold(on=True, reason="freeze"),

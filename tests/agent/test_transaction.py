@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from zdpatch.agent import answers, intake, replay, trials
+from tests.agent.conftest import ALICE, BASE, FIXED
+from zdpatch.agent import answers, intake, relief, replay, trials, wanting
 from zdpatch.agent.ledger import SYSTEM
-from zdpatch.agent.protocol import Plan, Stage, Status
+from zdpatch.agent.protocol import Plan, Stage, Status, Want
 from zdpatch.patcher.errors import OperatorError, ProcessError, ZdpatchError
 
 if TYPE_CHECKING:
@@ -402,3 +403,41 @@ def test_unwritten_intent_changes_nothing(desk: Desk, step: str) -> None:
     assert (desk.vat, desk.wanted(digest)) == (b"VAT = 1\n", "staged")
     desk.apply(digest)
     assert desk.vat == b"VAT = 2\n"
+
+
+def test_wanted_of_whoever_starts(desk: Desk) -> None:
+    """This process stays as it is, the next one has it on trial, and an undo is one for all."""
+    digest = desk.stage(desk.fix())
+    answer = wanting.want(desk.here, Want(digest, 60, "slots"), ALICE)
+    assert (answer.state, answer.until) == ("trial", desk.clock.wall() + 60)
+    assert (desk.vat, desk.state(digest), desk.wanted(digest)) == (BASE, "nothing", "trial")
+    assert wanting.want(desk.here, Want(digest, 10), ALICE).until == answer.until  # never shorter
+    new = desk.another()
+    assert (new.vat, new.state(digest)) == (FIXED, "trial")
+    assert desk.revert(digest) == "reverted"
+    assert desk.wanted(digest) == "reverted"
+    assert desk.another().vat == BASE
+
+
+def test_what_is_held_or_kept_is_not_wanted_on_trial(desk: Desk) -> None:
+    """A hold holds here too, and a confirmed patch stays so."""
+    digest = desk.push(desk.fix(), confirm=True)
+    other = desk.stage(desk.fix(b"VAT = 3\n", id="FIX-2", seq=9))
+    with desk.here.journal.write("hold") as ledger:
+        ledger.hold(ALICE, "sale")
+    refused("ZDP-213", wanting.want, desk.here, Want(other), ALICE)
+    assert desk.wanted(other) == "staged"
+    assert desk.wanted(digest) == "confirmed"
+
+
+def test_what_cannot_go_out_asks_for_a_successor(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that nobody ended, and that the process cannot end."""
+    asked: list[str] = []
+    monkeypatch.setattr(relief, "_ask", asked.append)
+    desk.push(desk.fix(), trial_s=60)
+    desk.engine.fails = ProcessError("ZDP-209", "somebody changed it")
+    desk.clock.tick(60)
+    trials.expire(desk.here)
+    assert asked == ["FIX-1: its trial is over and it cannot be taken out: somebody changed it"]
