@@ -158,9 +158,8 @@ def test_a_trial_that_cannot_end_in_place(place: Path) -> None:
         while len(list((place / "h/agents").glob("*/agent.json"))) < 2:
             fleet.shown()
         _build(place, "--allow-unsafe")
-        push = ("push", "fix.zdp", "--yes", "--replace-workers", "--trial", "4s")
-        zdpatch(place, *push)
-        assert answer(fleet.where).startswith("10 ")
+        push = ("push", str(place / "fix.zdp"), "--yes", "--replace-workers", "--trial", "8s")
+        fleet.zdpatch(*push)
         while fleet.shown().generation < 3:
             answer(fleet.where)
         assert answer(fleet.where).startswith("5 ")
