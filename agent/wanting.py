@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zdpatch.agent import intake, owed
 from zdpatch.agent.lifecycle import WANTED_IN
+from zdpatch.agent.preflight import preflight
 from zdpatch.agent.protocol import WantResult
 from zdpatch.patcher.errors import ProcessError
 
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 def want(here: Here, header: Want, by: Actor) -> WantResult:
     """Want a staged patch, on trial: whoever starts brings it up. This process is not changed.
 
-    Raises ProcessError ZDP-204, ZDP-212, ZDP-213, ZDP-303, what `stage` raises, and ZDP-301.
+    Raises ProcessError ZDP-204, ZDP-212, ZDP-213, ZDP-303, Refused ZDP-217, what `stage` raises,
+    and ZDP-301.
     """
     owed.settle(here)
-    patch, _ = intake.load(here, header.digest)
+    patch, bundle = intake.load(here, header.digest)
     intake.check_allowed(here, patch)
+    preflight(here, bundle)
     with here.journal.write("want") as ledger:
         now = ledger.find(patch.digest)
         if now is None:

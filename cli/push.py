@@ -280,7 +280,7 @@ class Push:
             return errors.ABORTED
         header = Want(self.file.digest, self.wish.trial_whole_s, self.wish.reason)
         with uninterrupted():
-            self.services, until = renewal.run(header, targets)
+            self.services, until = renewal.run(header, targets, self.request_s)
             keep_copy(self.output.home, self.file)
             targets = renewal.newcomers(until)
             if self.wish.confirm:

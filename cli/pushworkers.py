@@ -102,12 +102,12 @@ class Renewal:
         return [*lines, *(f"why       {clean(cause)}" for cause in causes)]
 
     def run(
-        self, header: Want, targets: Sequence[Target]
+        self, header: Want, targets: Sequence[Target], timeout_s: float
     ) -> tuple[dict[str, wire.Done], float | None]:
         """Replace the workers of these services; how, and until when the trial is. Raises ZDP-503,
         the old ones serve, and what the agents refuse; then the patch is wanted of nobody.
         """
-        asked, until = self._want(header, targets)
+        asked, until = self._want(header, targets, timeout_s)
         done: dict[str, wire.Done] = {}
         for name in self.services:
             ended = self._replace(name, [self._file.manifest.id])
@@ -126,12 +126,12 @@ class Renewal:
         return done, until
 
     def _want(
-        self, header: Want, targets: Sequence[Target]
+        self, header: Want, targets: Sequence[Target], timeout_s: float
     ) -> tuple[list[AgentFile], float | None]:
         """One agent of each release is told."""
         by_release = {target.ref.release: target.ref for target in targets}
         asked = list(by_release.values())
-        answers = self._client.ask(asked, header, WantResult)
+        answers = self._client.ask(asked, header, WantResult, timeout_s=timeout_s)
         wrong = [answer.error for answer in answers if answer.error is not None]
         if wrong:
             self._give_up([a.ref for a in answers if a.error is None], [])
