@@ -19,8 +19,11 @@ from zdpatch.patcher.collecting import take_apart
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.holders import UNKNOWN, Holder, Side, bound_on
 from zdpatch.patcher.items import Item
+from zdpatch.patcher.kept_filled import filled_otherwise
 from zdpatch.patcher.makers import INITIALISERS, makers
 from zdpatch.patcher.outdated import outdated
+from zdpatch.patcher.unfilled import unfilled
+from zdpatch.patcher.unset import unset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,6 +82,9 @@ class _Comparison:
         for each in altered(self.old.side, self.new.side, changed):
             yield _other_meaning(each, self._before(each.function))
         yield from outdated(self.old.side, self.new.side, changed)
+        yield from filled_otherwise(self.old.side, self.new.side, changed)
+        yield from unset(self.old.side, self.new.side, changed)
+        yield from unfilled(self.old.side, self.new.side, changed)
 
     def _missing(self, function: Function, access: Access, holder: Holder) -> bool:
         """Whether an object that the text has in mind may be without what `access` stores."""

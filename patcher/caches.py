@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from zdpatch.patcher import inventory, reach, scan
+from zdpatch.patcher.loads import uses_parameters
 from zdpatch.patcher.reaching import Reaching, behind, bound
 
 if TYPE_CHECKING:
@@ -100,9 +101,27 @@ class Answers:
             inner = vars(wrapper).get("__wrapped__")
             for function in behind(wrapper):
                 receiver = bound(inner) or _owner(function)
-                if reaching.cause(function, receiver) or self._asked_of_fields(wrapper):
+                stale = reaching.cause(function, receiver) or self._asked_of_fields(wrapper)
+                if stale or _asked_of_functions(wrapper, function, reaching):
                     module = function.__globals__.get("__name__")
                     yield wrapper, f"{module}:{function.__code__.co_qualname}"
+
+
+def _asked_of_functions(wrapper: object, function: FunctionType, reaching: Reaching) -> bool:
+    """Whether a cache was asked about a function, which its own function calls, that comes to
+    something which changes.
+    """
+    if not uses_parameters(function.__code__):
+        return False
+    own, asked = vars(wrapper), list[object]()
+    for table in gc.get_referents(wrapper):
+        if type(table) is dict and table is not own:
+            asked += [key for key, _ in reach.items(cast("dict[object, object]", table))]
+    for arguments in asked:
+        for each in gc.get_referents(arguments) if reach.is_a(arguments, tuple, list) else ():
+            if any(reaching.cause(one, bound(each)) for one in behind(each)):
+                return True
+    return False
 
 
 def _asked(cache: object, depth: int = 3) -> Iterator[object]:

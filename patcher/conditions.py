@@ -16,9 +16,12 @@ from zdpatch.patcher.datafiles import KeptData, still_kept
 from zdpatch.patcher.fitness import misfit
 from zdpatch.patcher.fitting import needs_heap, unfitting
 from zdpatch.patcher.instances import count
+from zdpatch.patcher.kept_filled import Filled, still_filled
 from zdpatch.patcher.outdated import Outdated
 from zdpatch.patcher.removals import Removals
 from zdpatch.patcher.shared import Sharing
+from zdpatch.patcher.unfilled import Unfilled, not_put
+from zdpatch.patcher.unset import Unset, missing
 from zdpatch.patcher.yields import suspended
 
 if TYPE_CHECKING:
@@ -132,12 +135,19 @@ class Conditions:
         return f"live subclasses: {', '.join(sorted(names))}" if names else ""
 
     def _objects_fit(self, edit: Edit) -> str:
-        if isinstance(edit, Outdated):
-            self.heap_scan = self.heap_scan or needs_heap(edit)
-            why, doubt = unfitting(edit, self.inventories)
+        if isinstance(edit, Outdated | Filled):
+            if isinstance(edit, Filled):
+                why, doubt = still_filled(edit)
+            else:
+                self.heap_scan = self.heap_scan or needs_heap(edit)
+                why, doubt = unfitting(edit, self.inventories)
             if doubt:
                 self.told.append(f"{edit.path}: {edit.detail}; {doubt}")
             return why
+        if isinstance(edit, Unset):
+            return missing(edit)
+        if isinstance(edit, Unfilled):
+            return not_put(edit)
         assert isinstance(edit, Unfit)
         self.heap_scan = self.heap_scan or edit.holder.kind == "instances"
         return misfit(edit, self.versions, self.inventories)

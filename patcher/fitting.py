@@ -137,21 +137,21 @@ def _live(edit: Outdated, inventories: Mapping[str, Inventory]) -> Iterator[obje
         module = sys.modules.get(place.module)
         space = reach.namespace(module) if module is not None else {}
         value = space.get(place.name)
-        yield from [value] if place.what == "variable" else _held(value)
+        yield from [value] if place.what == "variable" else held(value)
     else:
         taken = inventories.get(place.module)
         classes = taken.classes.get(place.owner, []) if taken is not None else []
         kinds = {id(each) for each in reach.family(*classes)}
         for cls in classes:
-            yield from _held(attribute(cls, place.name))
+            yield from held(attribute(cls, place.name))
         for each in list(scan.of(kinds)):
             found = attribute(each, place.name)
             if type(found) is MemberDescriptorType:
                 found = found.__get__(each) if filled(found, each) else None
-            yield from _held(found)
+            yield from held(found)
 
 
-def _held(table: object) -> Iterator[object]:
+def held(table: object) -> Iterator[object]:
     """What is in a table of a known kind."""
     if reach.is_a(table, dict):
         for _, value in reach.items(cast("dict[object, object]", table)):

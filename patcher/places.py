@@ -83,16 +83,16 @@ class Put:
 
 def stores(function: Function) -> Iterator[Put]:
     """What a function puts where other calls find it."""
-    declared = _declared(function)
+    own = declared(function)
     for part in (each for each in function.parts if isinstance(each, _STORING)):
         match part:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
-                    yield from _assigned(target, value, declared)
+                    yield from _assigned(target, value, own)
             case ast.AnnAssign(target=target, value=ast.expr() as value):
-                yield from _assigned(target, value, declared)
+                yield from _assigned(target, value, own)
             case ast.NamedExpr(target=target, value=value):
-                yield from _assigned(target, value, declared)
+                yield from _assigned(target, value, own)
             case ast.Call(args=[ast.expr() as target, *args]) if _is_partial(function, part):
                 given = [*enumerate(args), *((word.arg, word.value) for word in part.keywords)]
                 yield from (Put("argument", target, each, str(word)) for word, each in given)
@@ -131,7 +131,7 @@ def located(side: Side, function: Function, node: ast.expr) -> _Key | None:
     name, outline = dotted(node) or "", function.outline
     head, _, last = name.rpartition(".")
     root = name.partition(".")[0]
-    local = (root in function.bound and root not in _declared(function)) or root in function.outer
+    local = (root in function.bound and root not in declared(function)) or root in function.outer
     if not name:
         return None
     if not head and local:
@@ -152,7 +152,8 @@ def located(side: Side, function: Function, node: ast.expr) -> _Key | None:
     return None
 
 
-def _declared(function: Function) -> set[str]:
+def declared(function: Function) -> set[str]:
+    """Names that a function declares to be variables of its module."""
     parts = function.parts if b"global " in function.text else ()
     return {name for part in parts if isinstance(part, ast.Global) for name in part.names}
 

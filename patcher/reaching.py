@@ -8,16 +8,15 @@ class it is a method of, and in the classes of what its objects hold. Nothing is
 from __future__ import annotations
 
 import builtins
-import dis
 import sys
 from dataclasses import dataclass, field
 from gc import get_referents
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from zdpatch.patcher import codes, reach
+from zdpatch.patcher import reach
 from zdpatch.patcher.importers import in_stdlib
-from zdpatch.patcher.operations import CALLED_BY
+from zdpatch.patcher.loads import Loads, coarse, exact
 from zdpatch.patcher.tracing import mro
 
 if TYPE_CHECKING:
@@ -25,27 +24,12 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.spread import Name
 
-_TESTS: Final = frozenset({"isinstance", "issubclass"})
-_UNSEEN: Final = frozenset({"CACHE", "PRECALL", "PUSH_NULL", "NOP"})
 _MAKING: Final = ("__init__", "__new__", "__post_init__")
 _LONGEST_CHAIN: Final = 20
-_GLOBALS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
-_ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM"})
-_CALLS: Final = frozenset({"CALL", "CALL_KW", "CALL_FUNCTION_EX"})
+_TABLES: Final = (dict, list, tuple, set, frozenset)
+_LARGEST_TABLE: Final = 1000
 
 _Found: TypeAlias = "tuple[str, list[FunctionType]]"  # a path to blame, or where to look next
-
-
-@dataclass(frozen=True, slots=True)
-class Loads:
-    """Names that code, and the code inside it, looks up: global ones, attributes, modules, and the
-    global ones that it does no more with than to test for their type.
-    """
-
-    names: frozenset[str]
-    attributes: frozenset[str]
-    modules: frozenset[str]
-    tested: frozenset[str] = frozenset()
 
 
 class Changing:
@@ -106,7 +90,8 @@ class Reaching:
 
     `changed`: paths to blame by name, of functions with new code, and of names with another value
     or none; of classes too. `spaces` and `classes` are what these names are in. `by_name`:
-    whoever uses a method of the same name, on whatever object, comes to it too.
+    whoever uses a method of the same name, on whatever object, comes to it too, and to all that
+    is in a table of which it takes something.
     """
 
     def __init__(
@@ -118,8 +103,8 @@ class Reaching:
         by_name: bool = False,
     ) -> None:
         self._changing = Changing(changed, spaces, classes, by_name=by_name)
-        self._coarse = _Search(self._changing, _coarse)
-        self._exact = _Search(self._changing, _exact)
+        self._coarse = _Search(self._changing, coarse, tables=by_name)
+        self._exact = _Search(self._changing, exact, tables=by_name)
 
     def cause(self, function: FunctionType, receiver: tuple[type, ...] = ()) -> str:
         """What `function` comes to, as a method of an object of the first of `receiver`, or without
@@ -142,6 +127,7 @@ class _Search:
 
     changing: Changing
     read: Callable[[CodeType], Loads]
+    tables: bool = False
     _loads: dict[int, Loads] = field(default_factory=dict[int, Loads])
     _anyway: dict[int, _Found] = field(default_factory=dict[int, Any])
     _clean: set[tuple[int, ...]] = field(default_factory=set[Any])
@@ -190,6 +176,8 @@ class _Search:
             yield self.changing.value(space, name), []
             value = space.get(name, vars(builtins).get(name))
             yield from self._of(value, loads, made=name not in loads.tested)
+            if self.tables and name in loads.tables:
+                yield "", [each for held in in_table(value) for each in behind(held)]
         for name in loads.modules:
             for module in _imported(space, name):
                 yield from self._of(module, loads, made=True)
@@ -281,6 +269,20 @@ def behind(value: object) -> list[FunctionType]:
     return found
 
 
+def in_table(value: object) -> list[object]:
+    """What a table, and tables in it, have, in so far as it may be called."""
+    found: list[object] = []
+    pending, seen = [value], set[int]()
+    while pending and len(seen) < _LARGEST_TABLE:
+        each = pending.pop()
+        if id(each) not in seen and reach.is_a(each, *_TABLES):
+            seen.add(id(each))
+            inside = get_referents(each)
+            pending += inside
+            found += inside
+    return found
+
+
 def _held(value: object) -> list[object]:
     space = [cast("dict[str, object]", held) for held in get_referents(value) if type(held) is dict]
     return [held for each in space for held in each.values()]
@@ -312,51 +314,3 @@ def _imported(space: Mapping[str, object], name: str) -> Iterator[ModuleType]:
         module = sys.modules.get(full)
         if module is not None and reach.is_a(module, ModuleType):
             yield module
-
-
-def _coarse(code: CodeType) -> Loads:
-    """Every name may be anything."""
-    names = frozenset(name for each in codes.walk(code) for name in each.co_names)
-    implied = (called for name in names for called in CALLED_BY.get(name, ()))
-    return Loads(names, names.union(implied), names)
-
-
-def _exact(code: CodeType) -> Loads:
-    """What the instructions say."""
-    names, tested, attributes, modules = set[str](), set[str](), set[str](), set[str]()
-    testing, history = False, ("", "")  # a global that was loaded just before a variable
-    for instruction in dis.get_instructions(code):
-        operation, name = instruction.opname, instruction.argval
-        if operation in _UNSEEN:
-            continue
-        if operation in _GLOBALS:
-            testing = testing or name in _TESTS
-            (tested if testing else names).add(name)
-        elif operation in _ATTRIBUTES:
-            attributes.add(name)
-        elif operation == "IMPORT_NAME":
-            modules.add(name)
-        elif operation in _CALLS:
-            testing = False
-            attributes.update(CALLED_BY.get(history[0], ()))  # `str(self)`, of a plain variable
-        if operation.startswith("LOAD_FAST"):
-            history = (history[1], "")
-        else:
-            history = ("", name if operation in _GLOBALS else "")
-    own = Loads(
-        frozenset(names | tested),
-        frozenset(attributes),
-        frozenset(modules),
-        frozenset(tested - names),
-    )
-    inside = [_exact(each) for each in code.co_consts if isinstance(each, CodeType)]
-    return own if not inside else _together([own, *inside])
-
-
-def _together(parts: list[Loads]) -> Loads:
-    names, attributes, modules, tested = (
-        frozenset(name for part in parts for name in getattr(part, which))
-        for which in Loads.__slots__
-    )
-    used = (name for part in parts for name in part.names - part.tested)
-    return Loads(names, attributes, modules, tested.difference(used))
