@@ -21,7 +21,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Final, cast
 
-from zdpatch.patcher import codes, inventory, reach
+from zdpatch.patcher import codes, inventory, reach, scan
 from zdpatch.patcher.inflight import in_flight, references, suspended_call
 from zdpatch.patcher.left import Left
 from zdpatch.patcher.shared import Given
@@ -51,7 +51,7 @@ def left_of(
         frames[each.path] = frames.get(each.path, 0) + 1
     removed = {id(s.expected): s.what for s in steps if _is_gone_class(s)}
     kinds = {id(kind) for kind in (*_KINDS, *_OWN)} | removed.keys()
-    things = [each for each in inventory.everything() if id(type(each)) in kinds]
+    things = [each for each in scan.objects() if id(type(each)) in kinds]
     own = [each for each in things if type(each) in _OWN]
     seen = _Census(gone, removed, _Kept(own))
     for thing in things:

@@ -13,7 +13,6 @@ import gc
 from abc import ABCMeta
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import chain
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -133,17 +132,8 @@ def _asked(cache: object, depth: int = 3) -> Iterator[object]:
 
 
 def wrappers() -> list[object]:
-    """Every cache that garbage collection knows; of those which `gc.freeze` hid, those that modules
-    and classes have.
-    """
-    found = list(scan.of({id(reach.CACHED)}))
-    if reach.frozen():
-        spaces = [reach.items(reach.namespace(module)) for _, module in reach.modules()]
-        spaces += [reach.items(reach.class_dict(cls)) for cls in inventory.every_class()]
-        for _, value in chain.from_iterable(spaces):
-            inner = [value, *(reach.all_inner(value) if type(value) in reach.WRAPPERS else ())]
-            found += [each for each in inner if type(each) is reach.CACHED]
-    return list({id(each): each for each in found}.values())
+    """Every cache in the process."""
+    return list(scan.of({id(reach.CACHED)}))
 
 
 def _owner(function: FunctionType) -> tuple[type, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from zdpatch.patcher import inventory
+from zdpatch.patcher import scan
 from zdpatch.patcher.inflight import current_frames
 from zdpatch.patcher.scopes import PIN, Job, Scope
 from zdpatch.patcher.workers import is_worker, is_worker_code
@@ -45,7 +45,7 @@ def carriers(scopes: Collection[Scope]) -> dict[Scope, list[Carrier]]:
     """Who carries each; nobody for one that is about to be forgotten. Looks at the whole heap."""
     found: dict[Scope, list[Carrier]] = {scope: [] for scope in scopes}
     contexts: dict[int, tuple[Context, Scope]] = {}
-    for thing in inventory.everything():
+    for thing in scan.objects():
         if type(thing) is Context:
             scope = thing.get(PIN)
             if scope is not None and scope in found:

@@ -175,6 +175,16 @@ def endless(code: CodeType, offset: int = -1) -> bool:
     )
 
 
+def in_for(code: CodeType, offset: int) -> bool:
+    """Whether a frame at `offset` (`f_lasti`) is in a `for`."""
+    if flow.LOOP_OPCODES.isdisjoint(code.co_code[::2]):
+        return False
+    return any(
+        head.opname == "FOR_ITER" and head.offset <= offset <= jump.offset
+        for head, jump in flow.Flow.of(code).loops()
+    )
+
+
 def _loop_heads(code: CodeType) -> set[str]:
     if flow.LOOP_OPCODES.isdisjoint(code.co_code[::2]):
         return set()

@@ -22,8 +22,8 @@ def drain(plan: Plan, seconds: float) -> None:
     come and go).
 
     Raises Refused (ZDP-205) naming the frames that stay: of threads, of greenlets, and of
-    coroutines and generators which have a `while` loop or are in an `async for`. Other suspended
-    ones end with what they wait for, and are reported only.
+    coroutines and generators which have a `while` loop, or are in an `async for` or in a `for` over
+    what has no end. Other suspended ones end with what they wait for, and are reported only.
     """
     remaining = {each.frame_id: each for each in in_flight(plan) if _may_stay(each, plan)}
     deadline = time.monotonic() + seconds
@@ -47,7 +47,7 @@ def in_flight(plan: Plan) -> list[InFlight]:
 
 
 def _may_stay(frame: InFlight, plan: Plan) -> bool:
-    if frame.kind in {"thread", "greenlet"}:
+    if frame.kind in {"thread", "greenlet"} or frame.unending:
         return True
     return any(codes.endless(code, frame.offset) for code in plan.watched.get(frame.path, ()))
 

@@ -53,9 +53,9 @@ _NEEDS: Final = {
 
 def unfitting(edit: Outdated, inventories: Mapping[str, Inventory]) -> tuple[str, str]:
     """Why what lives does not fit, and what nobody can tell of it; "" for each when all is well."""
-    place, doubt = edit.place, ""
-    if reach.frozen() and (place.what == "argument" or place.owner):
-        return "", "what lives of it cannot be looked at here" if edit.sure else ""
+    doubt = ""
+    if reach.frozen() and edit.sure and needs_heap(edit):
+        doubt = "what lives of it cannot all be looked at here"
     for value in _live(edit, inventories):
         if value is None or _is_nothing(value, edit):
             continue

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from zdpatch.patcher import reach, scan
+from zdpatch.patcher.unending import unending
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -30,7 +31,8 @@ class InFlight:
     """One frame of old code: `path` is "module:qualname", `name` the thread's or the coroutine's.
 
     `line` is where it is now (0 when unknown), in the source of the code it runs; `frame_id` tells
-    two frames apart while both live; `offset` is that of its instruction in the code.
+    two frames apart while both live; `offset` is that of its instruction in the code. `unending`:
+    it is suspended in a `for` over something that has no end.
     """
 
     path: str
@@ -39,6 +41,7 @@ class InFlight:
     line: int
     frame_id: int
     offset: int = -1
+    unending: bool = False
 
 
 def in_flight(codes: Collection[CodeType], *, heap: bool = False) -> list[InFlight]:
@@ -52,8 +55,8 @@ def in_flight(codes: Collection[CodeType], *, heap: bool = False) -> list[InFlig
     for frame, kind, name in (*_on_threads(wanted), *_on_greenlets(wanted)):
         found.setdefault(id(frame), _entry(frame, kind, name))
     if heap:
-        for frame, kind, name in _suspended(wanted):
-            found.setdefault(id(frame), _entry(frame, kind, name))
+        for each in _suspended(wanted):
+            found.setdefault(each.frame_id, each)
     return list(found.values())
 
 
@@ -95,12 +98,24 @@ def _thread_names() -> dict[int, str]:
     return {ident: str(vars(thread).get("_name")) for ident, thread in list(active.items())}
 
 
-def _suspended(wanted: set[int]) -> list[_Frame]:
-    calls = filter(None, map(suspended_call, scan.of(_CALLS)))
-    found: list[tuple[FrameType | None, Kind, str]] = [
-        (frame, kind, name) for code, frame, kind, name in calls if id(code) in wanted
-    ]
-    return [(frame, kind, name) for frame, kind, name in found if frame is not None]
+def _suspended(wanted: set[int]) -> Iterator[InFlight]:
+    for thing in scan.of(_CALLS):
+        # Nobody's frame but of those: with its frame in a variable here, this very generator, which
+        # is found as well, would hold itself, and all that it looks at.
+        if id(_code(thing)) in wanted and (call := suspended_call(thing)) is not None:
+            code, frame, kind, name = call
+            if frame is not None:
+                entry = _entry(frame, kind, name)
+                yield replace(entry, unending=unending(thing, code, entry.offset))
+
+
+def _code(call: object) -> CodeType:
+    kind = type(call)
+    if kind is GeneratorType:
+        return cast("GeneratorType[Any, Any, Any]", call).gi_code
+    if kind is CoroutineType:
+        return cast("CoroutineType[Any, Any, Any]", call).cr_code
+    return cast("AsyncGeneratorType[Any, Any]", call).ag_code
 
 
 def suspended_call(thing: object) -> tuple[CodeType, FrameType | None, Kind, str] | None:

@@ -7,15 +7,13 @@ and no decorator rewrites.
 
 from __future__ import annotations
 
-import gc
-import sys
 from dataclasses import dataclass, field
-from types import FrameType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher import codes, reach, scan
 from zdpatch.patcher.drift import Drift, drift
-from zdpatch.patcher.inflight import InFlight, current_frames, in_flight, references
+from zdpatch.patcher.inflight import InFlight, in_flight, references
 from zdpatch.patcher.reach import Limits
 from zdpatch.patcher.source import is_patched
 
@@ -153,7 +151,7 @@ class _Heap:
     def __init__(self, wanted: set[int]) -> None:
         self.functions: dict[int, list[FunctionType]] = {}
         self.classes: list[type] = []
-        for found in everything():
+        for found in scan.objects():
             if type(found) is FunctionType:
                 if id(found.__globals__) in wanted:
                     self.functions.setdefault(id(found.__globals__), []).append(found)
@@ -163,50 +161,8 @@ class _Heap:
 
 def every_function() -> list[FunctionType]:
     """Every function in the process that garbage collection knows, or what it knows leads to."""
-    found = {id(each): each for each in everything() if type(each) is FunctionType}
+    found = {id(each): each for each in scan.objects() if type(each) is FunctionType}
     return list(found.values())
-
-
-def everything() -> Iterator[object]:
-    """All objects that garbage collection knows, and when some are frozen, what leads to them, each
-    once.
-    """
-    return iter(_everything_behind(scan.listed())) if reach.frozen() else scan.objects()
-
-
-def _everything_behind(tracked: list[object]) -> list[object]:
-    """All objects reachable from what is tracked, from all modules and from all running frames."""
-    roots = [tracked, sys.modules, *current_frames().values(), *every_class()]
-    seen: dict[int, object] = {id(root): root for root in roots}
-    # Our own books would be found through the frame of this call.
-    seen[id(seen)] = seen
-    frontier: list[object] = list(roots)
-    while frontier:
-        found = {id(o): o for o in _held_by(frontier)}
-        frontier = [o for key, o in found.items() if key not in seen]
-        seen.update((id(o), o) for o in frontier)
-    # The frame of this call is in the books, and holds them: they would live on until the collector
-    # runs, and the next scan would read them too.
-    everything = [one for one in seen.values() if type(one) is not FrameType and one is not seen]
-    for book in (seen, roots, frontier):
-        book.clear()
-    return everything
-
-
-def _held_by(objects: list[object]) -> list[object]:
-    """What these hold. A module holds its namespace.
-
-    Its own traverse function is not asked: that of `_asyncio` in CPython 3.12 hands out objects
-    that were freed (the free list of future iterators), and using one ends the process.
-    """
-    asked: list[object] = []
-    held: list[object] = []
-    for one in objects:
-        if reach.is_a(one, ModuleType):
-            held.append(reach.namespace(cast("ModuleType", one)))
-        else:
-            asked.append(one)
-    return held + gc.get_referents(*asked)
 
 
 def every_class() -> list[type]:

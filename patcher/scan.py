@@ -1,6 +1,6 @@
 """A look at the heap begins with a list of all objects, which nothing interrupts: so each is
 counted and timed. What follows, and letting go of the list, goes bit by bit, and other threads run
-between.
+between. Where something is frozen, what hides so is looked for too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Final
+
+from zdpatch.patcher import reach
+from zdpatch.patcher.hidden import with_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator
@@ -58,7 +61,7 @@ def listed() -> list[object]:
 
 
 def objects() -> Iterator[object]:
-    """The same, each let go of soon after it was given."""
+    """The same and what `gc.freeze` hides of them, each let go of soon after it was given."""
     for some in _bits():
         yield from some
 
@@ -71,7 +74,7 @@ def of(kinds: Collection[int]) -> Iterator[object]:
 
 
 def _bits() -> Iterator[list[object]]:
-    tracked = listed()
+    tracked = with_hidden(listed()) if reach.frozen() else listed()
     for at in range(0, len(tracked), _BIT):
         some = tracked[at : at + _BIT]
         tracked[at : at + _BIT] = [None] * len(some)

@@ -8,6 +8,7 @@ import sys
 LOOP = """
 import asyncio, gc, os, sys, types
 from zdpatch.patcher import inventory
+from zdpatch.patcher.hidden import with_hidden
 
 target = types.ModuleType("target")
 exec("def wanted(): pass", target.__dict__)
@@ -25,7 +26,7 @@ async def main():
 asyncio.run(main())
 print("went on", flush=True)
 # Nothing awaits any more: an iterator that is found now was freed before.
-kinds = [type(one).__name__ for one in inventory._everything_behind(gc.get_objects())]
+kinds = [type(one).__name__ for one in with_hidden(gc.get_objects())]
 print(kinds.count("FutureIter"), flush=True)
 os._exit(0)
 """

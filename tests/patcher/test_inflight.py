@@ -145,3 +145,45 @@ def test_greenlets_that_have_switched_away_are_stacks_too(run_child: RunChild) -
             greenlet.getcurrent().parent.switch()
     """
     run_child(script, files={"shop.py": shop})
+
+
+def test_what_goes_round_for_ever(run_child: RunChild) -> None:
+    """In a `for` over what has no end, directly or through what ends no sooner; frozen or not."""
+    script = """
+        import gc, itertools, shop
+        from zdpatch.patcher import inventory
+
+        long = [
+            itertools.count(), itertools.cycle("ab"), itertools.repeat(1), iter(int, 1),
+            iter(range(10**9)), map(str, itertools.count()),
+            enumerate(filter(None, itertools.count(1))),
+        ]
+        short = [
+            iter("abc"), iter(range(9)), itertools.repeat(1, 9), map(str, range(9)), zip("ab", "ab")
+        ]
+        def found(calls):
+            got = inventory.in_flight([shop.each.__code__], heap=True)
+            at = {id(call.gi_frame): call for call in calls}
+            return [(at[f.frame_id], f.unending) for f in got if f.frame_id in at]
+
+        calls = [shop.each(one) for one in (*long, *short)]
+        for call in calls:
+            next(call)
+        ends = dict((calls.index(call), unending) for call, unending in found(calls))
+        assert [ends[n] for n in range(len(calls))] == [True] * 7 + [False] * 5, ends
+        over = shop.over(itertools.count())
+        next(over)  # it has one, and is in no loop
+        assert not inventory.in_flight([shop.over.__code__], heap=True)[0].unending
+        gc.freeze()
+        assert dict((calls.index(call), u) for call, u in found(calls)) == ends
+    """
+    shop = """
+        def each(things):
+            for thing in things:
+                yield thing
+        def over(things):
+            yield 1
+            for thing in things:
+                yield thing
+    """
+    run_child(script, files={"shop.py": shop})
