@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.parts import children
+from zdpatch.patcher.patterns import captured, dispensed, loaded, positional
 from zdpatch.patcher.spelling import called, catches, parameters
 from zdpatch.patcher.touched import Accesses, State, Touched
 
@@ -87,6 +88,8 @@ class _Flow(Touched):
 
     def _assign(self, node: ast.Assign) -> None:
         self.expr(node.value)
+        for name in positional(node):
+            self.read("", name, node)
         for target in node.targets:
             self.target(target, node.value)
 
@@ -138,8 +141,13 @@ class _Flow(Touched):
 
     def _match(self, node: ast.Match) -> None:
         self.expr(node.subject)
+        self.ready.update(dispensed(node.cases))
         ends = [self.state]
         for case in node.cases:
+            for read in loaded(case.pattern, dotted(node.subject) or ""):
+                self.read(*read)
+            for name in captured(case.pattern):
+                self.forget(name)
             if case.guard is not None:
                 self.aside(case.guard)
             ends.append(self.block(case.body, self.state))

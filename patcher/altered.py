@@ -5,12 +5,14 @@ uses in a way that no old code did: objects made before hold what the old code s
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.makers import INITIALISERS
 from zdpatch.patcher.names import dotted
-from zdpatch.patcher.uses import added_members, fresh, gives, uses
+from zdpatch.patcher.shapes import clash, reentrant
+from zdpatch.patcher.uses import added_members, fresh, given, gives, uses
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -18,14 +20,17 @@ if TYPE_CHECKING:
     from zdpatch.patcher.bodies import Function
     from zdpatch.patcher.holders import Holder, Side
 
-_Stores = dict["Holder", set[str]]
+_Stores = dict["Holder", dict[str, ast.expr]]
+# These work with nothing else than another kind of value would, or give something else.
+_KEPT_APART: Final = re.compile(r"[A-Z]\w+ |\[|\.")
 
 
 @dataclass(frozen=True, eq=False)
 class Altered:
     """`function` stores another thing under `name` on objects of `holder`, and `user` shows it.
 
-    `kept`: constants that both versions store there, as text.
+    `kept`: constants that both versions store there, as text. `kinds`: what of the old is not fit
+    for it; empty when all may be.
     """
 
     function: Function
@@ -33,6 +38,7 @@ class Altered:
     name: str
     user: Function
     kept: frozenset[str]
+    kinds: frozenset[str]
 
 
 def altered(old: Side, new: Side, changed: Collection[Function]) -> Iterator[Altered]:
@@ -50,10 +56,20 @@ def altered(old: Side, new: Side, changed: Collection[Function]) -> Iterator[Alt
 def _altered(
     old: Side, new: Side, function: Function, holder: Holder, name: str
 ) -> Iterator[Altered]:
-    before, after = _stores(old, name).get(holder, set()), _stores(new, name).get(holder, set())
-    if before - after and after - before and (user := _otherwise(old, new, holder, name)):
+    stored = _stores(old, name).get(holder, {}), _stores(new, name).get(holder, {})
+    before, after = stored[0].keys(), stored[1].keys()
+    if not (before - after and after - before):
+        return
+    gone = [stored[0][each] for each in before - after]
+    come = [stored[1][each] for each in after - before]
+    user, kinds = _otherwise(old, new, holder, name), frozenset[str]()
+    if user is None and (kinds := clash(gone, come)):
+        user = _operating(new, holder, name)
+    if user is None and (kinds := reentrant(gone, come)):
+        user = next(iter(_users(new, holder, name)), None)
+    if user:
         kept = frozenset(text for text in map(_literal, before & after) if text)
-        yield Altered(function, holder, name, user, kept)
+        yield Altered(function, holder, name, user, kept, kinds)
 
 
 def _filled_otherwise(old: Side, new: Side, function: Function) -> set[str]:
@@ -88,8 +104,8 @@ def _stores(side: Side, name: str) -> _Stores:
     for each in side.mentioning([name]):
         for access in each.accesses.stores:
             if each.name(access.name) == name and access.value is not None:
-                group = found.setdefault(side.holder(each, access.root), set())
-                group.update(gives(side, each, access.value))
+                group = found.setdefault(side.holder(each, access.root), {})
+                group |= given(side, each, access.value)
     return found
 
 
@@ -100,6 +116,16 @@ def _otherwise(old: Side, new: Side, holder: Holder, name: str) -> Function | No
     # initialisers run for new objects alone
     found = fresh(before, after, now, added_members(old, new))
     return next((each for each, _ in found if each.node.name not in INITIALISERS), None)
+
+
+def _operating(new: Side, holder: Holder, name: str) -> Function | None:
+    """A function that does with the attribute what depends on its kind: plain values of two kinds
+    do not mix.
+    """
+    for each, group in _users(new, holder, name, unsure=True).items():
+        if any(map(_KEPT_APART.match, group)) and each.node.name not in INITIALISERS:
+            return each
+    return None
 
 
 def _users(

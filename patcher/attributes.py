@@ -22,11 +22,13 @@ from zdpatch.patcher.items import Item
 from zdpatch.patcher.kept_filled import filled_otherwise
 from zdpatch.patcher.makers import INITIALISERS, makers
 from zdpatch.patcher.outdated import outdated
+from zdpatch.patcher.outlived import hidden, renamed
 from zdpatch.patcher.unfilled import unfilled
 from zdpatch.patcher.unset import unset
+from zdpatch.patcher.unspelled import Unspelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from zdpatch.patcher.bodies import Function
     from zdpatch.patcher.touched import Access
@@ -35,13 +37,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class Unfit(Edit):
     """Live objects that `holder` names may lack the attributes `lacking`, or hold under those of
-    `altered` something else than new code expects (unless it is one of `kept`, in text).
+    `altered` something else than new code expects (unless it is one of `kept`, in text; of `kinds`,
+    if there are any).
     """
 
     holder: Holder = UNKNOWN
     lacking: frozenset[str] = field(default_factory=frozenset[str])
     altered: frozenset[str] = field(default_factory=frozenset[str])
     kept: frozenset[str] = field(default_factory=frozenset[str])
+    kinds: frozenset[str] = field(default_factory=frozenset[str])
 
 
 def unfit(versions: Mapping[str, ModuleVersions]) -> list[Edit]:
@@ -67,7 +71,7 @@ class _Comparison:
     def unfit(self) -> Iterator[Edit]:
         changed = [each for each in self.new.side.functions if not self._unchanged(each)]
         names = {each.name(a.name) for each in changed for a in each.accesses.stores}
-        self.loads = self.new.loads(names)
+        self.loads = self.new.loads(names, changed)
         self.fresh = self._fresh()
         for function in changed:
             found: dict[Holder, list[Access]] = {}
@@ -85,6 +89,8 @@ class _Comparison:
         yield from filled_otherwise(self.old.side, self.new.side, changed)
         yield from unset(self.old.side, self.new.side, changed)
         yield from unfilled(self.old.side, self.new.side, changed)
+        yield from hidden(self.old.side, self.new.side)
+        yield from renamed(self.old.side, self.new.side, self.loads)
 
     def _missing(self, function: Function, access: Access, holder: Holder) -> bool:
         """Whether an object that the text has in mind may be without what `access` stores."""
@@ -115,11 +121,12 @@ class _Comparison:
     def _fresh(self) -> frozenset[str]:
         """Attributes which a function loads that did not before."""
         found: set[str] = set()
+        known = {*Unspelled(self.old.side).loads({*self.loads})}
         for name, places in self.loads.items():
             for where in places:
                 before = self.old.side.by_path.get(where, [])
                 used = (each.name(a.name) for each in before for a in each.accesses.used)
-                if name not in used:
+                if name not in used and (name, where) not in known:
                     found.add(name)
         return frozenset(found)
 
@@ -130,7 +137,9 @@ class _Stores:
     def __init__(self, side: Side) -> None:
         self.side = side
 
-    def loads(self, names: set[str]) -> dict[str, set[tuple[str, str]]]:
+    def loads(
+        self, names: set[str], changed: Iterable[Function]
+    ) -> dict[str, set[tuple[str, str]]]:
         """Unsafe loads of `names`, by path of the function: from no module and nothing made on
         the spot.
         """
@@ -148,6 +157,8 @@ class _Stores:
             for access in accesses(outline.tree).loads:
                 if access.name in names and not self.side.of_module(outline, access.root):
                     found.setdefault(access.name, set()).add((outline.name, ""))
+        for name, where in Unspelled(self.side, changed).loads(names):
+            found.setdefault(name, set()).add(where)
         return found
 
     def stores(self, holder: Holder, name: str) -> bool:
@@ -199,13 +210,16 @@ def _edit(function: Function, holder: Holder, group: list[Access], before: list[
 
 def _other_meaning(found: Altered, before: list[Function]) -> Unfit:
     where, name = found.user, found.name
+    user = f"{where.qualname} (line {where.node.lineno})"
+    what = f"something else in {name}, and {user} uses it otherwise"
+    if found.kinds:
+        what = f"another kind of thing in {name}, which {user} uses"
     detail = (
-        f"the new {found.function.qualname} stores something else in {name}, and "
-        f"{where.qualname} (line {where.node.lineno}) uses it otherwise; "
+        f"the new {found.function.qualname} stores {what}; "
         "objects made before hold what the old code stored"
     )
     edit = _unfit(found.function, found.holder, detail, before)
-    return replace(edit, altered=frozenset({name}), kept=found.kept)
+    return replace(edit, altered=frozenset({name}), kept=found.kept, kinds=found.kinds)
 
 
 def _unfit(function: Function, holder: Holder, detail: str, before: list[Function]) -> Unfit:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from zdpatch.patcher.accesses import accesses
 from zdpatch.patcher.names import FunctionNode, dotted, mangled
 from zdpatch.patcher.parts import children, parts
+from zdpatch.patcher.patterns import captured
 from zdpatch.patcher.spelling import parameters, receiver, variables
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ class Function:
                 found.setdefault(part.asname or part.name.partition(".")[0], []).append(None)
             elif isinstance(part, FunctionNode | ast.ClassDef | ast.ExceptHandler):
                 found.setdefault(part.name or "", []).append(None)
+            elif isinstance(part, ast.match_case):
+                found |= {name: [None] for name in captured(part.pattern)}
         for part in self.parts:
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
                 found.setdefault(part.id, []).append(whole.get(id(part), ("", None))[1])

@@ -18,6 +18,8 @@ from zdpatch.patcher.fitting import needs_heap, unfitting
 from zdpatch.patcher.instances import count
 from zdpatch.patcher.kept_filled import Filled, still_filled
 from zdpatch.patcher.outdated import Outdated
+from zdpatch.patcher.outlived import Outlived
+from zdpatch.patcher.owned import outliving
 from zdpatch.patcher.removals import Removals
 from zdpatch.patcher.shared import Sharing
 from zdpatch.patcher.unfilled import Unfilled, not_put
@@ -55,6 +57,7 @@ class Conditions:
         self.consumed = Consumed(versions, inventories, edits)
         self.versions = versions
         self.inventories = inventories
+        self.values = values
         self.heap_scan = False
         self.told: list[str] = []
         inner = {edit.module for edit in edits if edit.kind == "nested"}
@@ -148,6 +151,12 @@ class Conditions:
             return missing(edit)
         if isinstance(edit, Unfilled):
             return not_put(edit)
+        if isinstance(edit, Outlived):
+            self.heap_scan = True
+            why = outliving(edit, self.inventories, self.values)
+            if why and not edit.sure:
+                self.told.append(f"{edit.path}: {edit.detail}; {why}")
+            return why if edit.sure else ""
         assert isinstance(edit, Unfit)
         self.heap_scan = self.heap_scan or edit.holder.kind == "instances"
         return misfit(edit, self.versions, self.inventories)

@@ -15,6 +15,7 @@ from zdpatch.patcher import reach, scan
 from zdpatch.patcher.holders import Side, bound_on
 from zdpatch.patcher.instances import HAVE_GC
 from zdpatch.patcher.names import mangled
+from zdpatch.patcher.shapes import NUMBER
 from zdpatch.patcher.swap import MISSING
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def misfit(
     if holder.kind == "object":
         value = _resolved(holder.module, holder.path)
         lacking = () if value is MISSING else sorted(look.lacking(value, edit.lacking))
-        if any(_holds(value, name, edit.kept) for name in edit.altered):
+        if any(_holds(value, name, edit) for name in edit.altered):
             return f"{holder.path} holds the old one"
         return f"{holder.path} has no {', '.join(lacking)}" if lacking else ""
     taken = inventories.get(holder.module)
@@ -59,12 +60,14 @@ def _instances(cls: type, edit: Unfit, look: _Look) -> str:
     count = sum(1 for each in live if any(look.lacking(each, edit.lacking)))
     if count:
         return f"there are {count} live instances without it"
-    count = sum(1 for each in live if any(_holds(each, n, edit.kept) for n in edit.altered))
+    count = sum(1 for each in live if any(_holds(each, n, edit) for n in edit.altered))
     return f"there are {count} live instances which hold the old one" if count else ""
 
 
-def _holds(value: object, name: str, kept: frozenset[str]) -> bool:
-    """Whether an object has an attribute of its own that is none of the constants `kept`."""
+def _holds(value: object, name: str, edit: Unfit) -> bool:
+    """Whether an object has an attribute of its own that is none of the constants that are kept,
+    and of the kinds in question.
+    """
     if reach.is_a(value, ModuleType):
         own: Mapping[str, object] = reach.namespace(cast("ModuleType", value))
     else:
@@ -74,9 +77,20 @@ def _holds(value: object, name: str, kept: frozenset[str]) -> bool:
             else own_attributes(value) or {}
         )
     held = own.get(name, MISSING)
-    if held is MISSING and (slot := reach.member(value, name)) is not None:
-        return filled(slot, value)
-    return held is not MISSING and not (type(held) in _PLAIN and repr(held) in kept)
+    if held is MISSING and (slot := reach.member(value, name)) is not None and filled(slot, value):
+        held = slot.__get__(value)
+    if held is MISSING or (type(held) in _PLAIN and repr(held) in edit.kept):
+        return False
+    return not edit.kinds or bool({*_kinds(held)} & edit.kinds)
+
+
+def _kinds(value: object) -> Iterator[str]:
+    """What kinds of value (see `shapes`) an object is of."""
+    if reach.is_a(value, int, float, complex):
+        yield NUMBER
+    for cls in _mro(type(value)):
+        name = reach.qualname(cls).rpartition(".")[2]
+        yield from (name, name.capitalize())  # `threading.Lock` makes a `lock`
 
 
 def _resolved(module: str, path: str) -> object:

@@ -209,7 +209,12 @@ def _has(node: ast.ClassDef, name: str) -> bool:
 
 def bound_on(node: ast.ClassDef) -> Iterator[str]:
     """Names which the body of a class binds."""
-    pending: list[ast.AST] = list(node.body)
+    return bound_by(*node.body)
+
+
+def bound_by(*body: ast.stmt) -> Iterator[str]:
+    """Names which statements bind."""
+    pending: list[ast.AST] = list(body)
     while pending:
         part = pending.pop()
         if isinstance(part, FunctionNode | ast.ClassDef):

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes
+from zdpatch.patcher.compared import kept
 from zdpatch.patcher.conditions import Conditions
 from zdpatch.patcher.defaults_of_fields import unused_defaults
 from zdpatch.patcher.errors import Refused, Verdict
 from zdpatch.patcher.identity import disturbed, suspects
 from zdpatch.patcher.leftovers import leftovers
+from zdpatch.patcher.owned import states
 from zdpatch.patcher.plan import Plan
 from zdpatch.patcher.reaching import Reaching
 from zdpatch.patcher.refilled import filled_from, made_before, refilled
 from zdpatch.patcher.replaced import restored, touches, wrapped
+from zdpatch.patcher.rows import MIGRATE
 from zdpatch.patcher.shared import replaced_tables
 from zdpatch.patcher.steps import Builder
 from zdpatch.patcher.swap import Step
@@ -81,6 +84,7 @@ class Judgement:
         self.situation.check_drift(self.inventories)
         self.decisions.check_needs(self._conditions)
         self._check_identity()
+        self._check_states()
         self._check_adopted()
         self.decisions.refuse()
         self._tell_made_before()
@@ -141,6 +145,18 @@ class Judgement:
                 self.decisions.edits[0],
             )
             self.decisions.against(edit, "R", why)
+
+    def _check_states(self) -> None:
+        """What lives as the value of a constant is still what code compares it with."""
+        if self.decisions.refused or self.decided.undo:
+            return
+        changed = self.decisions.changed
+        found = kept(changed, self.decided.live())
+        self._conditions.heap_scan |= any(each.owner[1] for each in found)
+        for name, why in states(found, self.inventories, self.stage.values):
+            edits = self.decisions.edits
+            edit = next((e for e in edits if changed[name] in {e.path, e.cause}), edits[0])
+            self.decisions.against(edit, "M", why, remedy=MIGRATE)
 
     def _tell_made_before(self) -> None:
         """Objects that live keep what an initialiser gave them which changes."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from zdpatch.patcher.names import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 UNKNOWN: Final = ""
 NUMBER: Final = "number"
@@ -21,6 +21,9 @@ _CLASSES: Final = frozenset(
      "OrderedDict", "defaultdict"}
 )  # fmt: skip
 _ALIKE: Final = frozenset({"list", "set", "frozenset", "tuple", "deque"})
+_SCALARS: Final = frozenset({NUMBER, "str", "bytes", "bytearray"})
+_ONCE: Final = frozenset({"Lock", "allocate_lock", "Semaphore", "BoundedSemaphore"})
+_AGAIN: Final = frozenset({"RLock", "Condition"})
 _DISPLAYS: Final[dict[type[ast.expr], str]] = {
     ast.Dict: "dict",
     ast.DictComp: "dict",
@@ -64,6 +67,23 @@ def differs(old: ast.expr, new: ast.expr, classes: Container[str]) -> Literal[""
         return "may" if alike or not (before and after) else "does"
     texts = ast.dump(old), ast.dump(new)
     return "does" if texts[0] in _wholes(new) or texts[1] in _wholes(old) else ""
+
+
+def clash(old: Iterable[ast.expr], new: Iterable[ast.expr]) -> frozenset[str]:
+    """Kinds of plain values (text, bytes, numbers) in whose place plain values of others come."""
+    before, after = ({kind(each, ()) for each in side} & _SCALARS for side in (old, new))
+    return frozenset(before) if after and not before & after else frozenset()
+
+
+def reentrant(old: Iterable[ast.expr], new: Iterable[ast.expr]) -> frozenset[str]:
+    """Kinds of locks that a thread cannot take twice, in whose place one comes that it can."""
+    before, after = ({_made(each) for each in side} for side in (old, new))
+    return frozenset(before & _ONCE) if after & _AGAIN else frozenset()
+
+
+def _made(node: ast.expr) -> str:
+    name = dotted(node.func) if isinstance(node, ast.Call) else None
+    return (name or "").rpartition(".")[2]
 
 
 def around(outer: ast.expr, inner: ast.expr, classes: Container[str]) -> bool:

@@ -225,7 +225,10 @@ class Touched:
         self._loaded(node.value, node.attr, node)
 
     def _loaded(self, owner: ast.expr | None, name: str, node: ast.expr) -> None:
-        root = (dotted(owner) or "") if owner is not None else ""
+        self.read((dotted(owner) or "") if owner is not None else "", name, node)
+
+    def read(self, root: str, name: str, node: ast.expr | ast.stmt | ast.pattern) -> None:
+        """Load `name` from what a dotted name stands for, "" for any object."""
         each = Access(root, name, node.lineno)
         self.found.used.append(each)
         safe = self.state is None or (root, name) in self.state
