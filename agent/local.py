@@ -15,8 +15,9 @@ from zdpatch.agent.shelf import Shelf
 from zdpatch.patcher import overlay, served
 from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.check import check as _check
-from zdpatch.patcher.engine import Applied, Engine, Reverted
+from zdpatch.patcher.engine import Applied, Reverted
 from zdpatch.patcher.errors import OperatorError
+from zdpatch.patcher.moving import MovingEngine
 from zdpatch.patcher.tree import make_patch as _make_patch
 from zdpatch.patcher.tree import tree_from_files
 
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from zdpatch.patcher.source import Patch
 
 Tree = Path | str | Mapping[str, bytes] | Mapping[str, str]
-_engine: Engine | None = None
+_engine: MovingEngine | None = None
 
 
-def engine(files: Path | None = None) -> Engine:
+def engine(files: Path | None = None) -> MovingEngine:
     """The one engine of this interpreter, which a running agent uses too.
 
     `files`: where folders of packages with patched data files are made; of a temporary directory
@@ -39,7 +40,7 @@ def engine(files: Path | None = None) -> Engine:
     """
     global _engine  # noqa: PLW0603 - a process has one engine, made when first needed
     if _engine is None:
-        _engine = Engine()
+        _engine = MovingEngine()
         os.register_at_fork(after_in_child=_engine.after_fork)
     if files is not None or _engine.shelf is None:
         _engine.shelf = Shelf(files or temporary())

@@ -20,6 +20,7 @@ RESULTS = HERE / "results"
 SCRIPTS = (
     "flip",
     "call",
+    "routed",
     "scope",
     "verify",
     "plan",

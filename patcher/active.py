@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from zdpatch.patcher.steps import as_imported
 from zdpatch.patcher.swap import Undo, commit, distinct, inverse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from types import CodeType
 
     from zdpatch.patcher.departures import Departure
@@ -69,15 +70,21 @@ class Active:
 
 
 def flip(plan: Plan, steps: Sequence[Step]) -> Undo:
-    """Commit; a refusal leaves no finder behind that was not there."""
-    present = any(finder is overlay.FINDER for finder in sys.meta_path)
+    """Commit, as `finder` says."""
+    with finder(plan):
+        return commit(steps)
+
+
+@contextmanager
+def finder(plan: Plan) -> Generator[None]:
+    """For a flip: a refusal leaves no finder behind that was not there."""
+    present = any(each is overlay.FINDER for each in sys.meta_path)
     overlay.install()
     try:
-        undo = commit(steps)
+        yield
     except BaseException:
         if not present:
             overlay.uninstall()
         raise
     for name, source in plan.linecache.items():
         overlay.remember(name, source)
-    return undo

@@ -125,15 +125,15 @@ def expressions(code: CodeType, beside: CodeType | None = None) -> dict[str, lis
     its own: generator expressions, asynchronous comprehensions. Equal ones of `beside` are left
     out.
     """
-    equal = set(map(_told_apart, _expressions(beside))) if beside is not None else set[object]()
-    return _by_qualname(c for c in _expressions(code) if _told_apart(c) not in equal)
+    equal = set(map(told_apart, _expressions(beside))) if beside is not None else set[object]()
+    return _by_qualname(c for c in _expressions(code) if told_apart(c) not in equal)
 
 
 def _expressions(code: CodeType) -> Iterator[CodeType]:
     return (c for c in walk(code) if not is_function_code(c) and kind(c) != "function")
 
 
-def _told_apart(code: CodeType) -> object:
+def told_apart(code: CodeType) -> object:
     """Its digest; itself where a type variable has been filled in, which no source has."""
     try:
         return digest(code)

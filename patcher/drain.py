@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher import codes, inventory
 from zdpatch.patcher.errors import Refused, Verdict
+from zdpatch.patcher.inflight import running_frames
 
 if TYPE_CHECKING:
     from zdpatch.patcher.inventory import InFlight
@@ -25,7 +26,10 @@ def drain(plan: Plan, seconds: float) -> None:
     coroutines and generators which have a `while` loop, or are in an `async for` or in a `for` over
     what has no end. Other suspended ones end with what they wait for, and are reported only.
     """
+    every = [code for group in plan.watched.values() for code in group]
+    held = running_frames(every)
     remaining = {each.frame_id: each for each in in_flight(plan) if _may_stay(each, plan)}
+    standing = {id(frame) for frame in held}
     deadline = time.monotonic() + seconds
     while remaining and time.monotonic() < deadline:
         time.sleep(_POLL_S)
@@ -35,6 +39,8 @@ def drain(plan: Plan, seconds: float) -> None:
             for key, was in remaining.items()
             if key in now and now[key].path == was.path
         }
+        remaining = {k: e for k, e in remaining.items() if e.kind != "thread" or k in standing}
+    held.clear()
     if remaining:
         raise _blocked(list(remaining.values()), seconds)
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from zdpatch.patcher import codes, reach
 from zdpatch.patcher.bytecode import Bound, Definition, Written
+from zdpatch.patcher.trampoline import behind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -209,7 +210,7 @@ class _Comparison:
         """Whether it runs the definition's code, or some that is reported or explained already."""
         if function.__globals__ is not self.inventory.namespace:
             return False
-        code = function.__code__
+        code = behind(function.__code__)
         if code.co_qualname == made.code.co_qualname and code.co_filename in self.files:
             return True  # if it differs, `functions` says so
         digest = codes.digest(code)

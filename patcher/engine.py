@@ -31,7 +31,7 @@ from zdpatch.patcher.swap import MISSING, Undo, commit
 from zdpatch.patcher.upkeep import Damage, damaged, mend
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import CodeType, ModuleType
 
     from zdpatch.patcher.folders import Shelf
@@ -100,6 +100,7 @@ class Engine:
         """
         with self._lock:
             self._check_self()
+            self._check_still()
             self._settle_all(drain_s)
             made = self._made
             true = made is not None and made.still_true(patch, self.active())
@@ -150,6 +151,9 @@ class Engine:
                 "ZDP-210", cause, next="replace the worker: this Python cannot be patched in place"
             )
 
+    def _check_still(self) -> None:
+        """Raises ProcessError ZDP-204 while a patch is on its way: none is, with this engine."""
+
     def _plans(self) -> dict[str, Plan]:
         return {name: each.plan for name, each in self._active.items()}
 
@@ -164,30 +168,39 @@ class Engine:
         Raises Refused or ProcessError with the process as it was before.
         """
         with self._lock:
-            if plan.patch.id in self._active:
-                raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
-            fresh = self._fresh(plan)
+            fresh = self._admitted(plan)
             first, leaving = parted(fresh.steps)
             mine, before = brought(first, fresh.modules.values()), overlay.executions()
             tables = given(first, mine)
             undo = flip(fresh, first)
-            active = Active(fresh, [undo], before, leaving, tables, mine)
-            self._active[plan.patch.id] = active
-            active.undos += self._catch_up(fresh)
-            for clear in fresh.caches:
-                clear()
-            self._let_go()
-            notices = list(fresh.notices)
-            if leaving is not None and not active.settle(_SETTLE_S):
-                notices.append(f"{leaving.what}: stays until calls that began before are over")
-            return Applied(
-                plan.patch.id,
-                undo.flip_us,
-                fresh.functions,
-                len(fresh.steps),
-                self.outstanding(plan.patch.id),
-                notices,
-            )
+            return self._arrived(Active(fresh, [undo], before, leaving, tables, mine))
+
+    def _admitted(self, plan: Plan) -> Plan:
+        """The plan, true now. Raises Refused and ProcessError."""
+        self._check_still()
+        if plan.patch.id in self._active:
+            raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
+        return self._fresh(plan)
+
+    def _arrived(self, active: Active) -> Applied:
+        """What follows the flip."""
+        plan, undo, leaving = active.plan, active.undos[0], active.leaving
+        self._active[plan.patch.id] = active
+        active.undos += self._catch_up(plan)
+        for clear in plan.caches:
+            clear()
+        self._let_go()
+        notices = list(plan.notices)
+        if leaving is not None and not active.settle(_SETTLE_S):
+            notices.append(f"{leaving.what}: stays until calls that began before are over")
+        return Applied(
+            plan.patch.id,
+            undo.flip_us,
+            plan.functions,
+            len(plan.steps),
+            self.outstanding(plan.patch.id),
+            notices,
+        )
 
     def _fresh(self, plan: Plan) -> Plan:
         """The plan if it is true now, or another one of the same patch; without old calls that
@@ -226,32 +239,44 @@ class Engine:
         a later patch stands on it, ZDP-209 when somebody changed what the patch had set.
         """
         with self._lock:
+            self._check_still()
             flip_us, made, held = self._take_back(patch_id)
             # by now nothing but what is remembered holds what the undo took away
             lasting = self.left(patch_id).lasting
             return Reverted(patch_id, flip_us, {**most(made, *lasting), **held})
 
-    def _take_back(self, patch_id: str) -> tuple[float, dict[str, int], dict[str, int]]:
-        """Microseconds of the flip, inner functions that stay on new code, and holders of paths to
-        data files. Raises as `revert`.
-        """
+    def _removable(self, patch_id: str) -> Active:
+        """A patch that may be taken out. Raises ProcessError ZDP-212, ZDP-204, ZDP-209."""
         active = self._active.get(patch_id)
         if active is None:
             raise ProcessError("ZDP-212", f"patch {patch_id} is not active in this process")
         stacked.check_top(patch_id, self._plans())
         if conflicts := filled(active.tables):
             raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
+        return active
+
+    def _take_back(self, patch_id: str) -> tuple[float, dict[str, int], dict[str, int]]:
+        """Microseconds of the flip, inner functions that stay on new code, and holders of paths to
+        data files. Raises as `revert`.
+        """
+        active = self._removable(patch_id)
         taken = taken_of(active.plan)
         back, caches = active.way_back(self._known(), taken)
         first, leaving = parted(back)
         undo = commit(first)
-        for clear in (*active.plan.caches, *caches):
-            clear()
-        del self._active[patch_id]
-        self._remember(patch_id, first, active.brought)
+        self._went_out(active, first, caches)
         if leaving is not None and not leaving.settle(_SETTLE_S):
             self._left.append(leaving)
         return undo.flip_us, born(active.plan, taken), still_held(active.plan)
+
+    def _went_out(
+        self, active: Active, steps: Sequence[Step], caches: Sequence[Callable[[], object]]
+    ) -> None:
+        """What follows the flip that took a patch out."""
+        for clear in (*active.plan.caches, *caches):
+            clear()
+        del self._active[active.plan.patch.id]
+        self._remember(active.plan.patch.id, steps, active.brought)
 
     def _remember(self, patch_id: str, steps: Sequence[Step], tables: tuple[Given, ...]) -> None:
         """Keep what an undo took away, of the last few, so that what is left of it can be told.

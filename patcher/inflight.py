@@ -61,7 +61,7 @@ def in_flight(codes: Collection[CodeType], *, heap: bool = False) -> list[InFlig
 
 
 def _on_threads(wanted: set[int]) -> Iterator[_Frame]:
-    names = _thread_names()
+    names = thread_names()
     tops = current_frames()
     for ident in list(tops):
         # Held to the end, the frame of this very call would hold itself, and `codes`, until garbage
@@ -87,12 +87,28 @@ def _on_greenlets(wanted: set[int]) -> Iterator[_Frame]:
             frame = frame.f_back
 
 
+def running_frames(codes: Collection[CodeType]) -> list[FrameType]:
+    """The frames of threads that run one of `codes`. While they are held, no other frame has the
+    identity of one of them.
+    """
+    wanted = {id(code) for code in codes}
+    found: list[FrameType] = []
+    tops = current_frames()
+    for ident in list(tops):
+        frame: FrameType | None = tops.pop(ident)
+        while frame is not None:
+            if id(frame.f_code) in wanted:
+                found.append(frame)
+            frame = frame.f_back
+    return found
+
+
 def current_frames() -> dict[int, FrameType]:
     """The innermost frame of each thread, by thread identifier, all taken at one instant."""
     return sys._current_frames()  # pyright: ignore[reportPrivateUsage]
 
 
-def _thread_names() -> dict[int, str]:
+def thread_names() -> dict[int, str]:
     # Not threading.enumerate(): it takes a lock, which the thread we look at may hold.
     active = cast("dict[int, threading.Thread]", vars(threading)["_active"])
     return {ident: str(vars(thread).get("_name")) for ident, thread in list(active.items())}

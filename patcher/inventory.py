@@ -16,6 +16,7 @@ from zdpatch.patcher.drift import Drift, drift
 from zdpatch.patcher.inflight import InFlight, in_flight, references
 from zdpatch.patcher.reach import Limits
 from zdpatch.patcher.source import is_patched
+from zdpatch.patcher.trampoline import behind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -62,8 +63,8 @@ class LiveFunction:
 
     @property
     def code(self) -> CodeType:
-        """What it runs now."""
-        return self.function.__code__
+        """What it runs now; of a function that is on its way to another version, the old code."""
+        return behind(self.function.__code__)
 
 
 @dataclass(slots=True, eq=False)

@@ -198,6 +198,7 @@ class Judgement:
             served.moves,
             replaced_tables(builder.steps),
             looks=self.decided.looks,
+            cached=tuple(builder.cached),
         )
 
     def _deferred(self) -> list[str]:

@@ -69,6 +69,7 @@ class Plan:
     tables: tuple[Given, ...] = ()  # that it replaces, with what is in them
     looks: Looks = field(default_factory=Looks)
     drain_s: float = 1.0
+    cached: tuple[str, ...] = ()  # functions with a cache that is emptied
 
     @property
     def runs(self) -> list[str]:

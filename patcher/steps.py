@@ -74,6 +74,7 @@ class Builder:
         self._found: dict[int, list[LiveFunction]] = {}
         self.copies = copies.Copies()
         self.answers = Answers({}, {}, {})
+        self.cached: list[str] = []
 
     def build(self, edits: Iterable[Edit], rebinds: Iterable[tuple[Name, Binding]]) -> None:
         """Add the steps of the allowed edits, and of names elsewhere that hold a changed value."""
@@ -102,8 +103,9 @@ class Builder:
         parts = (self.inventories, self.stage.classes, self.defaults.classes)
         self.answers = Answers.of(changed, *parts)
         self.caches.append(self.answers.forget)
-        if changed and (told := self.answers.told(self.situation.caches)):
-            self.notices.append(f"caches that are emptied: {', '.join(told)}")
+        self.cached = self.answers.told(self.situation.caches) if changed else []
+        if self.cached:
+            self.notices.append(f"caches that are emptied: {', '.join(self.cached)}")
 
     def _changed(self, edits: Iterable[Edit]) -> Iterator[Name]:
         yield from (name for name, value in self.stage.values.items() if value.changed)

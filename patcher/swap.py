@@ -15,7 +15,7 @@ from collections import deque
 from itertools import chain
 from operator import is_
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from zdpatch.patcher import reach
 from zdpatch.patcher.errors import BugError, ProcessError
@@ -34,7 +34,20 @@ from zdpatch.patcher.slots import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["MISSING", "Step", "Undo", "audited", "check", "commit", "current", "prepare"]
+    Still: TypeAlias = Callable[[], Iterable["Guard"]]
+
+__all__ = [
+    "MISSING",
+    "Guard",
+    "Step",
+    "Undo",
+    "audited",
+    "came_true",
+    "check",
+    "commit",
+    "current",
+    "prepare",
+]
 
 _audit = cast("Callable[[object], None]", sys.audit)
 _true_or_raise = {True: None}.__getitem__
@@ -43,6 +56,8 @@ _ACCESS: Final[dict[str, tuple[Any, Any]]] = {
     "item": (dict.__dict__["__setitem__"], dict.__dict__["__delitem__"]),
     "list": (list.__dict__["__setitem__"], list.__dict__["__delitem__"]),
 }
+Guard: TypeAlias = tuple[Call, object]
+"""A call, C all through, and the very object that it must give."""
 _HALF: Final = "The process may be half changed: replace it now."
 
 
@@ -59,10 +74,17 @@ def audited() -> bool:
     return False
 
 
-def commit(steps: Sequence[Step]) -> Undo:
+def commit(steps: Sequence[Step], still: Still | None = None) -> Undo:
     """Check and write all steps; see `prepare` and `Undo.commit` for what they raise."""
     undo = prepare(steps)
-    undo.commit()
+    undo.commit(still)
+    return undo
+
+
+def came_true(steps: Sequence[Step], flip_us: float) -> Undo:
+    """What takes `steps` back which came true by several flips, as if it had been one."""
+    undo = Undo(tuple(steps))
+    undo.committed, undo.flip_us = True, flip_us
     return undo
 
 
@@ -102,15 +124,16 @@ class Undo:
         self.committed = False
         self._inverse = inverse(steps)
 
-    def commit(self) -> None:
-        """Write every step in one instant, or none.
+    def commit(self, still: Still | None = None) -> None:
+        """Write every step in one instant, or none. `still`, called when all is ready, says what
+        must hold in that instant; what it raises ends the commit with nothing changed.
 
         Raises `ProcessError`: ZDP-203 when a slot does not hold what is expected, ZDP-214 when
         there is an audit hook; `BugError` when a step failed, and all of them were taken back.
         """
         if self.committed:
             raise BugError("ZDP-901", "these steps were committed already")
-        self.flip_us = self._flip(self.steps, "ZDP-203", committed=True)
+        self.flip_us = self._flip(self.steps, "ZDP-203", still, committed=True)
 
     def conflicts(self) -> list[str]:
         """Slots that somebody changed after the commit, in words; empty: it can be reverted."""
@@ -124,15 +147,19 @@ class Undo:
         """
         if not self.committed:
             raise BugError("ZDP-901", "these steps are not committed")
-        return self._flip(self._inverse, "ZDP-209", committed=False)
+        return self._flip(self._inverse, "ZDP-209", None, committed=False)
 
-    def _flip(self, steps: Sequence[Step], conflict: str, *, committed: bool) -> float:
+    def _flip(
+        self, steps: Sequence[Step], conflict: str, still: Still | None, *, committed: bool
+    ) -> float:
         mark = functools.partial(setattr, self, "committed", committed)
         unmark = functools.partial(setattr, self, "committed", not committed)
-        return _flip(steps, conflict, mark, unmark)
+        return _flip(steps, conflict, mark, unmark, still)
 
 
-def _flip(steps: Sequence[Step], conflict: str, mark: Call, unmark: Call) -> float:
+def _flip(
+    steps: Sequence[Step], conflict: str, mark: Call, unmark: Call, still: Still | None
+) -> float:
     """The one C loop. No line of Python runs between the first comparison and the last write."""
     collecting = gc.isenabled()
     guards = [functools.partial(gc.disable)] if collecting else []
@@ -143,6 +170,9 @@ def _flip(steps: Sequence[Step], conflict: str, mark: Call, unmark: Call) -> flo
     writers = [*(_writer(step, step.value) for step in steps), mark]
     # What is needed to take it back is made before it is needed.
     takers = [*(_writer(step, step.expected) for step in steps), unmark]
+    for each, value in () if still is None else still():
+        readers.append(each)
+        expected.append(value)
     compared = map(_true_or_raise, map(is_, map(call, readers), expected))
     # Collection goes on again inside the loop: Ctrl-C as the loop ends cannot leave it off.
     ending = [functools.partial(gc.enable)] if collecting else []
