@@ -62,6 +62,8 @@ class Look:
         # kept, like all here that refers to code: the counts are to be the same at the flip
         self.watched = [*group.codes[version], *(member.code for member in group.members)]
         counted = [(partial(sys.getrefcount, code), None) for code in self.watched]
+        # one that ends now and is let go of could be taken for another that comes
+        self._suspensions: list[object] = []
         self.still: list[Guard] = [group.pins_given(), *counted]
         self.blockers = [*self._frames(), *self._requests()]
         heap = any(codes.kind(code) != "function" for code in group.codes[version])
@@ -102,8 +104,10 @@ class Look:
         for thing in inventory.everything():
             found = suspended_call(thing)
             if found is not None:
-                if found[1] is not None and id(found[0]) in self.wanted:
-                    frames[id(found[1])] = (found[1], found[2], found[3])
+                if id(found[0]) in self.wanted:
+                    self._suspensions.append(thing)
+                    if found[1] is not None:
+                        frames[id(found[1])] = (found[1], found[2], found[3])
             elif type(thing) in kinds:
                 tasks |= {id(one): cast("Any", thing).get_name() for one in _chain(thing)}
             elif greenlet is not None and issubclass(type(thing), greenlet):

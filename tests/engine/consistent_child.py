@@ -11,6 +11,7 @@ all of it flips in one instant in which nobody is inside.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import json
 import sys
@@ -171,6 +172,8 @@ def settle(engine: MovingEngine) -> int:
             if not engine.blockers():
                 engine.finish()
                 return looks
+        if looks % 500 == 0:
+            gc.collect()  # a context in a cycle of garbage carries its scope until then
         time.sleep(0.001)
     told = [str(each) for each in engine.blockers()]
     engine.abort()
