@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from zdpatch.agent.native import Lock
-from zdpatch.patcher.scopes import PIN, Job, Request, forget_others
+from zdpatch.patcher.scopes import PIN, Job, Request, current, forget_others
 from zdpatch.patcher.workers import is_worker
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def remove() -> None:
 
 def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
     def submit(self: object, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> object:
-        scope = PIN.get(None)
+        scope = current()
         return original(self, fn if scope is None else Job(scope, fn), *args, **kwargs)
 
     return submit
@@ -106,7 +106,7 @@ def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _start(original: Callable[..., None]) -> Callable[..., None]:
     def start(self: threading.Thread) -> None:
-        scope = PIN.get(None)
+        scope = current()
         if scope is None or not _takes_along(self):
             original(self)
             return
@@ -130,7 +130,7 @@ def _takes_along(thread: threading.Thread) -> bool:
 
 
 def _spawned(greenlet: Any) -> None:  # noqa: ANN401 - gevent is not known here
-    scope = PIN.get(None)
+    scope = current()
     # one with a context of its own was given it by somebody who meant it
     if scope is not None and not greenlet.gr_context and _goes_along(greenlet):
         context = Context()

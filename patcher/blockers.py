@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from zdpatch.patcher import codes, inventory
+from zdpatch.patcher.carriers import carriers
 from zdpatch.patcher.inflight import suspended_call, thread_names
 from zdpatch.patcher.slots import call
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from zdpatch.patcher.scopes import Scope
     from zdpatch.patcher.swap import Guard
     from zdpatch.patcher.versions import Group, Version
 
@@ -65,10 +67,14 @@ class Look:
         # one that ends now and is let go of could be taken for another that comes
         self._suspensions: list[object] = []
         self.still: list[Guard] = [group.pins_given(), *counted]
-        self.blockers = [*self._frames(), *self._requests()]
+        pinned = group.pinned(version)
+        left = [scope for scope in pinned if scope.left]
+        self.blockers = [*self._frames(), *(_request(each) for each in pinned if not each.left)]
         heap = any(codes.kind(code) != "function" for code in group.codes[version])
         if not self.blockers and (heap or "greenlet" in sys.modules):
             self.blockers += self._suspended()
+        if not self.blockers and left:
+            self.blockers += _carried(left)
 
     def _frames(self) -> Iterator[Blocker]:
         """Calls of threads. References are counted in the very instant of which the stacks are."""
@@ -86,11 +92,6 @@ class Look:
                 elif id(frame.f_code) in self.deciding:
                     self.inside[id(frame)] = frame, _blocker("thread", name, frame)
                 frame = frame.f_back
-
-    def _requests(self) -> Iterator[Blocker]:
-        for scope in self.group.pinned(self.version):
-            name = "without a key" if scope.key is None else str(scope.key)
-            yield Blocker("request", f"{name}, by what it started" if scope.left else name)
 
     def _suspended(self) -> list[Blocker]:
         """Generators, coroutines and greenlets, found through the heap.
@@ -123,6 +124,22 @@ class Look:
             if id(frame.f_code) in self.wanted:
                 yield id(frame), (frame, "greenlet", f"{id(thing):#x}")
             frame = frame.f_back
+
+
+def _request(scope: Scope) -> Blocker:
+    return Blocker("request", "without a key" if scope.key is None else str(scope.key))
+
+
+def _carried(left: list[Scope]) -> list[Blocker]:
+    """Requests that were left, and by what they are carried: not by what waits for other work only
+    (a pooled connection, a worker), which may never end.
+    """
+    return [
+        Blocker("request", f"{_request(scope).name}, by {each}")
+        for scope, by in carriers(left).items()
+        for each in [next((each for each in by if not each.idle), None)]
+        if each is not None
+    ]
 
 
 def _blocker(kind: str, name: str, frame: FrameType) -> Blocker:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _UNDECIDED: Final = -1  # older than every epoch
 
@@ -52,13 +52,33 @@ class Scope(dict[int, int]):
         return f"<scope {self.key!r} of epoch {self.epoch}, {state}, {dict(self)}>"
 
 
+class Mark(Scope):
+    """What stands for a scope outside of any, and says how a patch group goes on there."""
+
+    __slots__ = ()
+
+
 PIN: Final[ContextVar[Scope]] = ContextVar("zdpatch_scope")
-"""The scope that this context works for; unset outside."""
+"""The scope that this context works for; unset outside, or a mark."""
 
 _numbers = itertools.count(1)
 _epoch: Final = [0]
 _open: Final[dict[int, Scope]] = {}
 _carried: Final[dict[int, ref[Scope]]] = {}
+
+
+def marking(decided: Mapping[int, int]) -> Mark:
+    """A mark that says so."""
+    mark = Mark(decided)
+    mark.key, mark.left, mark.began, mark.thread = None, True, 0.0, 0
+    mark.epoch = sys.maxsize
+    return mark
+
+
+def current() -> Scope | None:
+    """The scope that this context works for."""
+    scope = PIN.get(None)
+    return None if type(scope) is Mark else scope
 
 
 def now() -> int:
@@ -88,7 +108,7 @@ def name(key: str | None) -> None:
     """
     if key is not None:
         scope = PIN.get(None)
-        if scope is not None and scope.key is None and not scope.left:
+        if scope is not None and scope.key is None and not scope.left:  # a mark was left
             scope.key = key
 
 

@@ -4,6 +4,10 @@ A dispatcher stands in the place of each function and decides at the call: the p
 scope, where there is one; else the caller's own stack, where a frame of the group says which
 version goes on; else the route. A thread looks only at itself, so nothing is stopped. Nothing here
 writes to a live object: that is what the steps are for.
+
+A stack is looked at once for each context (of a thread, of a task): where nothing of the group is
+on it, new code has begun there, and a mark says so to what comes. That is only done where old code
+cannot come to run by other ways than a dispatcher's.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from zdpatch.patcher.trampoline import ANY, ASK, Consts, Parameters, trampoline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from types import FrameType
 
     from zdpatch.patcher.swap import Guard
 
@@ -120,8 +125,10 @@ class Group:
         self.epoch = _NEVER
         self.route: Version = OLD
         self.leaving: Version = OLD
-        outside = {self.id: ASK if walk else OLD}
         self._known: dict[int, int] = {}
+        self._marks = False
+        self._mark = scopes.marking({self.id: NEW})
+        self._unmarked = scopes.marking(outside := {self.id: ASK if walk else OLD})
         self.members = tuple(self._member(each, outside) for each in changes)
         pairs = [(m.versions[OLD].__code__, m.versions[NEW].__code__) for m in self.members]
         self.codes: tuple[list[CodeType], list[CodeType]] = _told_apart(pairs, beside)
@@ -146,18 +153,33 @@ class Group:
         """
         self._given[0] = object()
         scope = scopes.PIN.get()
-        version = OLD if scope.epoch < self.epoch else self._by_stack()
-        return scope.setdefault(self.id, version)
+        if type(scope) is scopes.Mark:  # of a group before this one
+            scopes.PIN.set(self._unmarked)
+            return ASK
+        found = OLD if scope.epoch < self.epoch else self._on_stack()
+        return scope.setdefault(self.id, self.route if found is None else found)
 
     def _by_stack(self) -> int:
         """The version that goes on in the caller's own stack; the route where none does."""
-        known, frame = self._known, _getframe(1).f_back
+        found = self._on_stack()
+        if found is not None:
+            return found
+        if self._marks:
+            scopes.PIN.set(self._mark)
+        return self.route
+
+    def _on_stack(self) -> int | None:
+        known = self._known
+        try:
+            frame: FrameType | None = _getframe(3)
+        except ValueError:  # nobody called the dispatcher: it is what a thread began with
+            return None
         while frame is not None:
             key = id(frame.f_code)  # code compares and hashes by value, slowly
             if key in known:
                 return known[key]
             frame = frame.f_back
-        return self.route
+        return None
 
     # ------------------------------------------------------------ its life
 
@@ -167,9 +189,20 @@ class Group:
         """
         self.epoch = scopes.advance()
         self.route = route
+        self._marks = route == NEW and self._plain
+
+    @property
+    def _plain(self) -> bool:
+        """Whether old code runs only when a dispatcher says so: nothing suspended goes on with it,
+        and no inner function of it lives by itself.
+        """
+        only = len(self.codes[OLD]) == len(self.members)
+        return only and all(codes.kind(code) == "function" for code in self.codes[OLD])
 
     def turn(self) -> None:
         """Go back: what has begun on new code ends on it, all else runs old code."""
+        self._marks = False
+        self._mark[self.id] = ASK
         self.route, self.leaving = OLD, NEW
 
     def close(self) -> None:

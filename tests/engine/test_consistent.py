@@ -301,3 +301,35 @@ assert one.dead and not engine.blockers(), engine.blockers()
 engine.finish()
 """
     )
+
+
+def test_what_waits_for_work_of_others_holds_nothing_up(run_case: RunCase) -> None:
+    """A worker that a request was the first to need carries its scope and is not waited for; a task
+    that the request began is, and is named.
+    """
+    run_case(
+        """
+async def worker(jobs):
+    while True:
+        (await jobs.get())()
+async def sends_mail(gate):
+    await gate
+async def all_of_it():
+    jobs, gate = asyncio.Queue(), asyncio.get_running_loop().create_future()
+    with scopes.Request("user-7"):
+        tasks = [asyncio.create_task(worker(jobs)),
+                 asyncio.create_task(sends_mail(gate), name="mail")]
+        assert shop.rate() == "old"
+    await asyncio.sleep(0)
+    engine.begin(local.plan(patch_of(RATE)))
+    told = [str(each) for each in engine.blockers()]
+    assert told == ["request user-7, by task mail (main.<locals>.sends_mail)"], told
+    gate.set_result(None)
+    await tasks[1]
+    assert not engine.blockers(), engine.blockers()
+    engine.finish()
+    tasks[0].cancel()
+asyncio.run(all_of_it())
+assert shop.rate() == "new"
+"""
+    )

@@ -353,3 +353,103 @@ def test_recursion_goes_as_deep_as_before(run_child: RunChild, deep: int) -> Non
     assert not room.given and sys.getrecursionlimit() == limit
     """
     )
+
+
+def test_a_stack_is_asked_once_for_each_context(run_child: RunChild) -> None:
+    """Where new code has begun outside of requests, what comes there is new without asking again;
+    what stands in old code is old, and after a turn, or with another group, it is asked again.
+    """
+    run_child(
+        GROUP
+        + """
+    import threading
+    from zdpatch.agent import carry
+    source = text('''
+    def rate(): return VERSION
+    def price(wait):
+        wait()
+        return VERSION, rate()
+    ''')
+    space, group = both(source, "rate", "price")
+    inside, leave, got = threading.Event(), threading.Event(), []
+    def wait():
+        inside.set()
+        leave.wait()
+    thread = threading.Thread(
+        target=lambda: got.append((space["price"](wait), space["rate"]())), daemon=True)
+    thread.start()
+    inside.wait()
+    with scopes.Request("before"):
+        into(group)
+        assert space["rate"]() == "old"
+    asked = []
+    def count(frame, event, arg):
+        if event == "call":
+            asked.append(frame.f_code.co_name)
+    sys.setprofile(count)
+    assert [space["rate"]() for _ in range(3)] == ["new"] * 3
+    sys.setprofile(None)
+    assert asked.count("_by_stack") == 1, asked
+    assert scopes.current() is None
+    with scopes.Request("since"):
+        assert scopes.current().key == "since" and space["rate"]() == "new"
+    exec("def below(): return price(lambda: None)", space)
+    assert space["below"]() == ("new", "new")
+    carry.install()
+    other = threading.Thread(target=lambda: got.append(space["rate"]()))
+    other.start()
+    assert "_bootstrap" not in vars(other)
+    other.join()
+    leave.set()
+    thread.join()
+    assert got == ["new", (("old", "old"), "new")], got
+    group.turn()
+    assert space["rate"]() == "old"
+    out(group, OLD)
+    fresh = {}
+    exec("def rate(): return 'newer'", fresh)
+    second = Group([Change.of(space["rate"], "shop:rate", fresh["rate"].__code__, {})])
+    into(second)
+    assert space["rate"]() == "newer"
+    out(second)
+    """
+    )
+
+
+def test_what_is_suspended_in_old_code_is_asked_for_each_call(run_child: RunChild) -> None:
+    """A group with generators marks nothing: an old one may go on anywhere."""
+    run_child(
+        GROUP
+        + """
+    source = text('''
+    def rate(): return VERSION
+    def items():
+        while True:
+            yield VERSION, rate()
+    ''')
+    space, group = both(source, "rate", "items")
+    held = space["items"]()
+    into(group)
+    assert space["rate"]() == "new" and next(held) == ("old", "old")
+    assert next(space["items"]()) == ("new", "new")
+    """
+    )
+
+
+def test_an_inner_function_of_old_code_is_asked_for_each_call(run_child: RunChild) -> None:
+    """What old code made and gave away goes on with old code."""
+    run_child(
+        GROUP
+        + """
+    source = text('''
+    def rate(): return VERSION
+    def maker():
+        return lambda: (VERSION, rate())
+    ''')
+    space, group = both(source, "rate", "maker")
+    made = space["maker"]()
+    into(group)
+    assert space["rate"]() == "new" and made() == ("old", "old")
+    assert space["maker"]()() == ("new", "new")
+    """
+    )
