@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zdpatch.agent import children, intake
+from zdpatch.agent import children, intake, underway
 from zdpatch.agent.lifecycle import ACTIVE, WANTED_IN
 from zdpatch.agent.protocol import (
     PROTOCOL,
@@ -85,7 +85,7 @@ def _row(here: Here, patch: Wanted, *, detail: bool) -> PatchRow:
             until = max(until or 0, patch.until or 0)
     elif patch.state in WANTED_IN:
         until, reason = None, "wanted, and not in this process"
-    runs = here.runs(patch.digest)
+    runs, way = here.runs(patch.digest), underway.of(here, patch.digest)
     return PatchRow(
         id=patch.id,
         digest=patch.digest,
@@ -105,6 +105,7 @@ def _row(here: Here, patch: Wanted, *, detail: bool) -> PatchRow:
         overdue=runs is not None and runs.overdue,
         doubt="" if runs is None else _doubt(here, patch),
         not_after=None if runs is None else runs.not_after,
+        way=None if way is None else way.told,
     )
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    from zdpatch.agent.protocol import OnLimit
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _VALUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}\Z")
 
@@ -36,6 +38,8 @@ class Settings:
     told_s: float = 120.0  # a process that was told to end, and goes on, can crash again after this
     crash_limit: int = 2  # crashes in trial that quarantine a patch
     drain_s: float = 1.0  # how long a plan waits for old frames to return
+    consistent_s: float = 30.0  # how long a patch may be on its way, unless its push says it
+    consistent_on_limit: OnLimit = "abort"  # and what becomes of it then
     journal_wait_s: float = 2.0  # how long a write waits for another process's write
     staged_patches: int = 64  # staged and never applied; older ones are forgotten
     foreign_row_s: float = 7 * 86400.0  # rows of processes whose life cannot be seen from here

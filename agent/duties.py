@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.agent import expiry, owed, replay, trials
+from zdpatch.agent import expiry, owed, replay, trials, underway
 from zdpatch.patcher.errors import ZdpatchError
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class Duties:
                 replay.enter(here)
                 self.entered = True
             owed.settle(here)
+            if here.way is not None:
+                self.look_again()
+                return
             followed = replay.agree(here)
             complete = replay.bring_up(here, limit_s)
         except ZdpatchError as error:
@@ -75,6 +78,10 @@ class Duties:
     def tend(self) -> None:
         """Do what is due."""
         here = self._here
+        if here.way is not None:
+            if not underway.tend(here):
+                return  # nothing else can move now
+            self.look_again()
         if here.engine.waits:
             here.engine.settle()
         if here.owed and self._look_at is None:
@@ -93,6 +100,8 @@ class Duties:
     def patience(self) -> float | None:
         """Seconds until something is due; None when nothing ever is."""
         here = self._here
+        if here.way is not None:
+            return max(0.0, here.way.look_at - here.clock.steady())
         due = [trials.next_deadline(here), self._look_at]
         if here.engine.waits or any(here.runs(digest) for digest in here.mine):
             due.append(here.clock.steady() + here.settings.follow_s)

@@ -50,10 +50,23 @@ class Undone(Protocol):
     def born_on_trial(self) -> Mapping[str, int]: ...
 
 
+class Entered(Protocol):
+    """A patch is on its way: in or, with `leaves`, out."""
+
+    @property
+    def leaves(self) -> bool: ...
+    @property
+    def group(self) -> Sequence[str]: ...
+    @property
+    def together(self) -> Sequence[str]: ...
+
+
 class Engine(Protocol):
     """One per process: plans, flips and undoes; a step that raises has changed nothing."""
 
-    def plan(self, patch: Patch, *, drain_s: float = 1.0, adoption: Adoption = NOTHING) -> Planned:
+    def plan(
+        self, patch: Patch, *, drain_s: float | None = 1.0, adoption: Adoption = NOTHING
+    ) -> Planned:
         """Say what `apply` would do. Raises Refused or ProcessError."""
         ...
 
@@ -63,6 +76,40 @@ class Engine(Protocol):
 
     def revert(self, patch_id: str) -> Undone:
         """Undo it exactly. Raises ProcessError ZDP-209, the process unchanged."""
+        ...
+
+    def foresee(self, plan: Any) -> msgspec.Struct:  # noqa: ANN401 - what `plan` returned
+        """What `begin` would do with it. Raises Refused or ProcessError."""
+        ...
+
+    def begin(self, plan: Any) -> Entered:  # noqa: ANN401 - what `plan` returned
+        """Bring it in consistently. Raises Refused or ProcessError, the process unchanged."""
+        ...
+
+    def begin_revert(self, patch_id: str) -> Entered:
+        """Take it out so. Raises Refused or ProcessError, the process unchanged."""
+        ...
+
+    def moving(self) -> str | None:
+        """The id of the patch that is on its way."""
+        ...
+
+    def blockers(self) -> Sequence[object]:
+        """What it waits for; their words are for people."""
+        ...
+
+    def finish(self, *, force: bool = False) -> Flipped | Undone | None:
+        """It has arrived; None when it was turned back. Raises ProcessError ZDP-205 while something
+        is in the way, unless by `force`.
+        """
+        ...
+
+    def turn(self) -> None:
+        """Go back consistently."""
+        ...
+
+    def abort(self) -> None:
+        """Go back at once."""
         ...
 
     def active(self) -> tuple[str, ...]:
@@ -125,7 +172,9 @@ class LoadedLater:
         """Where folders of packages with patched data files are made, from the next plan on."""
         self._files = base
 
-    def plan(self, patch: Patch, *, drain_s: float = 1.0, adoption: Adoption = NOTHING) -> Planned:
+    def plan(
+        self, patch: Patch, *, drain_s: float | None = 1.0, adoption: Adoption = NOTHING
+    ) -> Planned:
         """As `Engine.plan`."""
         return self._load().plan(patch, drain_s=drain_s, adoption=adoption)
 
@@ -136,6 +185,39 @@ class LoadedLater:
     def revert(self, patch_id: str) -> Undone:
         """As `Engine.revert`."""
         return self._load().revert(patch_id)
+
+    def foresee(self, plan: Any) -> msgspec.Struct:  # noqa: ANN401 - what `plan` returned
+        """As `Engine.foresee`."""
+        return self._load().foresee(plan)
+
+    def begin(self, plan: Any) -> Entered:  # noqa: ANN401 - what `plan` returned
+        """As `Engine.begin`."""
+        return self._load().begin(plan)
+
+    def begin_revert(self, patch_id: str) -> Entered:
+        """As `Engine.begin_revert`."""
+        return self._load().begin_revert(patch_id)
+
+    def moving(self) -> str | None:
+        """As `Engine.moving`; loads nothing."""
+        loaded = self._loaded()
+        return None if loaded is None else loaded.moving()
+
+    def blockers(self) -> Sequence[object]:
+        """As `Engine.blockers`."""
+        return self._load().blockers()
+
+    def finish(self, *, force: bool = False) -> Flipped | Undone | None:
+        """As `Engine.finish`."""
+        return self._load().finish(force=force)
+
+    def turn(self) -> None:
+        """As `Engine.turn`."""
+        self._load().turn()
+
+    def abort(self) -> None:
+        """As `Engine.abort`."""
+        self._load().abort()
 
     def active(self) -> tuple[str, ...]:
         """As `Engine.active`; loads nothing."""

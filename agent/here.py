@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zdpatch.agent.ledger import Ledger, Wanted
     from zdpatch.agent.lifecycle import State
     from zdpatch.agent.owed import Owed
+    from zdpatch.agent.underway import Underway
     from zdpatch.agent.verifier import Verifier
 
 LOG: Final = logging.getLogger("zdpatch")
@@ -74,6 +75,7 @@ class Here:
         default_factory=dict[tuple[str, tuple[str, ...]], "list[str]"]
     )
     staged: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    way: Underway | None = None  # the patch that is on its way in or out
     notices: list[str] = field(default_factory=list[str])
     about: dict[str, str] = field(default_factory=dict[str, str])  # notice -> a patch's id
 

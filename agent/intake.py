@@ -70,11 +70,15 @@ def plan(here: Here, header: Plan, by: Actor) -> dict[str, Any]:
     patch, bundle = load(here, header.digest)
     check_allowed(here, patch)
     adoption = Adoption(frozenset(header.adopt), frozenset(header.replace))
-    planned = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s, adoption=adoption)
+    consistent = header.consistent or bundle.manifest.consistent is not None
+    drain_s = None if consistent else here.settings.drain_s
+    planned = here.engine.plan(bundle.patch(), drain_s=drain_s, adoption=adoption)
     told = preflight(here, bundle)
     with here.journal.read() as ledger:
         words = children.not_covered(children.spawned(ledger.pids()))
     summary: dict[str, Any] = msgspec.to_builtins(planned.summary())
+    if consistent:
+        summary["consistent"] = msgspec.to_builtins(here.engine.foresee(planned))
     if words or told:
         summary["notices"] = [*summary.get("notices", ()), *told, *([words] if words else [])]
     return summary

@@ -43,7 +43,8 @@ _CRYPTOGRAPHY: Final = (
     SIGNATURES,
     "_cffi_backend",
 )
-_STDLIB: Final = ("bisect", "importlib.util", "pkgutil")  # small: loaded at the start
+# small: loaded at the start
+_STDLIB: Final = ("bisect", "contextvars", "importlib.util", "pkgutil")
 _OF_SCOPES: Final = ("keyed", "carry", "asgi_app", "wsgi_app", "flask_app", "celery_tasks")
 _PYC_HEADER: Final = 16
 _FileId = tuple[int, int]

@@ -15,7 +15,6 @@ from zdpatch.agent.shelf import Shelf
 from zdpatch.patcher import overlay, served
 from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.check import check as _check
-from zdpatch.patcher.engine import Applied, Reverted
 from zdpatch.patcher.errors import OperatorError
 from zdpatch.patcher.moving import MovingEngine
 from zdpatch.patcher.tree import make_patch as _make_patch
@@ -24,6 +23,7 @@ from zdpatch.patcher.tree import tree_from_files
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from zdpatch.patcher.engine import Applied, Reverted
     from zdpatch.patcher.errors import Verdict
     from zdpatch.patcher.plan import Plan
     from zdpatch.patcher.source import Patch
@@ -80,7 +80,7 @@ def check(patch: Patch) -> list[Verdict]:
 def plan(
     patch: Patch,
     *,
-    drain_s: float = 1.0,
+    drain_s: float | None = 1.0,
     adopt: Iterable[str] = (),
     replace: Iterable[str] = (),
 ) -> Plan:

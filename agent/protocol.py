@@ -24,6 +24,21 @@ ModuleName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Reason = Annotated[str, msgspec.Meta(max_length=500)]
 
 
+OnLimit = Literal["abort", "flip"]
+MAX_LIMIT_S: Final = 3600
+
+
+class Consistently(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A patch goes in or out so that nothing that has begun sees both versions.
+
+    That may take `limit_s` seconds. Then "abort" leads back, and "flip" goes on at once. None: as
+    the agent's settings say.
+    """
+
+    limit_s: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT_S)] | None = None
+    on_limit: OnLimit | None = None
+
+
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The arguments of one verb; unknown fields are refused."""
 
@@ -48,19 +63,22 @@ class Plan(Header, frozen=True):
     """Say what applying the staged bundle would do; touches nothing.
 
     `adopt`: paths of what was replaced at run time, and is left alone. `replace`: paths at which
-    what the base has is put back first.
+    what the base has is put back first. `consistent`: say which functions would be dispatched, and
+    who calls them from outside.
     """
 
     digest: Digest
     adopt: Paths = []
     replace: Paths = []
+    consistent: bool = False
 
 
 class Apply(Header, frozen=True):
     """Bring the staged bundle in, on trial: silence for `trial_s` seconds reverts it.
 
     None means the agent's default; `confirm` ends the trial at once. A patch that is on trial stays
-    so for `trial_s` from now, or longer.
+    so for `trial_s` from now, or longer. `consistent`: by and by; the answer may come before it has
+    arrived, in state "applying".
     """
 
     digest: Digest
@@ -69,6 +87,7 @@ class Apply(Header, frozen=True):
     reason: Reason = ""
     adopt: Paths = []
     replace: Paths = []
+    consistent: Consistently | None = None
 
 
 class Want(Header, frozen=True):
@@ -89,9 +108,13 @@ class Confirm(Header, frozen=True):
 
 
 class Revert(Header, frozen=True):
-    """Take a patch out again."""
+    """Take a patch out again, at once or `consistent`; the answer may come before it is out.
+
+    One that is on its way in goes back.
+    """
 
     patch: PatchRef
+    consistent: Consistently | None = None
 
 
 class Hold(Header, frozen=True):
@@ -185,6 +208,24 @@ class HelloResult(msgspec.Struct, frozen=True):
     patches: int
 
 
+class Way(msgspec.Struct, frozen=True):
+    """A patch is on its way in or, with `leaves`, out; `turned`: it goes back.
+
+    Until `until` (unix seconds), then `on_limit` says what becomes of it. `group` are the functions
+    that are dispatched, `together` why they flip in one instant in which nobody is inside, if they
+    do. `blockers`: what has begun before and is not over, by name; and how many `more`.
+    """
+
+    leaves: bool
+    turned: bool
+    until: float
+    on_limit: str
+    group: list[str]
+    together: list[str]
+    blockers: list[str]
+    more: int = 0
+
+
 class PatchRow(msgspec.Struct, frozen=True):
     """One patch as this process has it.
 
@@ -216,6 +257,7 @@ class PatchRow(msgspec.Struct, frozen=True):
     damaged: list[str] = []
     set_back: list[str] = []
     not_after: int | None = None
+    way: Way | None = None
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -249,7 +291,7 @@ class StageResult(msgspec.Struct, frozen=True):
 
 
 class ApplyResult(msgspec.Struct, frozen=True):
-    """The patch is in; `flip_us` is 0 when it was in already."""
+    """The patch is in, or on its `way`; `flip_us` is 0 when it was in already."""
 
     digest: str
     id: str
@@ -259,6 +301,7 @@ class ApplyResult(msgspec.Struct, frozen=True):
     functions: int
     outstanding: dict[str, int]
     notices: list[str]
+    way: Way | None = None
 
 
 class WantResult(msgspec.Struct, frozen=True):
@@ -279,7 +322,7 @@ class ConfirmResult(msgspec.Struct, frozen=True):
 
 
 class RevertResult(msgspec.Struct, frozen=True):
-    """The patch is out.
+    """The patch is out, or on its `way`.
 
     `born_on_trial` counts objects made meanwhile which could not be taken back.
     """
@@ -289,6 +332,7 @@ class RevertResult(msgspec.Struct, frozen=True):
     state: str
     flip_us: float
     born_on_trial: dict[str, int]
+    way: Way | None = None
 
 
 class HoldResult(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """A patch comes in whole: intent on disk, one flip, outcome on disk.
 
-Killed before the flip, a restart finds the intent and does it. A flip that fails leaves process and
-journal as they were.
+Killed before the flip, a restart finds the intent and does it; so it does when a patch was on its
+way, consistently. A flip that fails leaves process and journal as they were.
 """
 
 from __future__ import annotations
@@ -11,27 +11,30 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zdpatch.agent import intake, owed, retreat, trials
+from zdpatch.agent import intake, owed, retreat, trials, underway
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
 from zdpatch.agent.preflight import preflight
-from zdpatch.agent.protocol import ApplyResult
+from zdpatch.agent.protocol import ApplyResult, Consistently
 from zdpatch.patcher.adoption import Adoption
 from zdpatch.patcher.errors import OperatorError, Refused, ZdpatchError
 
 if TYPE_CHECKING:
     from zdpatch.agent.audit import Actor
-    from zdpatch.agent.engine import Planned
+    from zdpatch.agent.engine import Flipped, Planned
     from zdpatch.agent.here import Here
     from zdpatch.agent.ledger import Ledger, Wanted
     from zdpatch.agent.protocol import Apply
+    from zdpatch.patcher.trust import VerifiedBundle
 
 
 def apply(here: Here, header: Apply, by: Actor) -> ApplyResult:
     """Bring a staged patch in; again, the same answer, but that a trial lasts `trial_s` from now at
     least. Raises Refused, ProcessError, ZDP-301."""
     owed.settle(here)
+    if underway.of(here, header.digest) is not None:
+        return _answer(here, here.mine[header.digest])
     mine = here.runs(header.digest)
     if mine is None:
         mine = _bring_in(here, header, by)
@@ -48,18 +51,61 @@ def _bring_in(here: Here, header: Apply, by: Actor) -> Mine:
     if header.confirm:
         trials.check_stands(here, bundle)
     adoption = Adoption(frozenset(header.adopt), frozenset(header.replace))
+    wish = _wish(header, bundle)
     try:
-        plan = here.engine.plan(bundle.patch(), drain_s=here.settings.drain_s, adoption=adoption)
+        # on the way there is time for calls to end: it has a limit of its own
+        drain_s = here.settings.drain_s if wish is None else None
+        plan = here.engine.plan(bundle.patch(), drain_s=drain_s, adoption=adoption)
         preflight(here, bundle)
     except Refused as refusal:
         _refuse(here, patch, refusal, by)
         raise
     until = here.clock.wall() + (header.trial_s or here.settings.trial_s)
+    if wish is not None:
+        until += wish.limit_s or here.settings.consistent_s
     mine = Mine(patch, "applying", here.clock.wall(), until, reason=header.reason)
     mine.not_after = bundle.manifest.not_after
     with here.journal.write("apply.intent") as ledger:
         _intend(here, ledger, mine, by, adoption)
+    if wish is not None:
+        return _set_off(here, mine, plan, wish, by=by, confirm=header.confirm)
     return flip(here, mine, plan, by=by, verb="apply", confirm=header.confirm)
+
+
+def _wish(header: Apply, bundle: VerifiedBundle) -> Consistently | None:
+    """How it goes in, when not at one instant: as its author says, but where the operator does."""
+    asked, said = bundle.manifest.consistent, header.consistent
+    if asked is None:
+        return said
+    said = said or Consistently()
+    return Consistently(said.limit_s or asked.limit_s, said.on_limit or asked.on_limit)
+
+
+def _set_off(  # noqa: PLR0913 - what, how, who
+    here: Here, mine: Mine, plan: Planned, wish: Consistently, *, by: Actor, confirm: bool
+) -> Mine:
+    """Between intent and outcome time passes: the patch is "applying" meanwhile."""
+
+    def back(error: ZdpatchError) -> None:
+        del here.mine[mine.patch.digest]
+        mine.patch = replace(mine.patch, reason=str(error))
+        retreat.give_up(here, mine, by, "apply", error)
+        here.say(f"{mine.patch.id} did not come in: {error}", mine.patch.id)
+
+    try:
+        entered = here.engine.begin(plan)
+    except Exception as error:
+        if not retreat.give_up(here, mine, by, "apply", error) and isinstance(error, ZdpatchError):
+            error.state = f"{mine.patch.id} is not in this process. {retreat.COMING}"
+        raise
+    here.gate("apply.entered")
+    here.mine[mine.patch.digest] = mine
+
+    def arrive(done: Flipped) -> None:
+        _arrived(here, mine, done, by=by, verb="apply", confirm=confirm)
+
+    underway.set_off(here, mine, entered, wish, arrive=arrive, back=back)
+    return mine
 
 
 def _refuse(here: Here, patch: Wanted, refusal: Refused, by: Actor) -> None:
@@ -112,6 +158,14 @@ def flip(  # noqa: PLR0913 - what, who, why
         if not retreat.give_up(here, mine, by, verb, error) and isinstance(error, ZdpatchError):
             error.state = f"{mine.patch.id} is not in this process. {retreat.COMING}"
         raise
+    return _arrived(here, mine, done, by=by, verb=verb, confirm=confirm)
+
+
+def _arrived(  # noqa: PLR0913 - as `flip`
+    here: Here, mine: Mine, done: Flipped, *, by: Actor, verb: str, confirm: bool
+) -> Mine:
+    """The outcome of a flip. Raises OperatorError ZDP-301, as `retreat.put_back` says."""
+    here.mine.pop(mine.patch.digest, None)
     here.gate(f"{verb}.flipped")
     mine.flip_us, mine.functions, mine.notices = done.flip_us, done.functions, done.notices
     try:
@@ -146,6 +200,7 @@ def _arrive(  # noqa: PLR0913 - what, who, why
 
 
 def _answer(here: Here, mine: Mine) -> ApplyResult:
+    way = underway.of(here, mine.patch.digest)
     return ApplyResult(
         digest=mine.patch.digest,
         id=mine.patch.id,
@@ -155,4 +210,5 @@ def _answer(here: Here, mine: Mine) -> ApplyResult:
         functions=mine.functions,
         outstanding=dict(here.outstanding(mine)),
         notices=list(mine.notices),
+        way=None if way is None else way.told,
     )

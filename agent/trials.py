@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zdpatch.agent import intake, owed, relief, undo
+from zdpatch.agent import intake, owed, relief, underway, undo
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.protocol import ConfirmResult
@@ -187,8 +187,9 @@ def _as_wanted(here: Here, mine: Mine) -> Wanted | None:
 
 
 def end_trials(here: Here) -> None:
-    """Take out what is on trial in this process; other processes keep theirs."""
+    """Take out what is on trial in this process, or on its way; other processes keep theirs."""
     with here.lock:
+        _end_way(here)
         for mine in list(here.mine.values()):
             if mine.state == "trial":
                 reason = "the agent was stopped during its trial"
@@ -196,6 +197,20 @@ def end_trials(here: Here) -> None:
                     undo.take_out(here, mine, by=SYSTEM, verb="expire", reason=reason, over=False)
                 except ZdpatchError as error:
                     here.say(f"{mine.patch.id} stays in, unconfirmed: {error.cause}", mine.patch.id)
+
+
+def _end_way(here: Here) -> None:
+    way = here.way
+    if way is None:
+        return
+    try:
+        if way.entered.leaves:
+            underway.go_on(here)
+        else:
+            error = ProcessError("ZDP-205", "the agent was stopped on its way")
+            underway.go_back(here, error, at_once=True)
+    except ZdpatchError as error:
+        here.say(f"{way.mine.patch.id} stays on its way: {error.cause}", way.mine.patch.id)
 
 
 def next_deadline(here: Here) -> float | None:

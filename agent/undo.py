@@ -10,7 +10,9 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from zdpatch.agent import intake, owed
+import msgspec
+
+from zdpatch.agent import intake, owed, underway
 from zdpatch.agent.here import LOG, Mine, become
 from zdpatch.agent.ledger import SYSTEM
 from zdpatch.agent.lifecycle import WANTED_IN
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from zdpatch.agent.here import Here
     from zdpatch.agent.ledger import Ledger, Wanted
     from zdpatch.agent.lifecycle import State
-    from zdpatch.agent.protocol import Revert
+    from zdpatch.agent.protocol import Consistently, Revert
 
 _STUCK = "ZDP-209"  # it cannot be taken out of this process, and so must not come up in the next
 _INTENDED = "wanted out in the journal."
@@ -82,13 +84,69 @@ def revert(here: Here, header: Revert, by: Actor) -> RevertResult:
         patch = _find(here, header.patch)
     except ProcessError:
         return _out_of_sleeping(here, header.patch, by)
+    if underway.of(here, patch.digest) is not None:
+        return _redirect(here, patch, header, by)
     mine = here.runs(patch.digest)
     if mine is None:
         owed.settle(here)
         return _want_out(here, patch, by)
-    undone = take_out(here, mine, by=by, verb="revert", reason="")
+    if header.consistent is not None:
+        return _set_off(here, mine, header.consistent, by)
+    return _told(here, mine, take_out(here, mine, by=by, verb="revert", reason=""))
+
+
+def _redirect(here: Here, patch: Wanted, header: Revert, by: Actor) -> RevertResult:
+    """A patch that is on its way in goes back; one that is on its way out goes on."""
+    way = underway.of(here, patch.digest)
+    assert way is not None
+    if not way.entered.leaves:
+        error = ProcessError("ZDP-205", f"{by} took it back on its way in")
+        underway.go_back(here, error, at_once=header.consistent is None)
+        if here.way is None:
+            return _want_out(here, patch, by)
+    elif header.consistent is None:
+        underway.go_on(here)
+    return _told(here, way.mine, None)
+
+
+def _set_off(here: Here, mine: Mine, wish: Consistently, by: Actor) -> RevertResult:
+    """Take a patch out by and by. It is wanted out from now on, and at the limit it goes at once.
+    Raises as `take_out`, and Refused.
+    """
+    leaving = _Exit(mine, by, "revert", "")
+    with here.journal.write("revert.intent") as ledger:
+        before = leaving.intend(ledger)
+    try:
+        entered = here.engine.begin_revert(mine.patch.id)
+    except Exception as error:
+        _stay(here, leaving, before, error)
+        raise
+    here.gate("revert.entered")
+    mine.deadline = None  # it is on its way out already
+    done: list[Undone] = []
+
+    def arrive(undone: Undone) -> None:
+        done.append(undone)
+        _went_out(here, leaving, intended=True)
+
+    def back(error: ZdpatchError) -> None:
+        mine.deadline = here.deadline_in(mine.until)
+        _stay(here, leaving, before, error)
+
+    forced = msgspec.structs.replace(wish, on_limit="flip")
+    underway.set_off(here, mine, entered, forced, arrive=arrive, back=back)
+    return _told(here, mine, done[0] if done else None)
+
+
+def _told(here: Here, mine: Mine, undone: Undone | None) -> RevertResult:
+    way = underway.of(here, mine.patch.digest)
     return RevertResult(
-        patch.digest, patch.id, mine.state, undone.flip_us, dict(undone.born_on_trial)
+        mine.patch.digest,
+        mine.patch.id,
+        mine.state,
+        0.0 if undone is None else undone.flip_us,
+        {} if undone is None else dict(undone.born_on_trial),
+        None if way is None else way.told,
     )
 
 
@@ -194,12 +252,18 @@ def _undo(here: Here, leaving: _Exit, before: Wanted | None, *, intended: bool) 
         if intended:
             _stay(here, leaving, None if stuck else before, error)
         raise
+    _went_out(here, leaving, intended=intended)
+    return undone
+
+
+def _went_out(here: Here, leaving: _Exit, *, intended: bool) -> None:
+    """The outcome of a flip. Raises OperatorError ZDP-301, the patch out."""
+    mine = leaving.mine
     here.gate(f"{leaving.verb}.flipped")
     had = become(mine, "reverted", here.clock.wall(), leaving.reason)
     here.moved(mine.patch.id)
     LOG.info("%s is out", mine.patch.id)
     _record_exit(here, leaving, had, intended=intended)
-    return undone
 
 
 def _stay(here: Here, leaving: _Exit, before: Wanted | None, error: Exception) -> None:

@@ -15,6 +15,7 @@ from zdpatch.agent.config import is_app
 from zdpatch.cli import builder, errors, livebase, verdicts
 from zdpatch.cli.attach import PROBE_S, read_probes
 from zdpatch.cli.bundlefile import contents, read_bundle, write_atomically
+from zdpatch.cli.options import consistent_options, consistently, on_limit_option
 from zdpatch.cli.output import Command, Output, clean, pass_output
 from zdpatch.cli.sign import add_signatures
 from zdpatch.cli.signers import KEY_HELP, PUBLIC_HELP, load_signers
@@ -23,10 +24,11 @@ from zdpatch.patcher import bundle as bundles
 from zdpatch.patcher import check as offline
 from zdpatch.patcher.attached import MAX_PROBE_S
 from zdpatch.patcher.errors import AuthorError
-from zdpatch.patcher.manifest import Manifest, Origin, Target, describe
+from zdpatch.patcher.manifest import Consistency, Manifest, Origin, Target, describe
 from zdpatch.patcher.tree import make_patch, tree_from_files
 
 if TYPE_CHECKING:
+    from zdpatch.agent.protocol import Consistently, OnLimit
     from zdpatch.cli.import_root import Source
     from zdpatch.patcher.errors import Verdict
     from zdpatch.patcher.source import Patch
@@ -55,6 +57,7 @@ class Wish:
     provenance: dict[str, str]
     probes: tuple[str, ...] = ()
     probe_s: int = PROBE_S
+    consistent: Consistently | None = None
 
 
 @click.command(
@@ -104,6 +107,8 @@ class Wish:
 @click.option(
     "--not-after", default="30d", show_default=True, metavar="TIME", help="30d, or a date."
 )
+@consistent_options
+@on_limit_option
 @click.option("--python", default=PYTHONS, show_default=True, metavar="TAGS", help="For these.")
 @click.option("--notes", default="", metavar="TEXT", help="A line for people.")
 @click.option(
@@ -155,6 +160,9 @@ def build(  # noqa: PLR0913 - one per option
     publics: tuple[str, ...],
     passphrase_file: str | None,
     allow_unsafe: bool,
+    consistent: bool,
+    limit_s: float | None,
+    on_limit: OnLimit | None,
 ) -> None:
     """Make a bundle from two versions of a source, without executing either.
 
@@ -183,6 +191,7 @@ def build(  # noqa: PLR0913 - one per option
         provenance=_pairs("--provenance", provenance),
         probes=probes,
         probe_s=probe_s,
+        consistent=consistently(limit_s, on_limit, wanted=consistent),
     )
     secret = None if passphrase_file is None else Path(passphrase_file)
     keys = load_signers(key_names, [Path(one) for one in publics], secret)
@@ -261,6 +270,7 @@ def describe_patch(
     entries, data, blobs = describe(patch.changes, patch.data)
     probes, more = read_probes(wish.probes, wish.probe_s)
     blobs |= more
+    asked = wish.consistent
     manifest = Manifest(
         id=patch.id,
         seq=builder.take_seq(output.home, wish.app, wish.seq),
@@ -279,6 +289,9 @@ def describe_patch(
         origin=Origin(base=base.origin, new=new.origin),
         fixes=wish.fixes,
         notes=wish.notes,
+        consistent=None
+        if asked is None
+        else Consistency(limit_s=asked.limit_s, on_limit=asked.on_limit),
     )
     return manifest, blobs
 

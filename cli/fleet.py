@@ -45,6 +45,16 @@ NO_ANSWER: Final = "ZDP-402"
 _Result = TypeVar("_Result", bound=msgspec.Struct)
 
 
+class Foreseen(msgspec.Struct, frozen=True):
+    """Which functions a consistent apply dispatches, why they flip together if they do, and who
+    calls them from outside of the patch.
+    """
+
+    group: list[str]
+    together: list[str]
+    callers: dict[str, list[str]]
+
+
 class PlanResult(msgspec.Struct, frozen=True):
     """What applying would do to one process (the engine's summary)."""
 
@@ -58,6 +68,7 @@ class PlanResult(msgspec.Struct, frozen=True):
     deferred: list[str] = []
     heap_objects: int = 0
     heap_ms: float = 0.0
+    consistent: Foreseen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +103,7 @@ def prepare(  # noqa: PLR0913 - what is pushed, where, and what is said of it
     *,
     adopt: Sequence[str] = (),
     put_back: Sequence[str] = (),
+    consistent: bool = False,
     timeout_s: float | None = None,
 ) -> list[Target]:
     """Stage and plan on every agent; changes nothing. Outcomes: planned, already, refused.
@@ -109,7 +121,7 @@ def prepare(  # noqa: PLR0913 - what is pushed, where, and what is said of it
         told = Target(answer.ref, outcome, state, answer.agent, warnings=warnings, ends=ends)
         targets.append(told)
     going = [target.ref for target in targets if target.outcome == "planned"]
-    question = Plan(digest, list(adopt), list(put_back))
+    question = Plan(digest, list(adopt), list(put_back), consistent)
     plans = client.ask(going, question, PlanResult, timeout_s=timeout_s)
     by_agent = {answer.ref.agent: answer for answer in plans}
     for i, target in enumerate(targets):
@@ -145,19 +157,19 @@ def apply(
             silent = answer.error is not None and answer.error.code in {NO_ANSWER, "ZDP-404"}
             outcome = "unknown" if silent else "failed"
             result.append(replace(target, outcome=outcome, error=answer.error))
-    return _ask_again(client, header.digest, result)
+    return _ask_again(client, header, result)
 
 
-def _ask_again(client: Client, digest: str, targets: list[Target]) -> list[Target]:
+def _ask_again(client: Client, header: Apply, targets: list[Target]) -> list[Target]:
     """Find out what became of targets whose answer to `apply` never came."""
     here = own_key()
     unsure = [target.ref for target in targets if target.outcome == "unknown"]
-    states = {ref.agent: state for ref, state in patch_states(client, digest, unsure)}
+    states = {ref.agent: state for ref, state in patch_states(client, header.digest, unsure)}
     for i, target in enumerate(targets):
         if target.outcome != "unknown":
             continue
         state = states.get(target.ref.agent)
-        if state in IN_PLACE:
+        if state in IN_PLACE or (state == "applying" and header.consistent is not None):
             targets[i] = replace(target, outcome="applied", state=state, error=None)
         elif state is not None:
             outcome = "failed" if state in OUT else "unknown"
@@ -180,11 +192,12 @@ def patch_states(
 
 
 def undo(
-    client: Client, digest: str, targets: Sequence[Target], *, timeout_s: float | None = None
+    client: Client, header: Apply, targets: Sequence[Target], *, timeout_s: float | None = None
 ) -> list[Target]:
-    """Take the patch out where this push brought it in. Outcomes: reverted, or stuck."""
+    """Take the patch out where this push brought it in, as it did. Outcomes: reverted, or stuck."""
     going = [target.ref for target in targets if target.outcome in {"applied", "unknown"}]
-    answers = client.ask(going, Revert(digest), RevertResult, timeout_s=timeout_s)
+    question = Revert(header.digest, header.consistent)
+    answers = client.ask(going, question, RevertResult, timeout_s=timeout_s)
     by_agent = {answer.ref.agent: answer for answer in answers}
     result: list[Target] = []
     for target in targets:

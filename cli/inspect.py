@@ -151,6 +151,16 @@ def as_json(file: BundleFile, opinion: Opinion, now: int) -> dict[str, object]:
     }
 
 
+def consistent_words(claim: Manifest) -> str:
+    """How it wants to go in, where that is not at one instant."""
+    asked = claim.consistent
+    if asked is None:
+        return ""
+    limit = "" if asked.limit_s is None else f", {asked.limit_s} s at most"
+    then = {"flip": ", then at once", "abort": ", else not at all", None: ""}[asked.on_limit]
+    return f"consistently{limit}{then}"
+
+
 def as_lines(output: Output, file: BundleFile, opinion: Opinion, now: int) -> list[str]:
     """The same for people."""
     claim = file.manifest
@@ -166,6 +176,7 @@ def as_lines(output: Output, file: BundleFile, opinion: Opinion, now: int) -> li
         ("probes", ", ".join(probe.name for probe in claim.probes)),
         ("requires", ", ".join(claim.requires)),
         ("conflicts with", ", ".join(claim.conflicts)),
+        ("goes in", consistent_words(claim)),
         ("notes", claim.notes),
         ("built by", built_words(claim)),
         ("cannot be done", demands(claim)),

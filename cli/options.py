@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from zdpatch.agent.protocol import MAX_LIMIT_S, Consistently
+from zdpatch.cli.errors import usage
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from zdpatch.agent.protocol import OnLimit
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
@@ -65,6 +70,39 @@ def to_option(command: Callable[..., None]) -> Callable[..., None]:
         metavar="SELECTOR",
         help="Which agents: key=value,... over app, agent, pid, release, host and labels.",
     )(command)
+
+
+def consistent_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--consistent` and `--limit T`."""
+    limit = click.option(
+        "--limit", "limit_s", type=Duration(), help="How long it may be on its way."
+    )
+    wanted = click.option(
+        "--consistent", is_flag=True, help="What has begun ends on the version it began with."
+    )
+    return wanted(limit(command))
+
+
+def on_limit_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--on-limit`."""
+    return click.option(
+        "--on-limit",
+        type=click.Choice(["abort", "flip"]),
+        help="Then: go back, or on at once (calls in flight may see both).",
+    )(command)
+
+
+def consistently(
+    limit_s: float | None, on_limit: OnLimit | None = None, *, wanted: bool
+) -> Consistently | None:
+    """What these options say together. Raises OperatorError ZDP-001."""
+    if not wanted:
+        if limit_s is not None or on_limit is not None:
+            raise usage("--limit and --on-limit say how long --consistent may take")
+        return None
+    if limit_s is not None and limit_s > MAX_LIMIT_S:
+        raise usage(f"a patch is on its way for {show_duration(MAX_LIMIT_S)} at most")
+    return Consistently(None if limit_s is None else max(1, round(limit_s)), on_limit)
 
 
 def timeout_option(command: Callable[..., None]) -> Callable[..., None]:

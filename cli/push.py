@@ -17,11 +17,19 @@ from typing import IO, TYPE_CHECKING, Final
 import click
 
 from zdpatch.agent.protocol import MAX_TRIAL_S, Apply, Want
-from zdpatch.cli import errors, fleet, pushworkers, report
+from zdpatch.cli import arrivals, errors, fleet, pushworkers, report
 from zdpatch.cli.bundlefile import BundleFile, keep_copy, read_bundle
 from zdpatch.cli.client import DEFAULT_TIMEOUT_S, Client
 from zdpatch.cli.interrupts import terminated_like_interrupted, uninterrupted
-from zdpatch.cli.options import Duration, reason_option, show_duration, to_option
+from zdpatch.cli.options import (
+    Duration,
+    consistent_options,
+    consistently,
+    on_limit_option,
+    reason_option,
+    show_duration,
+    to_option,
+)
 from zdpatch.cli.output import Command, Output, clean, count, pass_output
 from zdpatch.cli.select import Selector, chosen, discover, parse_selector
 from zdpatch.patcher.attached import probes_s
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zdpatch.agent.home import AgentFile
+    from zdpatch.agent.protocol import Consistently, OnLimit
     from zdpatch.agent.wire import Done
     from zdpatch.cli.fleet import Target
 
@@ -54,6 +63,7 @@ class Wish:
     reason: str
     adopt: tuple[str, ...] = ()
     put_back: tuple[str, ...] = ()
+    consistent: Consistently | None = None
     renew: bool = False  # workers are replaced; those that run stay as they are
 
     @property
@@ -75,6 +85,7 @@ class Wish:
         "zdpatch push fix.zdp --plan",
         "zdpatch push fix.zdp --to app=shop,zone=a --trial 10m",
         "zdpatch push fix.zdp --yes --confirm --json",
+        "zdpatch push fix.zdp --consistent --limit 1m --on-limit abort",
     ],
 )
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path, dir_okay=False))
@@ -106,6 +117,8 @@ class Wish:
     is_flag=True,
     help="Replace the workers of `zdpatch run` with new ones that have it.",
 )
+@consistent_options
+@on_limit_option
 @click.option("--timeout", "timeout_s", type=Duration(), help="How long the whole push may take.")
 @reason_option
 @pass_output
@@ -126,11 +139,15 @@ def push(  # noqa: PLR0913 - one per option
     adopt: tuple[str, ...],
     put_back: tuple[str, ...],
     renew: bool,
+    consistent: bool,
+    limit_s: float | None,
+    on_limit: OnLimit | None,
 ) -> None:
     """Put BUNDLE into running processes.
 
     It is staged and planned on every target first; if one refuses, none applies. Then all apply at
     once, on trial: unless somebody confirms, the patch is taken out again when the trial is over.
+    With --consistent nothing that has begun before sees both versions.
     """
     wish = Wish(
         plan_only=plan_only,
@@ -144,11 +161,14 @@ def push(  # noqa: PLR0913 - one per option
         reason=reason,
         adopt=adopt,
         put_back=put_back,
+        consistent=consistently(limit_s, on_limit, wanted=consistent),
         renew=renew,
     )
     _check_paths((*adopt, *put_back))
-    if renew and (adopt or put_back or partial):
-        raise errors.usage("--replace-workers goes with none of --adopt, --replace and --partial")
+    if renew and (adopt or put_back or partial or consistent):
+        raise errors.usage(
+            "--replace-workers goes with none of --adopt, --replace, --partial and --consistent"
+        )
     if trial_s > MAX_TRIAL_S:
         raise errors.usage(f"a trial lasts at most {show_duration(MAX_TRIAL_S)}")
     if not (yes or plan_only or _can_ask()):
@@ -238,6 +258,7 @@ class Push:
             agents,
             adopt=self.wish.adopt,
             put_back=self.wish.put_back,
+            consistent=self.wish.consistent is not None,
             timeout_s=self.request_s,
         )
         planned = fleet.count_of(targets, "planned")
@@ -300,12 +321,25 @@ class Push:
         header = self._header()
         with uninterrupted():
             targets = fleet.apply(self.client, header, targets, timeout_s=self.request_s)
-            failed = fleet.count_of(targets, "failed", "unknown", "ended")
-            if failed and not self.wish.partial:
-                targets = fleet.undo(self.client, self.file.digest, targets)
-                raise report.failure(self.file, targets)
+            self._check(header, targets)
+        if any(target.state == arrivals.ON_THE_WAY for target in targets):
+            try:
+                with terminated_like_interrupted():
+                    told = self.output.progress
+                    targets = arrivals.arrive(self.client, header.digest, targets, told)
+            except KeyboardInterrupt:
+                self.output.progress("Detached; it goes on: zdpatch status --detail")
+                return errors.DETACHED
+            with uninterrupted():
+                self._check(header, targets)
         keep_copy(self.output.home, self.file)
         return self._follow("applied", targets)
+
+    def _check(self, header: Apply, targets: Sequence[Target]) -> None:
+        """Raises what failed somewhere, the patch taken out elsewhere."""
+        failed = fleet.count_of(targets, "failed", "unknown", "ended")
+        if failed and not self.wish.partial:
+            raise report.failure(self.file, fleet.undo(self.client, header, targets))
 
     def _header(self) -> Apply:
         return Apply(
@@ -315,6 +349,7 @@ class Push:
             reason=self.wish.reason,
             adopt=list(self.wish.adopt),
             replace=list(self.wish.put_back),
+            consistent=self.wish.consistent,
         )
 
     def _follow(self, state: str, targets: Sequence[Target]) -> int:

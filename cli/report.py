@@ -89,7 +89,22 @@ def _plan_rows(targets: Sequence[Target]) -> list[tuple[str, str, str]]:
         most = max(scans, key=lambda plan: plan.heap_ms)
         words = f"{most.heap_objects:,} objects looked at; all threads stop for {most.heap_ms} ms"
         rows["heap", words, ""] = None
+    for target in targets:
+        for row in _consistent_rows(target):
+            rows[row] = None
     return list(rows)
+
+
+def _consistent_rows(target: Target) -> Iterable[tuple[str, str, str]]:
+    """What a consistent push has to say of a plan."""
+    found = None if target.plan is None else target.plan.consistent
+    if found is None:
+        return
+    yield "dispatched", ", ".join(found.group), "until what runs the old code has ended"
+    for why in found.together:
+        yield "together", why, "all flips in one instant in which nobody is inside"
+    for path, names in found.callers.items():
+        yield "called by", f"{path}: {', '.join(names)}", "may see both, outside of requests"
 
 
 def outcome_lines(output: Output, file: BundleFile, targets: Sequence[Target]) -> list[str]:

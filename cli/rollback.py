@@ -13,9 +13,10 @@ import click
 from zdpatch.agent.lifecycle import ACTIVE, WANTED_IN
 from zdpatch.agent.protocol import Revert, RevertResult
 from zdpatch.cli.actions import Found, Tally, find_agents, look, named, only
+from zdpatch.cli.arrivals import watch
 from zdpatch.cli.client import Answer, Client, label
 from zdpatch.cli.errors import usage
-from zdpatch.cli.options import timeout_option, to_option
+from zdpatch.cli.options import consistent_options, consistently, timeout_option, to_option
 from zdpatch.cli.output import Command, Output, clean, count, pass_output
 from zdpatch.patcher.errors import ProcessError
 
@@ -31,18 +32,29 @@ SCHEMA: Final = "zdpatch.rollback/v1"
     "rollback",
     cls=Command,
     short_help="Take a patch out again.",
-    examples=["zdpatch rollback", "zdpatch rollback SHOP-7 --to app=shop"],
+    examples=["zdpatch rollback", "zdpatch rollback SHOP-7 --to app=shop --consistent"],
 )
 @click.argument("patch", metavar="[PATCH]", required=False)
 @to_option
+@consistent_options
 @timeout_option
 @pass_output
-def rollback(output: Output, /, *, patch: str | None, selector: str, timeout_s: float) -> None:
+def rollback(  # noqa: PLR0913 - one per option
+    output: Output,
+    /,
+    *,
+    patch: str | None,
+    selector: str,
+    consistent: bool,
+    limit_s: float | None,
+    timeout_s: float,
+) -> None:
     """Take PATCH out wherever it is active, or wanted at the next start, or quarantined.
 
     PATCH is its id, or 8 characters of its digest; without it, the newest active one is meant. It
-    goes out at once, without a question.
+    goes out at once, without a question; with --consistent what has begun on it ends on it before.
     """
+    wish = consistently(limit_s, wanted=consistent)
     with Client(timeout_s=timeout_s) as client:
         agents = find_agents(output, selector)
         survey = look(client, agents)
@@ -56,7 +68,10 @@ def rollback(output: Output, /, *, patch: str | None, selector: str, timeout_s: 
         digest, name = places[0].patch.digest, places[0].patch.id
         # out everywhere, it may be wanted of a release that does not run now: one is asked
         refs = [one.ref for one in concerned or places[:1]]
-        asked = client.ask(refs, Revert(digest), RevertResult)
+        asked = client.ask(refs, Revert(digest, wish), RevertResult)
+        going = [one.ref for one in asked if one.result is not None and one.result.way is not None]
+        for _ in watch(client, digest, going, output.progress):
+            pass
         answers = [one for one in asked if concerned or one.error is not None]
     tally = Tally("rollback", answers, survey.silent)
     tally.need()

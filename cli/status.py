@@ -131,7 +131,7 @@ def _wrong(patch: PatchRow) -> Iterator[str]:
     """What is not as is wanted of the application, or should not run."""
     if patch.state == "quarantined":
         yield f"{patch.id} is quarantined (zdpatch rollback {patch.id} acknowledges it)"
-    elif (patch.state in IN_PLACE) != (patch.wanted in IN_PLACE | WANTED_IN):
+    elif patch.way is None and (patch.state in IN_PLACE) != (patch.wanted in IN_PLACE | WANTED_IN):
         yield f"{patch.id} is {patch.state} here, and {patch.wanted} for the application"
     if patch.overdue:
         yield f"{patch.id}: {patch.reason}"
@@ -158,7 +158,8 @@ def _row(row: Row) -> list[object]:
     if row.result is None:
         note = "no answer" if row.error is None else f"{row.error.code} {row.error.cause}"
         return [f"{ref.app} {ref.release}", ref.pid, ref.python, ref.agent, state, "?", note]
-    shown = [_patch_word(patch) for patch in row.result.patches if patch.state in IN_PLACE]
+    here = [patch for patch in row.result.patches if patch.state in IN_PLACE or patch.way]
+    shown = [_patch_word(patch) for patch in here]
     notes = list(row.result.warnings)
     if row.result.held is not None:
         notes.insert(0, f"held by {row.result.held.by}: {row.result.held.reason or 'no reason'}")
@@ -168,10 +169,13 @@ def _row(row: Row) -> list[object]:
 
 
 def _patch_word(patch: PatchRow) -> str:
-    return patch.id if patch.state == "confirmed" else f"{patch.id} ({_state_word(patch)})"
+    kept = patch.state == "confirmed" and patch.way is None
+    return patch.id if kept else f"{patch.id} ({_state_word(patch)})"
 
 
 def _state_word(patch: PatchRow) -> str:
+    if patch.way is not None:
+        return "on its way out" if patch.way.leaves else "on its way in"
     if patch.state == "trial" and patch.until is not None:
         return f"trial, {show_duration(max(0.0, patch.until - time.time()))} left"
     return patch.state
@@ -206,6 +210,7 @@ def _patch_lines(patch: PatchRow) -> list[str]:
         ("signed by", ", ".join(signers)),
         ("reason", patch.reason),
         ("ship by", _day(patch.not_after)),
+        *_way_facts(patch),
         *_left_facts(patch),
         *(("note", notice) for notice in patch.notices),
     ]
@@ -215,6 +220,23 @@ def _patch_lines(patch: PatchRow) -> list[str]:
 
 def _day(second: int | None) -> str:
     return "" if second is None else time.strftime("%Y-%m-%d", time.gmtime(second))
+
+
+def _way_facts(patch: PatchRow) -> list[tuple[str, str]]:
+    """Where a patch is that is on its way, and what is waited for."""
+    way = patch.way
+    if way is None:
+        return []
+    left = show_duration(max(0.0, way.until - time.time()))
+    then = "then at once" if way.turned or way.on_limit == "flip" else "then it goes back"
+    where = "goes back" if way.turned else "out" if way.leaves else "in"
+    more = [f"and {way.more} more"] if way.more else []
+    return [
+        ("on its way", f"{where}; {left} left, {then}"),
+        ("dispatched", ", ".join(way.group)),
+        *(("together", why) for why in way.together),
+        *(("waits for", name) for name in [*way.blockers, *more]),
+    ]
 
 
 def _left_facts(patch: PatchRow) -> list[tuple[str, str]]:

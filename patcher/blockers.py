@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from zdpatch.patcher import codes, inventory
+from zdpatch.patcher import codes, scan
 from zdpatch.patcher.carriers import carriers
 from zdpatch.patcher.inflight import suspended_call, thread_names
 from zdpatch.patcher.slots import call
@@ -102,7 +102,7 @@ class Look:
         greenlet = getattr(sys.modules.get("greenlet"), "greenlet", None)
         frames: dict[int, tuple[FrameType, str, str]] = {}
         tasks: dict[int, str] = {}
-        for thing in inventory.everything():
+        for thing in scan.objects():
             found = suspended_call(thing)
             if found is not None:
                 if id(found[0]) in self.wanted:

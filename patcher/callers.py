@@ -30,11 +30,9 @@ def callers(changes: Iterable[Change], beside: Iterable[CodeType]) -> dict[str, 
         own.add(id(change.function.__code__))
     found: dict[str, set[str]] = {}
     for function in inventory.every_function():
-        said = (
-            wanted.keys() & {*function.__code__.co_names}
-            if id(function.__code__) not in own
-            else set()
-        )
+        if id(function.__code__) in own:
+            continue
+        said = wanted.keys() & {*function.__code__.co_names}
         for change in (each for name in said for each in wanted[name]):
             if _knows(function, change):
                 path = f"{function.__module__}:{function.__code__.co_qualname}"
@@ -44,7 +42,7 @@ def callers(changes: Iterable[Change], beside: Iterable[CodeType]) -> dict[str, 
 
 def _knows(function: FunctionType, change: Change) -> bool:
     """Whether the name that a function says may mean the one that changes."""
-    space, home = function.__globals__, change.function.__globals__
+    space, home = function.__globals__, change.live().__globals__
     if space is home:
         return True
     read = [space.get(name) for name in function.__code__.co_names]

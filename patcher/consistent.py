@@ -117,7 +117,8 @@ class _Arranging:
                     if id(each.function) not in self.functions and names & _names([each.code]):
                         self.functions[id(each.function)] = []
                         path = f"{change.name}:{each.qualname}"
-                        self.changes.append(Change.of(each.function, path, each.code, {}))
+                        live: FunctionType = each.function  # pyright: ignore[reportAssignmentType]
+                        self.changes.append(Change.of(live, path, each.code, {}))
 
     def check(self) -> None:
         """Raises Refused (ZDP-202) for what a dispatcher would disturb."""

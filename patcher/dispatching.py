@@ -69,12 +69,12 @@ class _Trial:
         changes = [Change.of(f, k, new[names.get(k, k)][0], {}) for k, f in live.items()]
         self.group = Group(changes)
         for member in self.group.members:
-            member.change.function.__code__ = member.code
+            member.change.live().__code__ = member.code
 
     def close(self) -> None:
         """Without dispatchers: collection does not see what they hold."""
         for member in self.group.members:
-            member.change.function.__code__ = member.change.old
+            member.change.live().__code__ = member.change.old
         self.group.close()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - functions of any signature
@@ -124,7 +124,8 @@ def _kinds(trial: _Trial) -> str:
 def _closures(trial: _Trial) -> str:
     """A dispatcher keeps the closure, and is seen through."""
     code = trial.inner.__code__
-    if code.co_freevars != ("x",) or versions_of(code) != trial.group.members[-1].versions:
+    inner = list(trial.group.members).pop()
+    if code.co_freevars != ("x",) or versions_of(code) != inner.versions:
         return "the closure is another one"
     trial.group.start()
     return "" if trial.inner() == ("new", 7) else "the closure is lost"

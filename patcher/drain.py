@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 _POLL_S = 0.02
 
 
-def drain(plan: Plan, seconds: float) -> None:
-    """Wait up to `seconds` for the frames there are now (later ones belong to later calls, which
-    come and go).
+def drain(plan: Plan, seconds: float | None) -> None:
+    """Wait up to `seconds`, not at all for None, for the frames there are now (later ones belong to
+    later calls, which come and go).
 
     Raises Refused (ZDP-205) naming the frames that stay: of threads, of greenlets, and of
     coroutines and generators which have a `while` loop, or are in an `async for` or in a `for` over
     what has no end. Other suspended ones end with what they wait for, and are reported only.
     """
+    if seconds is None:
+        return
     every = [code for group in plan.watched.values() for code in group]
     held = running_frames(every)
     remaining = {each.frame_id: each for each in in_flight(plan) if _may_stay(each, plan)}

@@ -7,44 +7,35 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from zdpatch.patcher import collecting, overlay, selftest, stacked
-from zdpatch.patcher.accounts import left_of, taken_away
 from zdpatch.patcher.active import Active, flip
 from zdpatch.patcher.adoption import NOTHING, Adoption
-from zdpatch.patcher.departures import Departure, parted
-from zdpatch.patcher.drain import drain, in_flight
+from zdpatch.patcher.departures import parted
+from zdpatch.patcher.drain import drain
 from zdpatch.patcher.errors import ProcessError, Refused
 from zdpatch.patcher.last_plan import LastPlan
 from zdpatch.patcher.left import most
+from zdpatch.patcher.patches import Patches
 from zdpatch.patcher.planner import Planner, make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
-from zdpatch.patcher.running import Running, running
-from zdpatch.patcher.served import still_held, with_data
-from zdpatch.patcher.set_back import set_back
-from zdpatch.patcher.shared import Given, brought, filled, given
-from zdpatch.patcher.standing import standing
-from zdpatch.patcher.swap import MISSING, Undo, commit
-from zdpatch.patcher.upkeep import Damage, damaged, mend
+from zdpatch.patcher.served import still_held
+from zdpatch.patcher.shared import brought, filled, given
+from zdpatch.patcher.swap import Undo, commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import CodeType, ModuleType
+    from types import ModuleType
 
     from zdpatch.patcher.folders import Shelf
-    from zdpatch.patcher.left import Left
     from zdpatch.patcher.plan import Plan
     from zdpatch.patcher.slots import Step
     from zdpatch.patcher.source import Patch
 
 
-# Of an undo: the code it took away by path, its steps, and the tables that the patch had brought.
-_Past: TypeAlias = "tuple[dict[str, tuple[CodeType, ...]], tuple[Step, ...], tuple[Given, ...]]"
-
-_REMEMBERED = 8  # undos of which `left` can tell what is left
 _SETTLE_S = 0.02  # how long an apply or a revert itself waits for calls that began before
 
 
@@ -69,19 +60,14 @@ class Reverted(msgspec.Struct, frozen=True):
     born_on_trial: dict[str, int]
 
 
-class Engine:
+class Engine(Patches):
     """Plans and applies patches to the interpreter it lives in. Safe to call from several
     threads.
     """
 
     def __init__(self, shelf: Shelf | None = None) -> None:
-        """`shelf` keeps data files that patches change; without one such patches are refused."""
-        self.shelf = shelf
-        self._lock = threading.RLock()
-        self._active: dict[str, Active] = {}
+        super().__init__(shelf)
         self._made: LastPlan | None = None
-        self._left: list[Departure] = []
-        self._past: dict[str, _Past] = {}
         self._failed = tuple(selftest.run())
 
     def after_fork(self) -> None:
@@ -91,17 +77,19 @@ class Engine:
 
     # ------------------------------------------------------------ planning
 
-    def plan(self, patch: Patch, *, drain_s: float = 1.0, adoption: Adoption = NOTHING) -> Plan:
+    def plan(
+        self, patch: Patch, *, drain_s: float | None = 1.0, adoption: Adoption = NOTHING
+    ) -> Plan:
         """Decide `patch`; nothing is touched. `adoption`: what is done with what was replaced here.
 
         Waits up to `drain_s` seconds for frames of functions that change to return: one that does
-        not would run old code for ever. Raises Refused (ZDP-2xx, with verdicts) and ProcessError
-        (ZDP-210).
+        not would run old code for ever. None: whoever applies it waits for them. Raises Refused
+        (ZDP-2xx, with verdicts) and ProcessError (ZDP-210).
         """
         with self._lock:
             self._check_self()
             self._check_still()
-            self._settle_all(drain_s)
+            self._settle_all(drain_s or 0.0)
             made = self._made
             true = made is not None and made.still_true(patch, self.active())
             if made is not None and true and made.plan.adoption == adoption:
@@ -112,7 +100,7 @@ class Engine:
             return self._keep(found, drain_s, planner)
 
     def _keep(
-        self, found: Plan, drain_s: float, planner: Planner | None, at: float | None = None
+        self, found: Plan, drain_s: float | None, planner: Planner | None, at: float | None = None
     ) -> Plan:
         """The plan once old calls are over, kept for who plans or applies next. Raises Refused."""
         plan = replace(found, drain_s=drain_s)
@@ -154,12 +142,6 @@ class Engine:
     def _check_still(self) -> None:
         """Raises ProcessError ZDP-204 while a patch is on its way: none is, with this engine."""
 
-    def _plans(self) -> dict[str, Plan]:
-        return {name: each.plan for name, each in self._active.items()}
-
-    def _known(self) -> tuple[CodeType, ...]:
-        return tuple(code for plan in self._plans().values() for code in plan.explained)
-
     # ------------------------------------------------------------ applying
 
     def apply(self, plan: Plan) -> Applied:
@@ -168,19 +150,19 @@ class Engine:
         Raises Refused or ProcessError with the process as it was before.
         """
         with self._lock:
-            fresh = self._admitted(plan)
+            self._check_new(plan)
+            fresh = self._fresh(plan)
             first, leaving = parted(fresh.steps)
             mine, before = brought(first, fresh.modules.values()), overlay.executions()
             tables = given(first, mine)
             undo = flip(fresh, first)
             return self._arrived(Active(fresh, [undo], before, leaving, tables, mine))
 
-    def _admitted(self, plan: Plan) -> Plan:
-        """The plan, true now. Raises Refused and ProcessError."""
+    def _check_new(self, plan: Plan) -> None:
+        """Raises ProcessError ZDP-204."""
         self._check_still()
         if plan.patch.id in self._active:
             raise ProcessError("ZDP-204", f"patch {plan.patch.id} is active already")
-        return self._fresh(plan)
 
     def _arrived(self, active: Active) -> Applied:
         """What follows the flip."""
@@ -278,86 +260,7 @@ class Engine:
         del self._active[active.plan.patch.id]
         self._remember(active.plan.patch.id, steps, active.brought)
 
-    def _remember(self, patch_id: str, steps: Sequence[Step], tables: tuple[Given, ...]) -> None:
-        """Keep what an undo took away, of the last few, so that what is left of it can be told.
-
-        What it put back is not kept: code that runs again would have a holder nobody can explain.
-        """
-        away = (s if s.value is MISSING else replace(s, value=None) for s in steps)
-        self._past[patch_id] = (taken_away(steps), tuple(away), tables)
-        while len(self._past) > _REMEMBERED:
-            del self._past[next(iter(self._past))]
-
-    # ------------------------------------------------------------ looking
-
-    def active(self) -> tuple[str, ...]:
-        """Ids of active patches, in order of application."""
-        return tuple(self._active)
-
-    def set_back(self) -> dict[str, list[str]]:
-        """What somebody has changed since of what patches had set, by id of the patch."""
-        with self._lock:
-            return set_back(self._active)
-
-    def damaged(self) -> list[Damage]:
-        """Data files that patches serve and somebody has changed since."""
-        with self._lock:
-            return [*damaged(self._plans().values(), self.shelf)]
-
-    def mend(self) -> list[Damage]:
-        """Put those back; the ones that were changed, each with why it still is."""
-        with self._lock:
-            return [*mend(self._plans().values(), self.shelf)]
-
-    def below(self, patch: Patch) -> tuple[str, ...]:
-        """Ids of active patches older than `patch` that change a module which it changes, the
-        oldest first.
-        """
-        plans = list(self._plans().values())
-        names = [plan.patch.id for plan in plans]
-        older = plans[: names.index(patch.id)] if patch.id in names else plans
-        return tuple(plan.patch.id for plan in stacked.below(patch, older))
-
-    def outstanding(self, patch_id: str) -> dict[str, int]:
-        """Frames, generators and coroutines that still run code which the patch replaced,
-        by path.
-        """
-        active = self._active.get(patch_id)
-        counts: dict[str, int] = {}
-        for each in in_flight(active.plan) if active else []:
-            counts[each.path] = counts.get(each.path, 0) + 1
-        return counts
-
-    def left(self, patch_id: str) -> Left:
-        """What is left of the code which a patch, or its undo, took away; by a scan of the heap."""
-        with self._lock:
-            active = self._active.get(patch_id)
-            if active is None:
-                gone, past, tables = self._past.get(patch_id, ({}, (), ()))
-                waiting = [step.what for each in self._left for step in each.steps]
-                return left_of(gone, past, waiting=waiting, tables=tables)
-            steps = [step for undo in active.undos for step in undo.steps]
-            leaving = active.leaving.steps if active.leaving is not None else ()
-            return left_of(
-                {**taken_away(steps), **active.plan.watched},
-                steps,
-                runs=active.plan.runs,
-                waiting=(step.what for step in leaving),
-            )
-
-    def running(self, name: str, offered: bytes | None = None, since: float = 0.0) -> Running:
-        """The source of what runs here as module `name`, if one is found that explains all of it.
-
-        `offered` is compared as well. Files that changed after `since` (unix seconds) are in doubt.
-        Raises nothing for what a source holds.
-        """
-        with self._lock:
-            return running(name, offered, self._sources(name), self._known(), since)
-
-    def _sources(self, name: str) -> list[bytes]:
-        """What active patches made of a module, the last one first."""
-        changes = (c for each in self._active.values() for c in each.plan.patch.changes)
-        return [c.new for c in changes if c.name == name and c.new is not None][::-1]
+    # ------------------------------------------------------------ afterwards
 
     @property
     def waits(self) -> bool:
@@ -392,12 +295,3 @@ class Engine:
             if not each.settle(seconds):
                 each.force()
         self._left.clear()
-
-    def standing(self, patch: Patch, adoption: Adoption = NOTHING, since: float = 0.0) -> str:
-        """How this process stands to a patch: "base", "absorbed" or "superseded". Files that
-        changed after `since` (unix seconds) tell nothing.
-        """
-        with self._lock:
-            active = {change.name: self._sources(change.name) for change in patch.changes}
-            found = standing(patch, self._known(), adoption, active, since)
-            return with_data(found, patch, self.shelf)

@@ -13,7 +13,7 @@ from itertools import chain
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Final
 
-from zdpatch.patcher import codes, inventory, reach
+from zdpatch.patcher import codes, reach, scan
 from zdpatch.patcher.inflight import suspended_call
 from zdpatch.patcher.plan import Plan
 
@@ -33,7 +33,7 @@ class Holders:
         self._known: Counter[int] = Counter()
         self.functions: list[FunctionType] = []
         wanted = {id(code) for code in watched}
-        everything = list(inventory.everything())
+        everything = list(scan.objects())  # itself, too: it is cleared in the end
         holders = everything if reach.frozen() else gc.get_referrers(*watched)
         for holder in holders:
             if holder is not everything:
@@ -47,6 +47,7 @@ class Holders:
             max(0, sys.getrefcount(watched[at]) - 1 - self._known[id(watched[at])])
             for at in range(len(watched))
         ]
+        everything.clear()
 
     def _count(self, held: Iterable[object], wanted: Collection[int]) -> None:
         self._known.update(id(each) for each in held if id(each) in wanted)

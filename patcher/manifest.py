@@ -88,6 +88,15 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     size: Annotated[int, Meta(ge=0, le=MAX_SOURCE)]
 
 
+class Consistency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The patch goes in so that no request sees both versions. That may take `limit_s` seconds;
+    then "abort" leads back, and "flip" goes on at once.
+    """
+
+    limit_s: Annotated[int, Meta(ge=1, le=3600)] | None = None
+    on_limit: Literal["abort", "flip"] | None = None
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where it was built; claims of the builder, for people and audits."""
 
@@ -146,6 +155,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fixes: Annotated[list[FixId], Meta(max_length=64)] = msgspec.field(default_factory=list[str])
     sbom: Hex | None = None
     notes: Text = ""
+    consistent: Consistency | None = None
 
     def references(self) -> dict[str, str]:
         """Every blob it needs: subject name ("base/a/b.py", "new/a/b.py", "probe/a.py", "sbom")
@@ -199,6 +209,8 @@ def encode(manifest: Manifest) -> bytes:
     predicate: dict[str, object] = msgspec.to_builtins(manifest)
     if not manifest.data:  # as it was spelt before there were any
         del predicate["data"]
+    if manifest.consistent is None:  # the same
+        del predicate["consistent"]
     return canonical(
         {
             "_type": STATEMENT_TYPE,

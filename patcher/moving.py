@@ -1,5 +1,5 @@
-"""An engine that brings a patch in, or takes it out, consistently: what has begun ends on the code it
-began with, and what begins meanwhile runs the other. One patch at a time is on its way.
+"""An engine that brings a patch in, or takes it out, consistently: what has begun ends on the code
+it began with, and what begins meanwhile runs the other. One patch at a time is on its way.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class MovingEngine(Engine):
         back. One patch at a time. Raises Refused and ProcessError with nothing changed.
         """
         with self._lock:
-            fresh = self._admitted(plan)
+            self._check_new(plan)
+            fresh = self._now(plan)  # calls that stay are waited for on the way
             self._let_go()
             steps = list(fresh.steps)
             mine = brought(steps, fresh.modules.values())
@@ -216,6 +217,10 @@ class MovingEngine(Engine):
             raise ProcessError("ZDP-204", f"patch {name} is on its way {way}")
 
     # ------------------------------------------------------------ afterwards
+
+    def set_back(self) -> dict[str, list[str]]:
+        """As `Engine.set_back`; on its way nobody has set back what dispatchers stand for."""
+        return super().set_back() if self._moving is None else {}
 
     @property
     def waits(self) -> bool:

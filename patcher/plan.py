@@ -68,7 +68,7 @@ class Plan:
     moves: tuple[Move, ...] = ()
     tables: tuple[Given, ...] = ()  # that it replaces, with what is in them
     looks: Looks = field(default_factory=Looks)
-    drain_s: float = 1.0
+    drain_s: float | None = 1.0
     cached: tuple[str, ...] = ()  # functions with a cache that is emptied
 
     @property

@@ -32,7 +32,8 @@ class Removals:
 
     def keeper(self, module: str, item: Item) -> str:
         """Who holds what a definition of the base made; "" when nobody does."""
-        who = next((who for who in map(self._keepers.by, self._made(module, item)) if who), "")
+        made = (self._kept.get(id(thing), "") for thing in self._made(module, item))
+        who = next((who for who in made if who), "")
         if who:
             return f"{who} holds it"
         # no variable of a frame may hold what is asked for
@@ -46,11 +47,12 @@ class Removals:
                 yield f"{name}:{item.qualname}", who
 
     @cached_property
-    def _keepers(self) -> Keepers:
+    def _kept(self) -> dict[int, str]:
+        """Who keeps what goes, by its identity. Not the search itself: it leads back to here."""
         gone = [(e.module, e.old[-1]) for e in self.edits if e.kind == "removed" and e.old]
         gone += [(name, item) for name in self.removed for item in self._definitions(name)]
         things = [thing for module, item in gone for thing in self._made(module, item)]
-        return Keepers.of(things, self.lets_go)
+        return Keepers.of(things, self.lets_go).found
 
     def _definitions(self, name: str) -> list[Item]:
         base = self.versions[name].base

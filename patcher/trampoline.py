@@ -117,8 +117,10 @@ def versions_of(code: CodeType) -> tuple[FunctionType, FunctionType] | None:
     """The old and the new version that a trampoline calls; None for other code."""
     if not code.co_filename.startswith(ROUTED):
         return None
-    found = (each for each in code.co_consts if type(each) is tuple and len(each) == 2)
-    return cast("tuple[FunctionType, FunctionType]", next(found))
+    consts = cast("tuple[object, ...]", code.co_consts)
+    pairs = (cast("tuple[object, ...]", each) for each in consts if type(each) is tuple)
+    found = next(pair for pair in pairs if len(pair) == 2)
+    return cast("tuple[FunctionType, FunctionType]", found)
 
 
 def _compiled(code: CodeType, parameters: Parameters) -> CodeType:

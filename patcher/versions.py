@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import operator
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -61,10 +62,14 @@ class Change:
         kwdefaults: Any = slots.get("__kwdefaults__", function.__kwdefaults__)
         return cls(function, path, function.__code__, new, defaults, kwdefaults)
 
+    def live(self) -> FunctionType:
+        """The function; pyright takes one that a field holds for a method."""
+        return self.function  # pyright: ignore[reportReturnType]
+
     @property
     def same_parameters(self) -> bool:
         """Whether both versions bind arguments in one way, so that a trampoline may do it."""
-        now = self.function
+        now = self.live()
         return (
             Parameters.of(self.old) == Parameters.of(self.new)
             and _same_objects(now.__defaults__ or (), self.defaults or ())
@@ -136,7 +141,7 @@ class Group:
 
     def _member(self, change: Change, outside: dict[int, int]) -> Member:
         new = change.new.replace() if change.new is change.old else change.new
-        now = change.function
+        now = change.live()
         old = _version(change, change.old, now.__defaults__, now.__kwdefaults__)
         versions = old, _version(change, new, change.defaults, change.kwdefaults)
         same = change.same_parameters
@@ -219,7 +224,7 @@ class Group:
 
     def pins_given(self) -> Guard:
         """What gives the same object as long as no scope is being decided."""
-        return partial(list.__getitem__, self._given, 0), self._given[0]
+        return partial(operator.getitem, self._given, 0), self._given[0]
 
     def pinned(self, version: Version) -> list[scopes.Scope]:
         """Live scopes that run `version`, or may do so: those not decided yet are old when they
@@ -264,7 +269,7 @@ def _version(
     kwdefaults: dict[str, object] | None,
 ) -> FunctionType:
     """A function like the live one, that runs `code`."""
-    live = change.function
+    live = change.live()
     made = FunctionType(code, live.__globals__, live.__name__, defaults, live.__closure__)
     made.__kwdefaults__ = kwdefaults
     made.__qualname__, made.__module__ = live.__qualname__, live.__module__

@@ -97,6 +97,16 @@ class MemoryOutcome:
     notices: Sequence[str] = ()
 
 
+class MemoryWay(msgspec.Struct, frozen=True):
+    """A patch on its way."""
+
+    patch: Patch
+    leaves: bool
+    group: list[str]
+    together: list[str] = []
+    turned: bool = False
+
+
 class MemoryEngine:
     """An engine whose live modules are bytes in a dict: it checks the base, flips and undoes."""
 
@@ -105,9 +115,11 @@ class MemoryEngine:
         self.fails: Exception | None = None
         self.adoptions: list[Adoption] = []
         self._in: dict[str, Patch] = {}
+        self.waits_for: list[str] = []  # what is in the way of a patch that is on its way
+        self._way: MemoryWay | None = None
 
     def plan(
-        self, patch: Patch, *, drain_s: float = 1.0, adoption: Adoption = NOTHING
+        self, patch: Patch, *, drain_s: float | None = 1.0, adoption: Adoption = NOTHING
     ) -> MemoryPlan:
         """Refuses what is not at its base."""
         del drain_s
@@ -134,6 +146,52 @@ class MemoryEngine:
         patch = self._in.pop(patch_id)
         self.modules.update({c.name: c.base for c in patch.changes if c.base is not None})
         return MemoryOutcome()
+
+    def foresee(self, plan: Any) -> MemoryWay:  # noqa: ANN401 - as the protocol says
+        """All modules."""
+        return MemoryWay(plan.patch, leaves=False, group=[c.name for c in plan.patch.changes])
+
+    def begin(self, plan: Any) -> MemoryWay:  # noqa: ANN401 - as the protocol says
+        """Only noted."""
+        if self.fails is not None:
+            raise self.fails
+        self._way = self.foresee(plan)
+        return self._way
+
+    def begin_revert(self, patch_id: str) -> MemoryWay:
+        """Only noted."""
+        if self.fails is not None:
+            raise self.fails
+        self._way = MemoryWay(self._in[patch_id], leaves=True, group=[])
+        return self._way
+
+    def moving(self) -> str | None:
+        """As it was noted."""
+        return None if self._way is None else self._way.patch.id
+
+    def blockers(self) -> list[str]:
+        """As the test says."""
+        return list(self.waits_for)
+
+    def finish(self, *, force: bool = False) -> MemoryOutcome | None:
+        """All modules at once."""
+        way = self._way
+        assert way is not None
+        if self.waits_for and not force:
+            raise ProcessError("ZDP-205", f"{self.waits_for[0]} has not left")
+        self._way = None
+        if way.turned:
+            return None
+        return self.revert(way.patch.id) if way.leaves else self.apply(MemoryPlan(way.patch))
+
+    def turn(self) -> None:
+        """Only noted."""
+        assert self._way is not None
+        self._way = msgspec.structs.replace(self._way, turned=True)
+
+    def abort(self) -> None:
+        """Nothing was changed."""
+        self._way = None
 
     def active(self) -> tuple[str, ...]:
         """In order."""

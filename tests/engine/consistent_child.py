@@ -236,4 +236,5 @@ def main() -> None:
     print(json.dumps({**told, "both": sorted(load.both)}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -109,7 +109,7 @@ async def paid(wait):
 """
 
 PRELUDE = """
-import asyncio, gc, pathlib, types
+import asyncio, gc, pathlib, sys, types
 import shop
 from zdpatch.agent import local
 from zdpatch.patcher import scopes
@@ -293,7 +293,7 @@ import greenlet
 patch = patch_of(RATE, PRICE)
 one = greenlet.greenlet(lambda: shop.price(greenlet.getcurrent().parent.switch))
 one.switch()
-engine.begin(local.plan(patch))
+engine.begin(local.plan(patch, drain_s=None))
 assert shop.price(1)[:2] == ("new", "new")
 assert [(b.kind, b.path) for b in engine.blockers()] == [("greenlet", "shop:price")]
 assert one.switch() == ("old", "old", "a")
@@ -331,5 +331,36 @@ async def all_of_it():
     tasks[0].cancel()
 asyncio.run(all_of_it())
 assert shop.rate() == "new"
+"""
+    )
+
+
+def test_what_comes_in_goes_out_without_a_collection(run_case: RunCase) -> None:
+    """Nothing of a plan, or of a way, leads back to itself and so holds code until it is collected:
+    neither what was looked at, nor what was asked about modules and functions that go.
+    """
+    run_case(
+        """
+here = pathlib.Path(shop.__file__).parent
+(here / "gone.py").write_text("import shop\\ndef f(): return 1\\n")
+import gone
+held = types.SimpleNamespace(module=sys.modules.pop("gone"))
+sys.modules["gone"] = held.module
+GONE = (here / "gone.py").read_text()
+new = SHOP.replace(*RATE).replace(*PRICE)
+patch = local.make_patch({"shop.py": SHOP, "gone.py": GONE}, {"shop.py": new})
+del gone
+for _ in range(2):
+    plan = local.plan(patch)
+    gc.disable()
+    engine.begin(plan)
+    del plan
+    assert not engine.blockers(), engine.blockers()
+    engine.finish()
+    engine.begin_revert(patch.id)
+    assert not engine.blockers(), [str(each) for each in engine.blockers()]
+    engine.finish()
+    gc.enable()
+assert shop.rate() == "old"
 """
     )

@@ -17,6 +17,7 @@ from zdpatch.agent.protocol import (
     Revert,
     Stage,
     Status,
+    Want,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def drive(operator: Operator, child: Child, digest: str, raw: bytes) -> None:
         (Stage(digest), raw),
         (Apply(digest, trial_s=600), None),
         (Confirm(digest), None),
+        (Revert(digest), None),
+        (Want(digest, trial_s=600), None),
         (Revert(digest), None),
         (Apply(digest, trial_s=1), None),
     ]
