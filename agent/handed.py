@@ -20,7 +20,16 @@ from zdpatch.agent.identity import user_name
 from zdpatch.agent.inbox import BUNDLE, OPTIONS, ORDER, ChangingError, Inbox
 from zdpatch.agent.lifecycle import WANTED_IN
 from zdpatch.agent.messages import Request
-from zdpatch.agent.protocol import MAX_TRIAL_S, Apply, Header, Paths, Plan, Reason, Stage
+from zdpatch.agent.protocol import (
+    MAX_TRIAL_S,
+    Apply,
+    Consistently,
+    Header,
+    Paths,
+    Plan,
+    Reason,
+    Stage,
+)
 from zdpatch.agent.results import NAME, SCHEMA, Outcome, Results, Unsaid
 from zdpatch.patcher import bundle
 from zdpatch.patcher.errors import BugError, OperatorError, ProcessError, ZdpatchError
@@ -50,6 +59,7 @@ class Options(Header, frozen=True):
     adopt: Paths = msgspec.field(default_factory=list[str])
     replace: Paths = msgspec.field(default_factory=list[str])
     plan: bool = False
+    consistent: Consistently | None = None
 
 
 class AnsweredError(Exception):
@@ -192,11 +202,20 @@ class Handed:
         if self._here.runs(digest) is None:
             self._carry_out("stage", Stage(digest), by, raw)
         if wish.plan:
-            return self._carry_out("plan", Plan(digest, wish.adopt, wish.replace), by)
+            question = Plan(digest, wish.adopt, wish.replace, wish.consistent is not None)
+            return self._carry_out("plan", question, by)
         if (settled := self._settled(digest)) is not None:
             return settled
         reason = wish.reason or f"handed in as {entry.name}"
-        header = Apply(digest, wish.trial_s, wish.confirm, reason[:500], wish.adopt, wish.replace)
+        header = Apply(
+            digest,
+            wish.trial_s,
+            wish.confirm,
+            reason[:500],
+            wish.adopt,
+            wish.replace,
+            wish.consistent,
+        )
         return self._carry_out("apply", header, by)
 
     def _settled(self, digest: str) -> object:

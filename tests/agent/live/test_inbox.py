@@ -75,6 +75,22 @@ def test_while_it_runs(site: Site) -> None:
     assert child.tell("cart.vat()") == 1
 
 
+def test_consistently(site: Site) -> None:
+    """What is handed in waits for what has begun, when its options or the order say so."""
+    child = start(site)
+    box = inbox_of(site)
+    child.tell("from zdpatch import agent; held = agent.request('user-7'); held.__enter__()")
+    put(box, "fix.zdp.json", b'{"consistent": {"limit_s": 60}}')
+    put(box, "fix.zdp", site.fix()[1])
+    told = result(site, "fix.zdp")["result"]
+    assert (told["state"], told["way"]["blockers"]) == ("applying", ["request user-7"])
+    child.tell("held.__exit__(None, None, None); del held")
+    site.eventually(lambda: child.tell("list(handle.status()['active'])") == ["FIX-1"])
+    assert child.tell("cart.vat()") == 2
+    put(box, "out.order.json", b'{"verb": "revert", "patch": "FIX-1", "consistent": {}}')
+    assert result(site, "out.order.json")["result"]["state"] == "reverted"
+
+
 def test_rolled_back_stays_out_after_a_restart(site: Site) -> None:
     """What somebody took out does not come back because its file lies there still."""
     put(inbox_of(site), "fix.zdp", site.fix()[1])
