@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, cast
 
 from zdpatch.patcher import generics, reach
 from zdpatch.patcher.assigned import assigned, attributes
-from zdpatch.patcher.carried import carried, chains
+from zdpatch.patcher.carried import chains
 from zdpatch.patcher.class_names import bound_later
 from zdpatch.patcher.decorating import Decorating
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.effects import only_imports
 from zdpatch.patcher.evaluate import Place, Unevaluable, guard, live_import, run
+from zdpatch.patcher.finding import Finding
 from zdpatch.patcher.foreseen import dependencies
 from zdpatch.patcher.generics import is_alias
 from zdpatch.patcher.items import Item
@@ -325,23 +326,10 @@ class Stage:
         side = each.new if new else each.base
         text = None if side is None else side.outline
         later = {name for item in items for name in bound_later(edit.scope, item, text)}
-        inside, before = bool(edit.scope) and not edit.of_function, chains(edit.old)
+        inside = bool(edit.scope) and not edit.of_function
         staged = self._staged(edit.module, edit.scope) if new and inside else {}
-
-        def outside(name: str) -> object:
-            value = own[name] if name in own else self.find(edit.module, name)
-            return globals_.get(name, MISSING) if value is MISSING else value
-
-        def lookup(name: str) -> object:
-            value = own[name] if name in own else self.find(edit.module, name)
-            if value is MISSING and name in before:
-                return carried(name, lookup, self.versions)
-            if value is not MISSING or name in later:
-                return outside(name)
-            name = mangled(edit.scope, name)
-            return staged.get(name, namespace.get(name, globals_.get(name, MISSING)))
-
-        guard(items, lookup, outside if inside else None)
+        names = Finding(self, edit, own, staged, namespace, globals_, chains(edit.old), later)
+        guard(items, names.lookup, names.outside if inside else None)
 
     def _imports_succeed(self, module: str, item: Item) -> None:
         """What is imported by a `try` must be here: its handlers may have effects."""
