@@ -50,6 +50,7 @@ def _reader(owner: type, name: str) -> _Reader:
 _dict_items: Callable[[object], list[tuple[object, object]]] = dict.__dict__["items"]
 _type_dict = _reader(type, "__dict__")
 _type_qualname = _reader(type, "__qualname__")
+_type_mro = _reader(type, "__mro__")
 _type_bases = _reader(type, "__bases__")
 _module_dict = _reader(ModuleType, "__dict__")
 _INNER: Final[tuple[tuple[type, str, _Reader], ...]] = tuple(
@@ -121,6 +122,11 @@ def class_dict(cls: type) -> MappingProxyType[str, object]:
     nothing has used yet (in CPython 3.11 it has no dict).
     """
     return cast("MappingProxyType[str, object]", _type_dict(cls) or _NOTHING)
+
+
+def mro(cls: type) -> tuple[type, ...]:
+    """The class and its bases in the order of look-up, whatever its metaclass says."""
+    return cast("tuple[type, ...]", _type_mro(cls))
 
 
 def qualname(cls: type) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from zdpatch.patcher import codes, inventory, overlay, reach
 from zdpatch.patcher.drift import Drift
 from zdpatch.patcher.edits import version
-from zdpatch.patcher.literals import different_literals
+from zdpatch.patcher.likeness import different_values
 from zdpatch.patcher.structure import unexplained
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def running(  # noqa: PLR0913 - what is known of the module
     for source, doubt in (*given, *_found(space, since)):
         if doubt and not doubtful:
             continue
-        differs = _differences(taken, source, known, tables=doubt)
+        differs = _differences(taken, source, known, doubt=doubt)
         if not differs:
             return Running(name, "verified", package, loaded=True, source=source)
         best = differs if best is None or len(differs) < len(best) else best
@@ -127,7 +127,7 @@ def _changed(path: str, since: float) -> bool:
 
 
 def _differences(
-    taken: inventory.Inventory, source: bytes, known: tuple[CodeType, ...], *, tables: bool
+    taken: inventory.Inventory, source: bytes, known: tuple[CodeType, ...], *, doubt: bool
 ) -> list[Drift]:
     try:
         base = version(taken.name, source, "<source>", package="__path__" in taken.namespace)
@@ -135,7 +135,7 @@ def _differences(
     except SyntaxError:
         return [Drift(f"{taken.name}:", 0, "its source here does not compile", "changed")]
     differs = unexplained(taken, base, known)
-    return differs or different_literals(taken, base, tables=tables)
+    return differs or different_values(taken, base, known, doubt=doubt)
 
 
 def _compiled(source: bytes) -> CodeType | None:

@@ -8,7 +8,6 @@ modules, classes and decorators of the standard library; whatever does not is le
 from __future__ import annotations
 
 import ast
-import builtins
 import dataclasses
 import functools
 import sys
@@ -21,6 +20,7 @@ from zdpatch.patcher import reach
 from zdpatch.patcher.drift import Drift, drift, keeps_names, plainly_made
 from zdpatch.patcher.evaluate import live_import
 from zdpatch.patcher.literals import literal
+from zdpatch.patcher.living import Living, sure
 from zdpatch.patcher.names import FunctionNode, dotted, mangled
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.values import same
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from types import CodeType
 
-    from zdpatch.patcher.bytecode import Bound
     from zdpatch.patcher.drift import What
     from zdpatch.patcher.edits import Version
     from zdpatch.patcher.inventory import Inventory
@@ -48,6 +47,11 @@ _LEAVES: Final[Mapping[int, type]] = MappingProxyType(
 )
 _SEEN: Final = frozenset({FunctionType, *_LEAVES.values()})
 _PARAMS: Final = "__dataclass_params__"
+_BY_DEFAULT: Final = frozenset({"init", "repr", "eq", "match_args"})
+_DATACLASS: Final = (
+    *("init", "repr", "eq", "order", "unsafe_hash", "frozen", "match_args", "kw_only", "slots"),
+    "weakref_slot",
+)
 # Metaclasses that leave the bases as they are written.
 _PLAIN: Final = frozenset({type, ABCMeta, EnumType})
 _DEFAULT_CACHE: Final = MappingProxyType({"maxsize": 128, "typed": False})
@@ -71,7 +75,7 @@ class _Structure:
     def __init__(self, taken: Inventory, base: Version) -> None:
         self.taken = taken
         self.base = base
-        self.module = base.written.bound(base.code)
+        self.living = Living(taken, base)
 
     def _drift(self, path: str, item: Item, what: str, kind: What = "changed") -> Drift:
         return Drift(f"{self.taken.name}:{path}", item.line, f"{path} {what}", kind)
@@ -82,17 +86,13 @@ class _Structure:
         """Imported names that are bound to another module than the one that was named."""
         space = self.taken.namespace
         for item in items:
-            if item.kind != "import" or not self._sure(item.name, self.module):
+            if item.kind != "import" or not sure(item.name, self.living.module):
                 continue
             other = _other_module(item, space.get(item.name))
             if other:
                 yield self._drift(
                     item.name, item, f"is the module {other} here, and {item.source} in the base"
                 )
-
-    @staticmethod
-    def _sure(name: str, bound: Bound) -> bool:
-        return name in bound.once and name in bound.lines
 
     # ------------------------------------------------------------ definitions
 
@@ -107,7 +107,7 @@ class _Structure:
         bound = self.base.written.bound(body)
         for item in items:
             name = mangled(scope, item.name)
-            if name not in space or not self._sure(name, bound):
+            if name not in space or not sure(name, bound):
                 continue
             if item.kind == "class":
                 yield from self._class(item, space[name])
@@ -127,7 +127,7 @@ class _Structure:
             yield self._drift(path, item, how)
         if node.decorator_list:
             return  # a decorator may give a class of its own
-        wanted = [self._resolved(each, item.scope, item) for each in node.bases]
+        wanted = [self.living.named(each, item.scope, item) for each in node.bases]
         sure = all(reach.is_a(each, type) for each in wanted)
         how = self._metaclass(node, cast("list[type]", wanted) if sure else None, cls)
         how = how or (self._bases(node, wanted, cls) if sure else "")
@@ -144,8 +144,8 @@ class _Structure:
         words = {word.arg: word.value for word in node.keywords}
         found = type(cls)
         if "metaclass" in words:
-            wanted = self._resolved(words["metaclass"], "")
-            names = {reach.qualname(each) for each in _mro(found)}
+            wanted = self.living.named(words["metaclass"], "")
+            names = {reach.qualname(each) for each in reach.mro(found)}
             alike = not reach.is_a(wanted, type) or reach.qualname(cast("type", wanted)) in names
         else:
             kinds = [type(each) for each in bases or ()]
@@ -195,7 +195,7 @@ class _Structure:
         if "__slots__" not in body.co_names and "__slots__" in own:
             return "has __slots__ here, and none in the base"
         binders = self.base.outline.binders(item.qualname, "__slots__")
-        if len(binders) != 1 or "__slots__" not in own or not self._sure("__slots__", bound):
+        if len(binders) != 1 or "__slots__" not in own or not sure("__slots__", bound):
             return ""
         wanted = literal(getattr(binders[0].node, "value", None))
         live = own["__slots__"]
@@ -214,7 +214,7 @@ class _Structure:
         called = node.decorator_list[0]
         maker = called.func if isinstance(called, ast.Call) else called
         alone = len(node.decorator_list) == 1
-        if not alone or self._resolved(maker, item.scope) is not dataclasses.dataclass:
+        if not alone or self.living.named(maker, item.scope) is not dataclasses.dataclass:
             return ""
         if params is None:
             return "is no dataclass here"
@@ -232,7 +232,7 @@ class _Structure:
         """A function that should have a wrapper of the standard library, and what it has."""
         called = node.decorator_list[0]
         maker = called.func if isinstance(called, ast.Call) else called
-        made = self._resolved(maker, item.scope)
+        made = self.living.named(maker, item.scope)
         wanted = _LEAVES.get(id(made))
         if wanted is None or type(live) not in _SEEN:
             return  # what programs put in its place is none of these
@@ -246,43 +246,6 @@ class _Structure:
     def _is_own(self, function: FunctionType, path: str) -> bool:
         code = function.__code__
         return function.__globals__ is self.taken.namespace and code.co_qualname == path
-
-    # ------------------------------------------------------------ names
-
-    def _resolved(self, node: ast.expr, scope: str, binder: Item | None = None) -> object:
-        """What a name of the module or a builtin leads to, through modules and classes alone;
-        MISSING when that is not sure. Read by the statement `binder`, before that binds its name.
-        """
-        name = dotted(node)
-        if name is None:
-            return MISSING
-        root, *rest = name.split(".")
-        space = self.taken.namespace
-        scopes = _scopes(scope)
-        if any(self.base.outline.binders(each, root) for each in scopes):
-            return MISSING
-        if binder is not None and not scope and root == binder.name:
-            once = len(self.base.outline.binders("", root)) == 1
-            value = vars(builtins).get(root, MISSING) if once else MISSING
-        elif root in space:
-            value = space[root] if self._sure(root, self.module) else MISSING
-        else:
-            unbound = not self.base.outline.binders("", root)
-            value = vars(builtins).get(root, MISSING) if unbound else MISSING
-        for attribute in rest:
-            if reach.is_a(value, ModuleType):
-                value = reach.namespace(cast("ModuleType", value)).get(attribute, MISSING)
-            elif reach.is_a(value, type):
-                value = reach.class_dict(cast("type", value)).get(attribute, MISSING)
-            else:
-                return MISSING
-        return value
-
-
-def _scopes(scope: str) -> list[str]:
-    """The classes whose names a statement in `scope` may read: "A.B" and "A"."""
-    parts = scope.split(".") if scope else []
-    return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def _other_module(item: Item, live: object) -> str:
@@ -306,23 +269,20 @@ def _bases_of(cls: type) -> tuple[type, ...]:
     return cast("tuple[type, ...]", type.__dict__["__bases__"].__get__(cls))
 
 
-def _mro(cls: type) -> tuple[type, ...]:
-    return cast("tuple[type, ...]", type.__dict__["__mro__"].__get__(cls))
-
-
 def _home(cls: type) -> object:
     return reach.class_dict(cls).get("__module__", "builtins")
 
 
 def _parameters(called: ast.expr, params: object) -> str:
     """How the literal parameters of `@dataclass` differ from those that a class was made with."""
-    if not isinstance(called, ast.Call) or _home(type(params)) != "dataclasses":
+    words = called.keywords if isinstance(called, ast.Call) else []
+    if _home(type(params)) != "dataclasses" or any(word.arg is None for word in words):
         return ""
-    for word in called.keywords:
-        wanted = literal(word.value)
-        live = getattr(params, word.arg or "", None)
+    given = {word.arg: literal(word.value) for word in words}
+    for name in _DATACLASS:
+        wanted, live = given.get(name, name in _BY_DEFAULT), getattr(params, name, None)
         if type(wanted) is type(live) is bool and wanted is not live:
-            return f"is a dataclass with {word.arg}={live} here"
+            return f"is a dataclass with {name}={live} here"
     return ""
 
 
