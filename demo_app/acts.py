@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from demo_app.checks import check, wait_until
 from demo_app.load import RIGHT_OFFER, WRONG_OFFER, right_total, wrong_total
+from demo_app.successors import SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +114,7 @@ def fix_jinja(tour: Tour) -> None:
 def refuse_unsafe(tour: Tour) -> None:
     """An edit that would break carts which exist is refused, with the reason."""
     tour.screen.act("Refused: a patch that live objects cannot follow")
-    build = ["build", "--app", "shop", "--sign", "ci.key", "-o", "slots.zdp"]
+    build = ["build", "--app", "shop", "--sign", "ci.key", "-o", "slots.zdp", "--id", SLOTS]
     build += ["--from", "v2", "--to", "unsafe"]
     tour.zdpatch(*build, code=4)
     tour.screen.fact("next", "its author insists; the processes decide for themselves")

@@ -22,6 +22,7 @@ from demo_app.family import family
 from demo_app.live import Shop
 from demo_app.load import Load
 from demo_app.screen import Screen
+from demo_app.successors import replace_workers
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -61,6 +62,7 @@ def _tour(screen: Screen, work: Path, log: Path) -> None:
                 act(tour)
                 tour.count()
         acts.finish(tour)
+    replace_workers(screen, zdpatch, work / "v2", env, log)
 
 
 def _environment(work: Path) -> dict[str, str]:

@@ -25,6 +25,7 @@ def test_the_tour_loses_no_request() -> None:
     assert int(counts["requests served"]) > 1000
     assert counts["requests failed"] == "0"
     assert counts["carts kept"] == "6 of 6"
+    assert counts["meanwhile"].endswith(" requests, 0 failed")
     pids = [int(pid) for pid in counts["same processes"].split()]
     assert len(pids) == 2
     assert not any(runs(pid) for pid in pids)
