@@ -16,6 +16,10 @@ ADAPTERS: Final = {
     "gunicorn.arbiter": "gunicorn",
     "gunicorn.workers.sync": "gunicorn_sync",
     "gunicorn.workers.gthread": "gunicorn_gthread",
+    "hypercorn.config": "hypercorn_config",
+    "hypercorn.run": "hypercorn_run",
+    "hypercorn.asyncio.tcp_server": "hypercorn_tcp",
+    "hypercorn.asyncio.run": "hypercorn",
     "waitress.server": "waitress",
 }
 """Module of a server -> module of `zdpatch.agent.adapters`, which has `install(module)`."""

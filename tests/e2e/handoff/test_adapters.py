@@ -28,6 +28,7 @@ SERVERS: dict[str, tuple[tuple[str, ...], bool]] = {
     "gunicorn-sync": ((*GUNICORN, "-w", "2", "service:wsgi"), False),
     "gunicorn-gthread": ((*GUNICORN, "-k", "gthread", "--threads", "8", "service:wsgi"), False),
     "gunicorn-uvicorn": ((*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "service:asgi"), True),
+    "hypercorn": ((PYTHON, "-m", "hypercorn", "--keep-alive", "10", "service:asgi"), True),
     "aiohttp": ((PYTHON, "service_aiohttp.py", "PORT"), True),
     "waitress": ((PYTHON, "-m", "waitress", "--threads", "8", "service:wsgi"), False),
 }

@@ -112,9 +112,11 @@ def test_status_shows_the_workers(tmp_path: Path) -> None:
         assert fleet.zdpatch("replace", "nobody").returncode == 5
 
 
-def test_own_processes_of_uvicorn_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+def test_own_processes_of_a_server_are_refused(tmp_path: Path, server: str) -> None:
     """The text says what to do instead."""
-    with running(tmp_path, *UVICORN, "--workers", "2") as fleet:
+    command = (sys.executable, "-m", server, "service:asgi", "--workers", "2")
+    with running(tmp_path, *command) as fleet:
         while "zdpatch run --workers N" not in fleet.log:
             fleet.shown()
 
