@@ -225,6 +225,7 @@ def _own_packages() -> dict[str, Sequence[str] | None]:
 
 def _own_modules() -> Iterator[str]:
     yield ENGINE
+    yield "zdpatch.agent.hooktime"
     yield "zdpatch.agent.shelf"
     for part in _OF_SCOPES:
         yield f"zdpatch.agent.{part}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zdpatch.agent.hooktime import limited
 from zdpatch.agent.shelf import Shelf
 from zdpatch.patcher import overlay, served
 from zdpatch.patcher.adoption import Adoption
@@ -40,7 +41,7 @@ def engine(files: Path | None = None) -> MovingEngine:
     """
     global _engine  # noqa: PLW0603 - a process has one engine, made when first needed
     if _engine is None:
-        _engine = MovingEngine()
+        _engine = MovingEngine(limited=limited)
         os.register_at_fork(after_in_child=_engine.after_fork)
     if files is not None or _engine.shelf is None:
         _engine.shelf = Shelf(files or temporary())

@@ -57,7 +57,7 @@ def put_back(here: Here, mine: Mine, error: OperatorError) -> ZdpatchError:
         here.engine.revert(mine.patch.id)
     except ZdpatchError as failure:
         state = f"{mine.patch.id} is in and could not be taken out: {failure.cause}"
-        _stays(here, mine, state)
+        stays(here, mine, state)
         return OperatorError("ZDP-301", error.cause, state=state, next=error.next)
     state = f"{mine.patch.id} was taken out again."
     if not give_up(here, mine, SYSTEM, "apply", error):
@@ -65,7 +65,7 @@ def put_back(here: Here, mine: Mine, error: OperatorError) -> ZdpatchError:
     return OperatorError("ZDP-301", error.cause, state=state, next=error.next)
 
 
-def _stays(here: Here, mine: Mine, reason: str) -> None:
+def stays(here: Here, mine: Mine, reason: str) -> None:
     """What runs is said to run, and its undo is tried again as that of a trial that is over."""
     become(mine, "trial", here.clock.wall(), reason)
     mine.until = here.clock.wall() + here.settings.trial_retry_s

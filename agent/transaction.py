@@ -155,6 +155,9 @@ def flip(  # noqa: PLR0913 - what, who, why
     try:
         done = here.engine.apply(plan)
     except Exception as error:
+        if mine.patch.id in here.active():
+            retreat.stays(here, mine, str(error))
+            raise
         if not retreat.give_up(here, mine, by, verb, error) and isinstance(error, ZdpatchError):
             error.state = f"{mine.patch.id} is not in this process. {retreat.COMING}"
         raise

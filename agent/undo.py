@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from zdpatch.agent.lifecycle import State
     from zdpatch.agent.protocol import Consistently, Revert
 
-_STUCK = "ZDP-209"  # it cannot be taken out of this process, and so must not come up in the next
+# it cannot be taken out of this process, and so must not come up in the next
+_STUCK = frozenset({"ZDP-209", "ZDP-218"})
 _INTENDED = "wanted out in the journal."
 _UNWRITTEN = (
     "still in by the journal, until there is room to correct that: a process that starts before"
@@ -245,7 +246,7 @@ def _undo(here: Here, leaving: _Exit, before: Wanted | None, *, intended: bool) 
     try:
         undone = here.engine.revert(mine.patch.id)
     except Exception as error:
-        stuck = leaving.verb == "revert" and getattr(error, "code", "") == _STUCK
+        stuck = leaving.verb == "revert" and getattr(error, "code", "") in _STUCK
         if stuck and isinstance(error, ZdpatchError):
             rest = "out of what starts from now on." if intended else _UNWRITTEN
             error.state = f"{mine.patch.id} is in this process, and {rest}"

@@ -11,7 +11,15 @@ import msgspec
 
 from zdpatch.agent.tasks import imports_pytest
 from zdpatch.cli.errors import usage
-from zdpatch.patcher.attached import MAX_PROBE_S, Probe, odd_probes
+from zdpatch.patcher.attached import (
+    HOOKS,
+    MAX_HOOK_S,
+    MAX_PROBE_S,
+    Hooks,
+    Probe,
+    odd_hooks,
+    odd_probes,
+)
 from zdpatch.patcher.errors import AuthorError, OperatorError
 
 if TYPE_CHECKING:
@@ -47,6 +55,48 @@ def read_probes(
     if why := odd_probes(probes):
         raise usage(why)
     return probes, blobs
+
+
+def read_hooks(name: str, limit_s: int = PROBE_S) -> tuple[Hooks, dict[str, bytes]]:
+    """The hooks in a file, and their source by sha256.
+
+    Raises ZDP-001, ZDP-004, ZDP-206 for what no agent would run.
+    """
+    path = Path(name)
+    source, tree = read_module(path)
+    digest = hashlib.sha256(source).hexdigest()
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    hooks = {
+        "source": digest,
+        "migrates": _literal(path, tree, "MIGRATES"),
+        "upgrades": _literal(path, tree, "UPGRADES"),
+        "functions": sorted(defined & {*HOOKS}),
+        "timeout_s": limit_s,
+    }
+    if not hooks["functions"]:
+        raise usage(f"{path} has none of the functions {', '.join(HOOKS)}")
+    try:
+        found = msgspec.convert(hooks, Hooks)
+    except msgspec.ValidationError as error:
+        raise usage(f"--hooks {path}: {error} (a hook has at most {MAX_HOOK_S} s)") from None
+    if why := odd_hooks(found):
+        raise usage(f"--hooks {path}: {why}")
+    return found, {digest: source}
+
+
+def _literal(path: Path, tree: ast.Module, name: str) -> list[str]:
+    """A list of texts that a module binds to a name, sorted. Raises ZDP-001 for anything else."""
+    found: list[str] = []
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if not any(isinstance(each, ast.Name) and each.id == name for each in targets):
+            continue
+        assert isinstance(node, ast.Assign)
+        try:
+            found = sorted(set(ast.literal_eval(node.value)))
+        except (ValueError, TypeError):
+            raise usage(f"{name} in {path} is no list of paths such as 'shop.cart:Cart'") from None
+    return found
 
 
 def read_module(path: Path) -> tuple[bytes, ast.Module]:

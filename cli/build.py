@@ -13,7 +13,7 @@ import click
 import zdpatch
 from zdpatch.agent.config import is_app
 from zdpatch.cli import builder, errors, livebase, verdicts
-from zdpatch.cli.attach import PROBE_S, read_probes
+from zdpatch.cli.attach import PROBE_S, read_hooks, read_probes
 from zdpatch.cli.bundlefile import contents, read_bundle, write_atomically
 from zdpatch.cli.options import consistent_options, consistently, on_limit_option
 from zdpatch.cli.output import Command, Output, clean, pass_output
@@ -22,9 +22,16 @@ from zdpatch.cli.signers import KEY_HELP, PUBLIC_HELP, load_signers
 from zdpatch.cli.sources import SOURCE_KINDS, narrowed, narrowed_both, read_source
 from zdpatch.patcher import bundle as bundles
 from zdpatch.patcher import check as offline
-from zdpatch.patcher.attached import MAX_PROBE_S
+from zdpatch.patcher.attached import MAX_HOOK_S, MAX_PROBE_S
 from zdpatch.patcher.errors import AuthorError
-from zdpatch.patcher.manifest import Consistency, Manifest, Origin, Target, describe
+from zdpatch.patcher.manifest import (
+    Consistency,
+    Manifest,
+    Origin,
+    Target,
+    describe,
+    hooks_of,
+)
 from zdpatch.patcher.tree import make_patch, tree_from_files
 
 if TYPE_CHECKING:
@@ -58,6 +65,8 @@ class Wish:
     probes: tuple[str, ...] = ()
     probe_s: int = PROBE_S
     consistent: Consistently | None = None
+    hooks: str | None = None
+    hook_s: int = PROBE_S
 
 
 @click.command(
@@ -70,6 +79,7 @@ class Wish:
         "zdpatch build --from old/src --to new/src --app shop --fixes CVE-2025-27516",
         "zdpatch build --from agent:app=shop --to git:HEAD --app shop",
         "zdpatch build --from old/src --to new/src --app shop --probe tests/checks.py",
+        "zdpatch build --from old/src --to new/src --app shop --hooks carry.py",
     ],
 )
 @click.option(
@@ -126,6 +136,16 @@ class Wish:
     metavar="S",
     help="Seconds for each probe.",
 )
+@click.option("--hooks", metavar="FILE", help="Functions that carry live state over, and back.")
+@click.option(
+    "--hook-limit",
+    "hook_s",
+    type=click.IntRange(1, MAX_HOOK_S),
+    default=PROBE_S,
+    show_default=True,
+    metavar="S",
+    help="Seconds for each of them.",
+)
 @click.option("--sign", "key_names", multiple=True, metavar="KEY", help=f"Sign it. {KEY_HELP}")
 @click.option("--public", "publics", multiple=True, metavar="KEY.pub", help=PUBLIC_HELP)
 @click.option("--passphrase-file", metavar="FILE", help="Holds the passphrase of the keys.")
@@ -156,6 +176,8 @@ def build(  # noqa: PLR0913 - one per option
     provenance: tuple[str, ...],
     probes: tuple[str, ...],
     probe_s: int,
+    hooks: str | None,
+    hook_s: int,
     key_names: tuple[str, ...],
     publics: tuple[str, ...],
     passphrase_file: str | None,
@@ -192,11 +214,16 @@ def build(  # noqa: PLR0913 - one per option
         probes=probes,
         probe_s=probe_s,
         consistent=consistently(limit_s, on_limit, wanted=consistent),
+        hooks=hooks,
+        hook_s=hook_s,
     )
     secret = None if passphrase_file is None else Path(passphrase_file)
     keys = load_signers(key_names, [Path(one) for one in publics], secret)
     base, new = read_ends(output, base_spec, new_spec, base_source, root=root, only=only)
     patch = compare(base, new, app=wish.app, id=wish.id)
+    if wish.hooks is not None:
+        claim, source = read_hooks(wish.hooks, wish.hook_s)
+        patch = replace(patch, hooks=hooks_of(claim, source))
     found = offline.check(patch)
     for line in verdicts.verdict_lines(output, found):
         output.progress(line)
@@ -271,6 +298,10 @@ def describe_patch(
     probes, more = read_probes(wish.probes, wish.probe_s)
     blobs |= more
     asked = wish.consistent
+    hooks = None
+    if wish.hooks is not None:
+        hooks, source = read_hooks(wish.hooks, wish.hook_s)
+        blobs |= source
     manifest = Manifest(
         id=patch.id,
         seq=builder.take_seq(output.home, wish.app, wish.seq),
@@ -284,6 +315,7 @@ def describe_patch(
         requires=wish.requires,
         conflicts=wish.conflicts,
         probes=probes,
+        hooks=hooks,
         tools={"zdpatch": zdpatch.__version__},
         provenance=where,
         origin=Origin(base=base.origin, new=new.origin),

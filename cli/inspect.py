@@ -174,6 +174,7 @@ def as_lines(output: Output, file: BundleFile, opinion: Opinion, now: int) -> li
         ("accepted until", keyring.day(claim.not_after)),
         ("fixes", ", ".join(claim.fixes)),
         ("probes", ", ".join(probe.name for probe in claim.probes)),
+        ("hooks", hook_words(claim)),
         ("requires", ", ".join(claim.requires)),
         ("conflicts with", ", ".join(claim.conflicts)),
         ("goes in", consistent_words(claim)),
@@ -213,6 +214,14 @@ def target_words(claim: Manifest) -> str:
     words += [f"{name}={value}" for name, value in sorted(claim.target.labels.items())]
     words += [*claim.python, *([claim.platform] if claim.platform else [])]
     return "  ".join(words)
+
+
+def hook_words(claim: Manifest) -> str:
+    """What its hooks do, and what they carry over."""
+    if claim.hooks is None:
+        return ""
+    names = ", ".join([*claim.hooks.migrates, *claim.hooks.upgrades])
+    return ", ".join(claim.hooks.functions) + (f" of {names}" if names else "")
 
 
 def built_words(claim: Manifest) -> str:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from zdpatch.patcher import overlay
 from zdpatch.patcher.accounts import taken_away
+from zdpatch.patcher.errors import ProcessError
 from zdpatch.patcher.folders import Move, redirect
 from zdpatch.patcher.imported_since import imported_since, led_back
+from zdpatch.patcher.promises import unkept
 from zdpatch.patcher.renewals import closure_steps
 from zdpatch.patcher.steps import as_imported
 from zdpatch.patcher.swap import Undo, commit, distinct, inverse
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.departures import Departure
     from zdpatch.patcher.inventory import Inventory
+    from zdpatch.patcher.migrate import Migration
     from zdpatch.patcher.plan import Plan
     from zdpatch.patcher.shared import Given
     from zdpatch.patcher.slots import Step
@@ -40,6 +43,7 @@ class Active:
     leaving: Departure | None = None
     tables: tuple[Given, ...] = ()
     brought: tuple[Given, ...] = ()
+    migration: Migration | None = None
 
     def settle(self, seconds: float = 0.0) -> bool:
         """Whether no name waits any more, after `seconds` at most."""
@@ -48,20 +52,26 @@ class Active:
         return self.leaving is None
 
     def way_back(
-        self, explained: Iterable[CodeType], taken: list[Inventory]
+        self,
+        explained: Iterable[CodeType],
+        taken: list[Inventory],
+        state: Sequence[Step] = (),
     ) -> tuple[list[Step], Sequence[Callable[[], object]]]:
         """The inverse of all that was done, and what was born on trial or imported since; and what
-        empties caches. `explained`: codes whose presence active patches explain. Raises
-        ProcessError ZDP-209.
+        empties caches. `explained`: codes whose presence active patches explain; `state`: what
+        hooks carry back. Raises ProcessError ZDP-209.
         """
         away = taken_away(step for undo in self.undos for step in undo.steps)
         known = (*explained, *chain.from_iterable(away.values()))
         since, caches = imported_since(self.plan, known, self.before)
         moves = (Move(each.package, each.new, each.old) for each in self.plan.moves)
         files = [step for move in moves for step in redirect(move)]
-        own = led_back(self._inverses(), [*since, *files])
+        own = led_back(self._inverses(), [*since, *files, *state])
         closures = closure_steps(self.plan, taken, back=True)
-        return distinct([*own, *closures, *since, *files]), caches
+        steps = distinct([*state, *own, *closures, *since, *files])
+        if why := unkept(steps):
+            raise ProcessError("ZDP-209", why, next="replace the worker")
+        return steps, caches
 
     def _inverses(self) -> list[Step]:
         """What takes back all that was committed of a patch, last first."""

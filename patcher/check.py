@@ -12,8 +12,10 @@ from zdpatch.patcher.datafiles import data_edits
 from zdpatch.patcher.diff import diff
 from zdpatch.patcher.edits import read
 from zdpatch.patcher.errors import Verdict
+from zdpatch.patcher.promises import eased
 from zdpatch.patcher.safety import decide
 from zdpatch.patcher.served import Served
+from zdpatch.patcher.source import NO_HOOKS
 from zdpatch.patcher.spread import Name, stale_reads
 from zdpatch.patcher.unstarred import with_known_stars
 
@@ -43,7 +45,8 @@ def check(patch: Patch) -> list[Verdict]:
         edits = [*edits, *fresh]
     calls = stale_calls(versions, Changed.of(edits, versions, changed), lambda _module, _call: None)
     edits += calls
-    decisions = [decide(edit, versions) for edit in edits]
+    migrates = (patch.hooks or NO_HOOKS).migrates
+    decisions = [eased(decide(edit, versions), migrates) for edit in edits]
     decisions.sort(key=lambda each: each.row == "A")
     verdicts = [each.verdict for each in decisions]
     verdicts += Served(patch).verdicts()

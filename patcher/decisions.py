@@ -18,10 +18,12 @@ from zdpatch.patcher.foreseen import dependencies, foreseen
 from zdpatch.patcher.named import Names
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.placement import ill_placed
+from zdpatch.patcher.promises import Need, eased, is_promised, need_of
 from zdpatch.patcher.remade import remade
 from zdpatch.patcher.resolving import resolver
 from zdpatch.patcher.rows import Decision
 from zdpatch.patcher.safety import decide
+from zdpatch.patcher.source import NO_HOOKS
 from zdpatch.patcher.stage import Stage, Value
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.undoing import undone
@@ -34,18 +36,19 @@ if TYPE_CHECKING:
     from zdpatch.patcher.errors import Verdict
     from zdpatch.patcher.inventory import Inventory
     from zdpatch.patcher.situation import Situation
+    from zdpatch.patcher.source import Hooks
     from zdpatch.patcher.spread import Name
 
 
 class Decisions:
     """The decisions of one plan so far. `edits`: all that were found; `changed`: names with another
     value, each with the path to blame; `arrived`: those which had none; `extra`: verdicts on
-    what no edit says.
+    what no edit says; `carried`: what `hooks` owe objects.
 
     `versions`, `inventories` and `stage` are those of the plan, which grow.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a plan
         self,
         situation: Situation,
         versions: Mapping[str, ModuleVersions],
@@ -53,8 +56,12 @@ class Decisions:
         stage: Stage,
         *,
         undo: bool = False,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self.undo = undo
+        self.hooks = hooks
+        self.migrates = hooks.migrates
+        self.carried: list[Need] = []
         self.situation = situation
         self.versions = versions
         self.inventories = inventories
@@ -83,6 +90,8 @@ class Decisions:
         decided = [decide(edit, self.versions) for edit in edits]
         if self.undo:
             decided = [undone(each) for each in decided]
+        if self.migrates:
+            decided = [eased(each, self.migrates) for each in decided]
         self.edits += edits
         self.all += decided
         allowed = [each.edit for each in decided if each.row == "A"]
@@ -91,7 +100,9 @@ class Decisions:
             return  # it will be refused: nothing of the new source is run
         self._foresee(allowed)
         for edit in allowed:
-            if edit.kind in {"value", "added", "removed"}:
+            if is_promised(edit, self.migrates):
+                self._promised(edit)
+            elif edit.kind in {"value", "added", "removed"}:
                 self._evaluate(edit)
             elif edit.kind == "function" and DOCSTRING in edit.facets:
                 self._document(edit)
@@ -161,6 +172,14 @@ class Decisions:
             remedy = "replace the worker, or put the live value back first"
             self.against(edit, "X", why, remedy=remedy)
 
+    def _promised(self, edit: Edit) -> None:
+        """A hook gives the name its value; what that is nobody knows before."""
+        name = (edit.module, edit.qualname)
+        value = self.stage.value(name)
+        if value is not None and value.old is MISSING:
+            self.arrived.add(name)
+        self._spread(edit, name)
+
     def _bound_elsewhere(self, edit: Edit) -> bool:
         """True when another statement decides what the name is, or makes the edit impossible."""
         each = self.versions[edit.module]
@@ -218,7 +237,11 @@ class Decisions:
 
     def check_needs(self, conditions: Conditions) -> None:
         """Decide against what is allowed only under conditions that do not hold here."""
+        self.carried.clear()
         for each in [each for each in self.all if each.row == "A" and each.needs]:
+            if (need := need_of(each.edit, self.hooks.upgrades)) is not None:
+                self.carried.append(need)
+                continue
             for why in conditions.unmet(each):
                 self._unmet.add(id(each.edit))
                 remedy = each.remedy or "replace the worker"

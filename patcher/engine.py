@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,9 +17,10 @@ from zdpatch.patcher.active import Active, flip
 from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.departures import parted
 from zdpatch.patcher.drain import drain
-from zdpatch.patcher.errors import ProcessError, Refused
+from zdpatch.patcher.errors import ProcessError, Refused, ZdpatchError
 from zdpatch.patcher.last_plan import LastPlan
 from zdpatch.patcher.left import most
+from zdpatch.patcher.migrate import flip_with, hooks_of, not_undone, unlimited
 from zdpatch.patcher.patches import Patches
 from zdpatch.patcher.planner import Planner, make_plan
 from zdpatch.patcher.renewals import born, closure_steps, taken_of
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from zdpatch.patcher.folders import Shelf
+    from zdpatch.patcher.migrate import Limited, Migration
     from zdpatch.patcher.plan import Plan
     from zdpatch.patcher.slots import Step
     from zdpatch.patcher.source import Patch
@@ -65,8 +68,10 @@ class Engine(Patches):
     threads.
     """
 
-    def __init__(self, shelf: Shelf | None = None) -> None:
+    def __init__(self, shelf: Shelf | None = None, limited: Limited = unlimited) -> None:
+        """`limited` calls hooks (see `migrate`)."""
         super().__init__(shelf)
+        self._limited = limited
         self._made: LastPlan | None = None
         self._failed = tuple(selftest.run())
 
@@ -155,8 +160,9 @@ class Engine(Patches):
             first, leaving = parted(fresh.steps)
             mine, before = brought(first, fresh.modules.values()), overlay.executions()
             tables = given(first, mine)
-            undo = flip(fresh, first)
-            return self._arrived(Active(fresh, [undo], before, leaving, tables, mine))
+            migration = hooks_of(fresh, self._limited)
+            undo = flip_with(migration, first, partial(flip, fresh))
+            return self._arrived(Active(fresh, [undo], before, leaving, tables, mine, migration))
 
     def _check_new(self, plan: Plan) -> None:
         """Raises ProcessError ZDP-204."""
@@ -171,6 +177,8 @@ class Engine(Patches):
         active.undos += self._catch_up(plan)
         for clear in plan.caches:
             clear()
+        if active.migration is not None:
+            self._finish(active, active.migration)
         self._let_go()
         notices = list(plan.notices)
         if leaving is not None and not active.settle(_SETTLE_S):
@@ -183,6 +191,29 @@ class Engine(Patches):
             self.outstanding(plan.patch.id),
             notices,
         )
+
+    def _finish(self, active: Active, migration: Migration) -> None:
+        """What hooks do on the new side. Raises Refused ZDP-218 with the process as it was before,
+        ProcessError ZDP-307 when it is not.
+        """
+        name = active.plan.patch.id
+        try:
+            migration.finish(active.undos)
+        except ZdpatchError as error:
+            try:
+                self._back_out(name)
+            except ZdpatchError as failure:
+                raise not_undone(name, error, failure) from error
+            error.cause = "\n".join([error.cause, *migration.after_undo()])
+            raise
+        active.undos = migration.lasting(active.undos)
+
+    def _back_out(self, patch_id: str) -> None:
+        """As it was, object by object; what new code wrote to since is carried back by hooks."""
+        try:
+            self._take_back(patch_id, carried=False)
+        except ProcessError:
+            self._take_back(patch_id)
 
     def _fresh(self, plan: Plan) -> Plan:
         """The plan if it is true now, or another one of the same patch; without old calls that
@@ -237,19 +268,37 @@ class Engine(Patches):
             raise ProcessError("ZDP-209", "; ".join(conflicts), next="replace the worker")
         return active
 
-    def _take_back(self, patch_id: str) -> tuple[float, dict[str, int], dict[str, int]]:
+    def _take_back(
+        self, patch_id: str, *, carried: bool = True
+    ) -> tuple[float, dict[str, int], dict[str, int]]:
         """Microseconds of the flip, inner functions that stay on new code, and holders of paths to
         data files. Raises as `revert`.
         """
         active = self._removable(patch_id)
         taken = taken_of(active.plan)
-        back, caches = active.way_back(self._known(), taken)
+        migration = self._hooks(active) if carried else None
+        state = migration.way_back() if migration is not None else []
+        back, caches = active.way_back(self._known(), taken, state)
         first, leaving = parted(back)
         undo = commit(first)
+        if migration is not None:
+            migration.check_back(undo)
+            first = list(migration.lasting([undo])[0].steps)
         self._went_out(active, first, caches)
         if leaving is not None and not leaving.settle(_SETTLE_S):
             self._left.append(leaving)
-        return undo.flip_us, born(active.plan, taken), still_held(active.plan)
+        held = still_held(active.plan)
+        if migration is not None:
+            held |= dict.fromkeys(migration.after_undo(), 1)
+        return undo.flip_us, born(active.plan, taken), held
+
+    def _hooks(self, active: Active) -> Migration | None:
+        """Those of a patch that is in, also where there was nothing to carry over as it came."""
+        if active.migration is None:
+            active.migration = hooks_of(active.plan, self._limited)
+            if active.migration is not None:
+                active.migration.load()
+        return active.migration
 
     def _went_out(
         self, active: Active, steps: Sequence[Step], caches: Sequence[Callable[[], object]]

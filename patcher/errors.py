@@ -128,6 +128,7 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-215": "nothing of this patch is here",
     "ZDP-216": "part of the agent cannot be loaded",
     "ZDP-217": "a probe fails",
+    "ZDP-218": "a migration fails",
     # degraded
     "ZDP-301": "journal cannot be read or written",
     "ZDP-302": "patch was superseded by another release",
@@ -135,6 +136,7 @@ CATALOGUE: Final[dict[str, str]] = {
     "ZDP-304": "audit chain is broken",
     "ZDP-305": "targets are in different states",
     "ZDP-306": "a required fix is missing",
+    "ZDP-307": "a migration could not be undone",
     # not reached
     "ZDP-401": "no agent matches",
     "ZDP-402": "agent does not answer",

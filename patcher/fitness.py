@@ -35,7 +35,7 @@ def misfit(
     """Why live objects do not have what `edit` says they need; "" when they do."""
     holder, look = edit.holder, _Look(versions)
     if holder.kind == "object":
-        value = _resolved(holder.module, holder.path)
+        value = resolved(holder.module, holder.path)
         lacking = () if value is MISSING else sorted(look.lacking(value, edit.lacking))
         if any(_holds(value, name, edit) for name in edit.altered):
             return f"{holder.path} holds the old one"
@@ -43,7 +43,7 @@ def misfit(
     taken = inventories.get(holder.module)
     found: list[object] = list(taken.classes.get(holder.path, ())) if taken is not None else []
     if not found:
-        found = [v for v in [_resolved(holder.module, holder.path)] if v is not MISSING]
+        found = [v for v in [resolved(holder.module, holder.path)] if v is not MISSING]
     for cls in found:
         if not reach.is_a(cls, type):
             return f"nothing tells what {holder.path} makes"
@@ -93,7 +93,7 @@ def _kinds(value: object) -> Iterator[str]:
         yield from (name, name.capitalize())  # `threading.Lock` makes a `lock`
 
 
-def _resolved(module: str, path: str) -> object:
+def resolved(module: str, path: str) -> object:
     """What a dotted name stands for in a module; `MISSING` where either is not here."""
     value: object = sys.modules.get(module, MISSING)
     for name in path.split("."):

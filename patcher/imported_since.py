@@ -45,7 +45,9 @@ def imported_since(
     if not changes:
         return gone, ()
     try:
-        back = make_plan(Patch(f"{plan.patch.id}~", changes), known, undo=True)
+        back = make_plan(
+            Patch(f"{plan.patch.id}~", changes, hooks=plan.patch.hooks), known, undo=True
+        )
     except Refused as error:
         names = ", ".join(change.name for change in changes)
         raise ProcessError(

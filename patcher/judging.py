@@ -199,6 +199,7 @@ class Judgement:
             replaced_tables(builder.steps),
             looks=self.decided.looks,
             cached=tuple(builder.cached),
+            carried=tuple(self.decisions.carried),
         )
 
     def _deferred(self) -> list[str]:
@@ -220,6 +221,9 @@ class Judgement:
             )
         for name in self._deferred():
             yield f"{name} is not imported here yet; it will be imported patched"
+        if (hooks := self.decided.patch.hooks) is not None:
+            names = ", ".join(sorted(hooks.paths)) or "nothing by name"
+            yield f"hooks of the bundle run when it goes in, and carry over: {names}"
         yield from self._told
         yield from self.situation.served.notices
         yield from self.decided.said.values()

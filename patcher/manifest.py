@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 import msgspec
 from msgspec import Meta
 
-from zdpatch.patcher.attached import MAX_PROBES, Hex, Probe, odd_probes
+from zdpatch.patcher.attached import MAX_PROBES, Hex, Hooks, Probe, odd_hooks, odd_probes
 from zdpatch.patcher.errors import AuthorError
 from zdpatch.patcher.source import DataChange, ModuleChange, Patch, is_data_path
+from zdpatch.patcher.source import Hooks as SourceOfHooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -145,6 +146,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     probes: Annotated[list[Probe], Meta(max_length=MAX_PROBES)] = msgspec.field(
         default_factory=list[Probe]
     )
+    hooks: Hooks | None = None
     bake_s: Annotated[int, Meta(ge=0, le=30 * 86400)] = 0
     blobs: Annotated[dict[Hex, Blob], Meta(max_length=1024)] = msgspec.field(
         default_factory=dict[str, Blob]
@@ -158,8 +160,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     consistent: Consistency | None = None
 
     def references(self) -> dict[str, str]:
-        """Every blob it needs: subject name ("base/a/b.py", "new/a/b.py", "probe/a.py", "sbom")
-        to sha256.
+        """Every blob it needs: subject name ("base/a/b.py", "new/a/b.py", "probe/a.py", "hooks",
+        "sbom") to sha256.
         """
         named: dict[str, str] = {}
         entries: list[ModuleEntry | DataEntry] = [*self.modules, *self.data]
@@ -169,6 +171,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if entry.new is not None:
                 named[f"new/{entry.path}"] = entry.new
         named |= {f"probe/{probe.name}": probe.source for probe in self.probes}
+        if self.hooks is not None:
+            named["hooks"] = self.hooks.source
         if self.sbom is not None:
             named["sbom"] = self.sbom
         return named
@@ -207,10 +211,9 @@ def encode(manifest: Manifest) -> bytes:
         for name, digest in sorted(manifest.references().items())
     ]
     predicate: dict[str, object] = msgspec.to_builtins(manifest)
-    if not manifest.data:  # as it was spelt before there were any
-        del predicate["data"]
-    if manifest.consistent is None:  # the same
-        del predicate["consistent"]
+    for name in ("data", "consistent", "hooks"):  # as it was spelt before there were any
+        if not getattr(manifest, name):
+            del predicate[name]
     return canonical(
         {
             "_type": STATEMENT_TYPE,
@@ -314,8 +317,9 @@ def _check_data(manifest: Manifest) -> None:
             raise _refuse(f"the data file {entry.path} is the same before and after")
 
 
-def _check_probes(manifest: Manifest) -> None:
-    if why := odd_probes(manifest.probes):
+def _check_attached(manifest: Manifest) -> None:
+    why = odd_probes(manifest.probes) or (odd_hooks(manifest.hooks) if manifest.hooks else "")
+    if why:
         raise _refuse(why)
 
 
@@ -329,7 +333,7 @@ def _check_references(manifest: Manifest) -> None:
 
 
 _RULES: Final = (
-    _check_text, _check_times, _check_lists, _check_modules, _check_data, _check_probes,
+    _check_text, _check_times, _check_lists, _check_modules, _check_data, _check_attached,
     _check_references,
 )  # fmt: skip
 
@@ -393,7 +397,19 @@ def patch_of(manifest: Manifest, blobs: Mapping[str, bytes]) -> Patch:
         for entry in manifest.modules
     )
     data = tuple(DataChange(e.path, content(e.base), content(e.new)) for e in manifest.data)
-    return Patch(manifest.id, changes, data)
+    hooks = None if manifest.hooks is None else hooks_of(manifest.hooks, blobs)
+    return Patch(manifest.id, changes, data, hooks)
+
+
+def hooks_of(claim: Hooks, blobs: Mapping[str, bytes]) -> SourceOfHooks:
+    """The hooks that a manifest names, with their source."""
+    return SourceOfHooks(
+        blobs[claim.source],
+        frozenset(claim.migrates),
+        frozenset(claim.upgrades),
+        frozenset[str](claim.functions),
+        claim.timeout_s,
+    )
 
 
 def unsupported(manifest: Manifest) -> None:

@@ -18,6 +18,7 @@ from zdpatch.patcher.errors import ProcessError
 from zdpatch.patcher.headroom import Headroom
 from zdpatch.patcher.imported_since import imported_since
 from zdpatch.patcher.left import most
+from zdpatch.patcher.migrate import unlimited
 from zdpatch.patcher.renewals import born, taken_of
 from zdpatch.patcher.served import still_held
 from zdpatch.patcher.shared import brought, given
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from zdpatch.patcher.blockers import Blocker
     from zdpatch.patcher.folders import Shelf
+    from zdpatch.patcher.migrate import Limited
     from zdpatch.patcher.plan import Plan
     from zdpatch.patcher.slots import Step
 
@@ -72,8 +74,8 @@ class _Moving:
 class MovingEngine(Engine):
     """As `Engine`, which does at one instant what this one can also do by and by."""
 
-    def __init__(self, shelf: Shelf | None = None) -> None:
-        super().__init__(shelf)
+    def __init__(self, shelf: Shelf | None = None, limited: Limited = unlimited) -> None:
+        super().__init__(shelf, limited)
         self._moving: _Moving | None = None
         self._headroom = Headroom()
 
@@ -83,6 +85,7 @@ class MovingEngine(Engine):
         """What `begin` would do with a plan; nothing is touched. Raises Refused and ProcessError
         as it does.
         """
+        _check_hooks(plan)
         _check_dispatching()
         arranged = arrange(plan, plan.steps)
         paths = [change.path for change in arranged.changes]
@@ -97,6 +100,7 @@ class MovingEngine(Engine):
         """
         with self._lock:
             self._check_new(plan)
+            _check_hooks(plan)
             fresh = self._now(plan)  # calls that stay are waited for on the way
             self._let_go()
             steps = list(fresh.steps)
@@ -110,6 +114,7 @@ class MovingEngine(Engine):
         with self._lock:
             self._check_still()
             active = self._removable(patch_id)
+            _check_hooks(active.plan)
             back, caches = active.way_back(self._known(), taken_of(active.plan))
             transition = _transition(active.plan, back)
             return self._set_off(_Moving(active, back, transition, leaves=True, caches=caches))
@@ -238,6 +243,16 @@ class MovingEngine(Engine):
 def _transition(plan: Plan, steps: Sequence[Step]) -> Transition:
     _check_dispatching()
     return Transition(arrange(plan, steps))
+
+
+def _check_hooks(plan: Plan) -> None:
+    """State has one shape at a time. Raises ProcessError ZDP-213."""
+    if plan.patch.hooks is not None:
+        raise ProcessError(
+            "ZDP-213",
+            "a patch with hooks goes in and out at one instant, with the state they carry over",
+            next="the same command without --consistent",
+        )
 
 
 def _check_dispatching() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from zdpatch.patcher.folders import Move
+    from zdpatch.patcher.promises import Need
     from zdpatch.patcher.shared import Given
     from zdpatch.patcher.source import Patch
     from zdpatch.patcher.swap import Step
@@ -70,6 +71,7 @@ class Plan:
     looks: Looks = field(default_factory=Looks)
     drain_s: float | None = 1.0
     cached: tuple[str, ...] = ()  # functions with a cache that is emptied
+    carried: tuple[Need, ...] = ()  # what hooks owe objects
 
     @property
     def runs(self) -> list[str]:

@@ -22,6 +22,7 @@ from zdpatch.patcher.neighbours import Known, neighbours
 from zdpatch.patcher.newcomers import Newcomers
 from zdpatch.patcher.scan import Looks, counted
 from zdpatch.patcher.situation import Situation
+from zdpatch.patcher.source import NO_HOOKS
 from zdpatch.patcher.spread import Name, going, learn, stale_reads
 from zdpatch.patcher.stage import Stage
 from zdpatch.patcher.stale import Stale
@@ -109,7 +110,12 @@ class Planner:
         self.rebinds: list[tuple[Name, Binding]] = []
         self.stage = self._stage()
         self.decisions = Decisions(
-            self.situation, self.versions, self.inventories, self.stage, undo=undo
+            self.situation,
+            self.versions,
+            self.inventories,
+            self.stage,
+            undo=undo,
+            hooks=patch.hooks or NO_HOOKS,
         )
         self.edits = self.decisions.edits  # grows
 
@@ -209,6 +215,7 @@ class Planner:
             situation.classes(self.inventories),
             situation.filenames,
             Newcomers(self.versions, situation.specs, situation.filenames, self.executed),
+            promises=(self.patch.hooks or NO_HOOKS).migrates,
         )
 
     def _widen(self) -> None:

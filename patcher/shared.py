@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from zdpatch.patcher.spread import Name
     from zdpatch.patcher.stage import Value
 
-_TABLES: Final = frozenset({list, dict, set, bytearray})
-_CONTAINERS: Final = _TABLES | {tuple, frozenset}
+TABLES: Final = frozenset({list, dict, set, bytearray})
+_CONTAINERS: Final = TABLES | {tuple, frozenset}
 _OWNED: Final = frozenset({"value", "removed"})
 _OF_FUNCTIONS: Final = frozenset({"__kwdefaults__", "__annotations__"})  # nobody else's
 
@@ -48,9 +48,9 @@ def given(steps: Iterable[Step], mine: Iterable[Given]) -> tuple[Given, ...]:
     """
     known = {id(each.table) for each in mine}
     return tuple(
-        Given(step.what, step.value, _copy(step.value))
+        Given(step.what, step.value, copied(step.value))
         for step in steps
-        if {type(step.value), type(step.expected)} <= _TABLES
+        if {type(step.value), type(step.expected)} <= TABLES
         and (step.name in _OF_FUNCTIONS if step.kind == "function" else id(step.value) in known)
     )
 
@@ -77,30 +77,30 @@ def replaced_tables(steps: Iterable[Step]) -> tuple[Given, ...]:
     as they are now.
     """
     return tuple(
-        Given(step.what, step.expected, _copy(step.expected))
+        Given(step.what, step.expected, copied(step.expected))
         for step in steps
-        if type(step.expected) in _TABLES
+        if type(step.expected) in TABLES
     )
 
 
 def filled(tables: Iterable[Given]) -> list[str]:
     """Those that were written to since: what they were given would be lost with them."""
-    written = (each for each in tables if not same(_copy(each.table), each.content))
+    written = (each for each in tables if not same(copied(each.table), each.content))
     return [f"{each.what}: the table was written to since" for each in written]
 
 
-def _copy(value: object) -> object:
+def copied(value: object) -> object:
     """A value with tables of its own, all the way down; bytes for a bytearray."""
     kind = type(value)
     if kind is dict:
         pairs = cast("dict[object, object]", value).items()
-        return {key: _copy(each) for key, each in pairs}
+        return {key: copied(each) for key, each in pairs}
     if kind is bytearray:
         return bytes(cast("bytearray", value))
     if kind not in _CONTAINERS:
         return value
     make = cast("Callable[[Iterable[object]], object]", kind)
-    return make(map(_copy, cast("Iterable[object]", value)))
+    return make(map(copied, cast("Iterable[object]", value)))
 
 
 class Sharing:
@@ -233,4 +233,4 @@ def _stateful(value: object) -> list[object]:
     if kind is dict:
         parts = [part for pair in cast("dict[object, object]", value).items() for part in pair]
     inside = [each for part in parts for each in _stateful(part)]
-    return [value, *inside] if inside or kind in _TABLES else []
+    return [value, *inside] if inside or kind in TABLES else []

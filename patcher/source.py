@@ -46,6 +46,28 @@ class DataChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Hooks:
+    """A module of functions that carry live state over. `migrates` are the paths of variables, and
+    modules, `upgrades` of classes whose objects they carry over; `functions` what it defines. Each
+    may take `timeout_s` seconds.
+    """
+
+    source: bytes
+    migrates: frozenset[str]
+    upgrades: frozenset[str]
+    functions: frozenset[str]
+    timeout_s: int = 10
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """All that they are about."""
+        return self.migrates | self.upgrades
+
+
+NO_HOOKS: Final = Hooks(b"", frozenset(), frozenset(), frozenset())
+
+
+@dataclass(frozen=True, slots=True)
 class Patch:
     """What the engine is asked to do: bring these modules and data files from base to new. `id`
     names it in file names and logs.
@@ -54,6 +76,7 @@ class Patch:
     id: str
     changes: tuple[ModuleChange, ...]
     data: tuple[DataChange, ...] = ()
+    hooks: Hooks | None = None
 
 
 def file_name(patch_id: str, path: str) -> str:

@@ -27,6 +27,7 @@ from zdpatch.patcher.names import mangled
 from zdpatch.patcher.newcomers import Newcomers, future_flags
 from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.own_calls import OwnCalls
+from zdpatch.patcher.promises import Promise, is_promised
 from zdpatch.patcher.purity import is_typing
 from zdpatch.patcher.reach import is_a
 from zdpatch.patcher.spread import Name, meanings, split
@@ -65,6 +66,7 @@ class Stage:
     newcomers: Newcomers
     values: dict[Name, Value] = field(default_factory=dict[Name, Value])
     aliases: dict[Name, Name] = field(default_factory=dict[Name, Name])
+    promises: frozenset[str] = frozenset()  # paths of names that hooks give a value
     prospects: dict[Name, Edit] = field(default_factory=dict[Name, Edit])  # see `foreseen`
     made: dict[Name, int] = field(default_factory=dict[Name, int])  # in which order
     _pending: dict[Name, Edit] = field(default_factory=dict[Name, Edit])
@@ -120,6 +122,8 @@ class Stage:
         if not read.endswith(candidate[1]):
             return MISSING
         value = self.value(self.aliases.get(candidate, candidate))
+        if value is not None and type(value.new) is Promise:
+            raise Unevaluable(f"a hook gives {value.new.path}, which it reads")
         return MISSING if value is None else value.new
 
     def _imported(self, full: str) -> object:
@@ -139,6 +143,8 @@ class Stage:
     def _make(self, edit: Edit) -> Value:
         if (edit.new or edit.old)[-1].kind == "star":
             return self._taken(edit)
+        if is_promised(edit, self.promises):
+            return Value(self.present(edit), Promise(edit.path))
         old, live = self._old(edit), self.present(edit)
         # the very object that lives: others are found by its identity
         return Value(live if same(old, live) else old, self._new(edit))

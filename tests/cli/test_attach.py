@@ -68,3 +68,58 @@ def test_probes_of_one_name(cli: Cli, tmp_path: Path) -> None:
         (tmp_path / folder / "checks.py").write_text(CHECKS)
     paths = [tmp_path / folder / "checks.py" for folder in ("a", "b")]
     assert "named twice" in build(cli, tmp_path, "--probe", paths[0], "--probe", paths[1]).err
+
+
+CARRY = """
+import os
+MIGRATES = ["shop.cart:RATES"]
+UPGRADES = ["shop.cart:Cart"]
+os.abort()
+def migrate(state): ...
+def undo_migrate(state): ...
+def upgrade(state, cart): ...
+def downgrade(state, cart): ...
+"""
+
+
+def test_hooks_are_in_the_bundle(cli: Cli, tmp_path: Path) -> None:
+    """With all that they claim; an edit that needs them goes into a bundle with them alone."""
+    write_tree(tmp_path / "old", "RATES = print(1)\n")
+    write_tree(tmp_path / "new", "RATES = print(2)\n")
+    assert "ZDP-202" in build(cli, tmp_path).err
+    (tmp_path / "carry.py").write_text(CARRY)
+    ran = build(cli, tmp_path, "--hooks", tmp_path / "carry.py", "--hook-limit", "3")
+    assert ran.code == 0, ran.err
+    assert "in place  shop.cart:RATES" in ran.err
+    file = read_bundle(tmp_path / "fix.zdp")
+    hooks = file.patch().hooks
+    assert hooks is not None
+    assert (hooks.source, hooks.timeout_s) == (CARRY.encode(), 3)
+    assert hooks.migrates == {"shop.cart:RATES"}
+    assert hooks.upgrades == {"shop.cart:Cart"}
+    assert hooks.functions == {"migrate", "undo_migrate", "upgrade", "downgrade"}
+    assert "hooks" in file.manifest.references()
+    shown = cli("inspect", tmp_path / "fix.zdp").out
+    assert "downgrade, migrate, undo_migrate, upgrade of shop.cart:RATES, shop.cart:Cart" in shown
+    assert cli("check", tmp_path / "fix.zdp").code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("x = 1\n", "none of the functions"),
+        (CARRY.replace("def undo_migrate", "def undo"), "no undo_migrate"),
+        (CARRY.replace("def downgrade", "def back"), "no downgrade"),
+        (CARRY.replace("UPGRADES", "OTHER"), "UPGRADES of the hooks and their function upgrade"),
+        (CARRY.replace('"shop.cart:RATES"', '"shop.cart"'), "MIGRATES of the hooks"),
+        (CARRY.replace('["shop.cart:RATES"]', "names()"), "no list of paths"),
+        (CARRY.replace('"shop.cart:RATES"', '"shop cart"'), "--hooks"),
+        (CARRY.replace('"shop.cart:Cart"', '"shop.cart"'), "what is no class"),
+    ],
+)
+def test_what_are_no_hooks(cli: Cli, tmp_path: Path, text: str, why: str) -> None:
+    """A way in without a way back is no bundle."""
+    (tmp_path / "carry.py").write_text(text)
+    ran = build(cli, tmp_path, "--hooks", tmp_path / "carry.py")
+    assert (ran.code, why in ran.err) == (2, True), ran.err
+    assert not (tmp_path / "fix.zdp").exists()
