@@ -22,6 +22,7 @@ from types import (
 from typing import TYPE_CHECKING, Final, cast
 
 from zdpatch.patcher import codes, inventory, reach, scan
+from zdpatch.patcher.homes import at_home, is_elsewhere
 from zdpatch.patcher.inflight import in_flight, references, suspended_call
 from zdpatch.patcher.left import Left
 from zdpatch.patcher.shared import Given
@@ -50,10 +51,12 @@ def left_of(
     for each in in_flight([code for group in gone.values() for code in group]):
         frames[each.path] = frames.get(each.path, 0) + 1
     removed = {id(s.expected): s.what for s in steps if _is_gone_class(s)}
-    kinds = {id(kind) for kind in (*_KINDS, *_OWN)} | removed.keys()
+    kinds = {id(kind) for kind in (*_KINDS, *OWN)} | removed.keys()
     things = [each for each in scan.objects() if id(type(each)) in kinds]
-    own = [each for each in things if type(each) in _OWN]
-    seen = _Census(gone, removed, _Kept(own))
+    own = [each for each in things if type(each) in OWN]
+    seen = _Census(gone, removed, Kept(own))
+    named = (inner for step in steps for inner in _named(step))
+    seen.bindings.update(at_home({id(each): each for each in named}))
     for thing in things:
         seen.look(thing)
     taken = _held(list(tables), steps, own)
@@ -64,7 +67,7 @@ def left_of(
 # What is looked at.
 _KINDS: Final = (FunctionType, MethodType, GeneratorType, CoroutineType, AsyncGeneratorType)
 # What the engine itself holds functions and tables by.
-_OWN: Final = (Step, inventory.LiveFunction, Given)
+OWN: Final = (Step, inventory.LiveFunction, Given)
 
 
 class _Census:
@@ -72,10 +75,11 @@ class _Census:
     list of all, and as the one that is looked at.
     """
 
-    def __init__(self, gone: Codes, removed: Mapping[int, str], kept: _Kept) -> None:
+    def __init__(self, gone: Codes, removed: Mapping[int, str], kept: Kept) -> None:
         self.paths = {id(code): path for path, group in gone.items() for code in group}
         self.removed = removed
         self.kept = kept
+        self.bindings = Counter[int]()
         self.suspended: dict[str, int] = {}
         self.functions: dict[str, int] = {}
         self.bound: dict[str, int] = {}
@@ -87,8 +91,10 @@ class _Census:
             code = cast("FunctionType", thing).__code__
             path = self.paths.get(id(code))
             # the function of a generator expression is its own, and counted as suspended
-            if path is not None and codes.is_function_code(code) and not self.kept.only(thing, 3):
-                _count(self.functions, path)
+            if path is not None and codes.is_function_code(code):
+                known = 3 + self.bindings[id(thing)]
+                if not self.kept.only(thing, known):
+                    _count(self.functions, path)
         elif kind is MethodType:
             inner = cast("MethodType", thing).__func__
             if type(inner) is FunctionType:
@@ -101,15 +107,15 @@ class _Census:
                 _count(self.suspended, self.paths.get(id(call[0])))
 
 
-class _Kept:
+class Kept:
     """Tells by the count of references, which `gc.freeze` does not hide, whether nobody but the
     engine's `own` objects hold another.
     """
 
-    def __init__(self, own: Iterable[object]) -> None:
+    def __init__(self, own: Sequence[object]) -> None:
         self.held: Counter[int] = Counter()
         self.wrappers: dict[int, dict[int, Step]] = {}
-        for step in own:
+        for step in (*own, *_inside([*_out_of_use(own)])):
             self.held.update(map(id, gc.get_referents(step)))
             if type(step) is Step and type(step.expected) is not FunctionType:
                 for function in reach.inner_functions(step.expected):
@@ -117,11 +123,15 @@ class _Kept:
 
     def only(self, thing: object, known: int) -> bool:
         """Whether it is so. `known`: how many references the caller has."""
+        return self.number(thing, known + 1) <= 0
+
+    def number(self, thing: object, known: int) -> int:
+        """How many others hold it."""
         known += self.held[id(thing)] + 1  # that of this call
         for step in self.wrappers.get(id(thing), {}).values():  # a static method, a property
             if references(step.expected, self.held[id(step.expected)]) == 0:
                 known += sum(each is thing for each in gc.get_referents(step.expected))
-        return references(thing, known) <= 0
+        return references(thing, known)
 
 
 def _held(tables: list[Given], steps: Sequence[Step], own: list[object]) -> dict[str, int]:
@@ -141,12 +151,13 @@ def _held(tables: list[Given], steps: Sequence[Step], own: list[object]) -> dict
     return found
 
 
-def _out_of_use(own: list[object]) -> Iterator[object]:
+def _out_of_use(own: Iterable[object]) -> Iterator[object]:
     """Defaults that only steps have: of a plan that is not in."""
     for step in own:
-        if type(step) is Step and step.kind == "function" and type(step.value) in {tuple, dict}:
-            now = current(step)
-            yield from (each for each in (step.value, step.expected) if each is not now)
+        if type(step) is Step and step.kind == "function":
+            given = [each for each in (step.value, step.expected) if type(each) in {tuple, dict}]
+            now = current(step) if given else None
+            yield from (each for each in given if each is not now)
 
 
 def _inside(values: list[object]) -> Iterator[object]:
@@ -175,22 +186,30 @@ def taken_away(steps: Iterable[Step]) -> dict[str, tuple[CodeType, ...]]:
     found: dict[str, tuple[CodeType, ...]] = {}
     for step in steps:
         if step.kind == "function" and step.name == "__code__":
-            gone = [cast("CodeType", step.expected)]
-        elif step.kind in {"class", "item"}:
-            gone = [each.__code__ for each in reach.inner_functions(step.expected)]
+            function = cast("FunctionType", step.target)
+            gone = [(cast("CodeType", step.expected), function.__globals__)]
+        elif step.kind in {"class", "item"} and not is_elsewhere(step):
+            functions = reach.inner_functions(step.expected)
+            gone = [(each.__code__, each.__globals__) for each in functions]
         else:
             continue
         new = step.value if type(step.value) is CodeType else None
-        for code in gone:
+        for code, space in gone:
             inner = codes.expressions(code, new).values()
             for each in (code, *chain.from_iterable(inner)):
-                path = f"{step.what.partition(':')[0]}:{each.co_qualname}"
+                path = f"{space.get('__name__')}:{each.co_qualname}"
                 found[path] = (*found.get(path, ()), each)
     return found
 
 
+def _named(step: Step) -> list[FunctionType]:
+    """The functions that a name meant before a step."""
+    return reach.inner_functions(step.expected) if step.kind in {"class", "item"} else []
+
+
 def _is_gone_class(step: Step) -> bool:
-    return step.value is MISSING and step.kind == "item" and reach.is_a(step.expected, type)
+    gone = step.value is MISSING and step.kind == "item" and reach.is_a(step.expected, type)
+    return gone and not is_elsewhere(step)
 
 
 def _count(counts: dict[str, int], path: str | None) -> None:

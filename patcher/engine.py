@@ -18,6 +18,7 @@ from zdpatch.patcher.adoption import NOTHING, Adoption
 from zdpatch.patcher.departures import parted
 from zdpatch.patcher.drain import drain
 from zdpatch.patcher.errors import ProcessError, Refused, ZdpatchError
+from zdpatch.patcher.former import holders
 from zdpatch.patcher.last_plan import LastPlan
 from zdpatch.patcher.left import most
 from zdpatch.patcher.migrate import flip_with, hooks_of, not_undone, unlimited
@@ -180,7 +181,7 @@ class Engine(Patches):
         if active.migration is not None:
             self._finish(active, active.migration)
         self._let_go()
-        notices = list(plan.notices)
+        notices = [*plan.notices, *holders(plan.steps)]
         if leaving is not None and not active.settle(_SETTLE_S):
             notices.append(f"{leaving.what}: stays until calls that began before are over")
         return Applied(

@@ -13,6 +13,7 @@ from zdpatch.patcher.drain import in_flight
 from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.served import with_data
 from zdpatch.patcher.set_back import set_back
+from zdpatch.patcher.source import is_patched
 from zdpatch.patcher.standing import standing
 from zdpatch.patcher.swap import MISSING
 from zdpatch.patcher.upkeep import Damage, damaged, mend
@@ -134,11 +135,16 @@ class Patches:
         return tuple(code for plan in self._plans().values() for code in plan.explained)
 
     def _remember(self, patch_id: str, steps: Sequence[Step], tables: tuple[Given, ...]) -> None:
-        """Keep what an undo took away, of the last few, so that what is left of it can be told.
+        """Keep what an undo took away, of the last few, so that what is left of it can be told: the
+        code of the patch; what its names meant and had been there before is nobody's.
 
         What it put back is not kept: code that runs again would have a holder nobody can explain.
         """
         away = (s if s.value is MISSING else replace(s, value=None) for s in steps)
-        self._past[patch_id] = (taken_away(steps), tuple(away), tables)
+        made = {
+            path: tuple(code for code in group if is_patched(code.co_filename, patch_id))
+            for path, group in taken_away(steps).items()
+        }
+        self._past[patch_id] = (made, tuple(away), tables)
         while len(self._past) > _REMEMBERED:
             del self._past[next(iter(self._past))]
