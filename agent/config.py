@@ -35,6 +35,7 @@ class Settings:
     retry_first_s: float = 1.0  # a socket or journal that does not open is tried again after this
     retry_most_s: float = 60.0  # and after twice as long each time, up to this
     follow_s: float = 2.0  # a process with patches looks so often whether they are still wanted
+    young_s: float = 60.0  # and so long from its start one that a push may not have found
     told_s: float = 120.0  # a process that was told to end, and goes on, can crash again after this
     crash_limit: int = 2  # crashes in trial that quarantine a patch
     drain_s: float = 1.0  # how long a plan waits for old frames to return

@@ -42,6 +42,8 @@ class Duties:
         self._backoff: Final = Backoff(here.settings)
         self._caught_up = False
         self._look_at: float | None = None  # what is wanted is gone through then (steady clock)
+        self._young_until: Final = here.clock.steady() + here.settings.young_s
+        self._undecided = False  # a push had begun when this process looked
         self._mend_at = 0.0  # files that patches serve are looked at then
         self._said = ""
         self.entered = False  # this process has rows in the journal
@@ -60,6 +62,7 @@ class Duties:
                 return
             followed = replay.agree(here)
             complete = replay.bring_up(here, limit_s)
+            self._undecided = replay.undecided(here)
         except ZdpatchError as error:
             self._fail(error)
             return
@@ -103,7 +106,7 @@ class Duties:
         if here.way is not None:
             return max(0.0, here.way.look_at - here.clock.steady())
         due = [trials.next_deadline(here), self._look_at]
-        if here.engine.waits or any(here.runs(digest) for digest in here.mine):
+        if here.engine.waits or self._follows():
             due.append(here.clock.steady() + here.settings.follow_s)
         if here.owed and self._look_at is None:
             due.append(here.clock.steady())
@@ -122,9 +125,11 @@ class Duties:
             here.say(said + (still if each.why else "it was put back"), each.patch)
 
     def _follow(self) -> None:
-        """A process that was stopped, or not asked, has what was taken out of the others."""
+        """A process that was stopped, or not asked, has what was taken out of the others; one that
+        nobody found yet when a push began has what that brought.
+        """
         here = self._here
-        if not any(here.runs(digest) for digest in here.mine):
+        if not self._follows():
             return
         try:
             changed = here.journal.changed()
@@ -133,6 +138,15 @@ class Duties:
             return
         if changed:
             self.look_again()
+
+    def _follows(self) -> bool:
+        """Whether to look. A push asks the processes that it found when it began: one born then has
+        to look itself. An idle process that nothing was pushed to wakes nobody.
+        """
+        here = self._here
+        if self._undecided and here.clock.steady() < self._young_until:
+            return True
+        return any(here.runs(digest) for digest in here.mine)
 
     def _fail(self, error: ZdpatchError) -> None:
         begun = "what is wanted was not looked at" if self._caught_up else "no patch was brought up"

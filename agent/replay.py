@@ -34,6 +34,12 @@ def enter(here: Here) -> None:
         here.say(notice.sentence, notice.about)
 
 
+def undecided(here: Here) -> bool:
+    """Whether a push has begun of which nobody knows yet what comes of it."""
+    with here.journal.read() as ledger:
+        return any(patch.state in {"staged", "applying"} for patch in ledger.wanted())
+
+
 def agree(here: Here) -> bool:
     """Take out what runs here and is not wanted any more, and keep what was confirmed elsewhere;
     False when something had to stay.

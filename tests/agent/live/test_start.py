@@ -237,6 +237,18 @@ def test_what_is_decided_while_a_process_is_born(site: Site) -> None:
     site.eventually(lambda: younger.tell("cart.vat()") == 1)
 
 
+def test_what_is_decided_right_after_a_process_was_born(site: Site) -> None:
+    """A push that began before it was there does not ask it: it looks itself."""
+    early = site.start(follow_s=0.05)
+    operator = site.operator(early)
+    digest, raw = site.fix()
+    operator.ask(Stage(digest), raw)
+    born_meanwhile = site.start(follow_s=0.05)
+    born_meanwhile.door()
+    operator.ask(Apply(digest, trial_s=60))
+    site.eventually(lambda: born_meanwhile.tell("cart.vat()") == 2)
+
+
 TOGETHER = """
 import json, os, sys, threading
 from zdpatch import agent
