@@ -66,14 +66,20 @@ class Suite:
         return json.loads(report.read_text()) if report.exists() else {}, code
 
     def _wait(self, command: list[str]) -> int:
-        # stdout is for the result: what pytest prints is progress
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=_STDERR,
-            start_new_session=True,
-            env={"PYTHONHASHSEED": str(self.seed), **os.environ},
-        )
+        environment = {"PYTHONHASHSEED": str(self.seed), **os.environ}
+        try:  # stdout is for the result: what pytest prints is progress
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=_STDERR,
+                start_new_session=True,
+                env=environment,
+            )
+        except OSError as error:
+            raise errors.usage(
+                f"{self.python} cannot be started: {error.strerror}",
+                next="zdpatch test ... --python EXE",
+            ) from error
         try:
             return child.wait(self.limit_s)
         except subprocess.TimeoutExpired:

@@ -113,6 +113,8 @@ class Judgement:
             else:
                 more = "; what it wraps is patched" if touching else ""
                 self._told.append(f"{path} is left alone: {found.what}{more}")
+        for path in sorted(self.situation.adoption.paths - self.situation.adopted.keys()):
+            self._told.append(f"{path} was not replaced here, or the patch has no such module")
 
     def _check_removed(self) -> None:
         """A module goes only when nothing outside of it holds it, or what it defines."""

@@ -205,6 +205,14 @@ def test_a_pytest_that_does_not_start(cli: Cli, project: Path) -> None:
     assert "without a result" in ran.err
 
 
+def test_an_interpreter_that_is_none(cli: Cli, project: Path) -> None:
+    """The error says so, and that nothing was done."""
+    for python in ("no-such-python", str(project)):
+        ran = suite(cli, "--python", python)
+        assert ran.code == 2
+        assert f"{python} cannot be started" in ran.err
+
+
 def test_a_suite_that_hangs_is_ended(cli: Cli, project: Path) -> None:
     """The limit ends pytest and what it started."""
     (project / "suite/test_cart.py").write_text("import threading\nthreading.Event().wait()\n")

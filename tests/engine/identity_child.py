@@ -227,7 +227,8 @@ def main(case: str, adopt: list[str], replace: list[str]) -> dict[str, Any]:
         patch = local.make_patch({"m.py": OLD}, {"m.py": NEW})
         done = local.apply(local.plan(patch, adopt=adopt, replace=replace))
         went_in = [plain(m.g()), plain(m.C().n())]
-        notices = [each for each in done.notices if "left alone" in each or "put back" in each]
+        words = ("left alone", "put back", "not replaced")
+        notices = [each for each in done.notices if any(word in each for word in words)]
         local.revert("LOCAL")
         same = list(map(id, before)) == list(map(id, everything(m)))
         back = [plain(m.g()), plain(m.C().n())]

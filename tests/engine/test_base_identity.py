@@ -100,14 +100,17 @@ def test_adopted(way: str) -> None:
 
 
 def test_only_what_is_named_is_adopted() -> None:
-    """Another path stands against the patch as before, and one that has not drifted is nothing."""
+    """Another path stands against the patch as before; one that has not drifted, or is nowhere, is
+    told.
+    """
     assert ask("mock", adopt="m:g")["verdicts"][0][0] == "m:f"
-    assert ask("usual", adopt="m:f") == {
-        "in": [20, 20],
-        "back": [2, 2],
-        "same": True,
-        "notices": [],
-    }
+    for path in ("m:f", "m:nowhere"):
+        assert ask("usual", adopt=path) == {
+            "in": [20, 20],
+            "back": [2, 2],
+            "same": True,
+            "notices": [f"{path} was not replaced here, or the patch has no such module"],
+        }
 
 
 @pytest.mark.parametrize(
