@@ -215,7 +215,7 @@ class Situation:
                 "drift",
                 "X",
                 each.what,
-                "build the patch from what really runs",
+                _remedy(each),
             )
             for _, each in found
         )
@@ -309,3 +309,10 @@ def _not_as_main(change: ModuleChange, module: ModuleType | None) -> None:
             f"{change.name}:", 1, "main", "R", "it runs as __main__", "replace the worker"
         )
         raise Refused("ZDP-202", f"{change.name} runs as __main__ here", (verdict,))
+
+
+def _remedy(found: Drift) -> str:
+    base = "build the patch from what really runs"
+    if found.kind != "replaced":
+        return base
+    return f"{base}, or zdpatch push --adopt {found.path} (left alone), --replace {found.path}"

@@ -236,7 +236,8 @@ def main(case: str, adopt: list[str], replace: list[str]) -> dict[str, Any]:
         return {"in": went_in, "back": back, "same": same, **told}
     except Refused as error:
         verdicts = [[each.path, each.row, each.reason] for each in error.verdicts]
-        return {"code": error.code, "cause": error.cause, "verdicts": verdicts}
+        remedies = [each.remedy for each in error.verdicts]
+        return {"code": error.code, "cause": error.cause, "verdicts": verdicts, "say": remedies}
 
 
 def everything(m: Any) -> list[object]:  # noqa: ANN401

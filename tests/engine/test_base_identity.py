@@ -90,6 +90,13 @@ ADOPTED = {
 }
 
 
+def test_the_remedy_names_what_adopts() -> None:
+    """Of what was replaced; other drift cannot be adopted so."""
+    (said,) = ask("mock")["say"]
+    assert "--adopt m:f" in said
+    assert "--replace m:f" in said
+
+
 @pytest.mark.parametrize("way", sorted(ADOPTED))
 def test_adopted(way: str) -> None:
     """What the operator names is left alone, object by object, and the rest goes in."""
