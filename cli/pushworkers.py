@@ -37,6 +37,7 @@ CURABLE: Final = frozenset(
     f"ZDP-{number}" for number in (201, 202, 203, 205, 207, 208, 210, 211, 214, 215)
 )
 _ANNOUNCED_S: Final = 15.0  # new agents are found soon after their workers serve
+_LOOK_S: Final = 0.1  # and are looked for so often
 
 
 def is_curable(targets: Iterable[Target]) -> bool:
@@ -188,7 +189,7 @@ class Renewal:
                     state=f"{self._file.manifest.id} is on trial.",
                     next="zdpatch status",
                 )
-            time.sleep(0.1)
+            time.sleep(_LOOK_S)
 
     def confirm(self, targets: Sequence[Target]) -> list[Target]:
         """Keep it."""

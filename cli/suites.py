@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 THE_RUN: Final = "(the run)"  # the outcome of pytest itself, beside those of its tests
 _STDERR: Final = 2  # the descriptor, which a child inherits
 _RAN: Final = frozenset({0, 1, 2, 5})  # pytest's codes of a run that came to an end by itself
+_INTERNAL: Final = 3  # and of an error of its own, or of a plugin,
+_USAGE: Final = 4  # and of arguments that it does not know
 Report = dict[str, Any]
 
 
@@ -92,7 +94,3 @@ class Suite:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-
-
-_INTERNAL: Final = 3  # pytest's codes: an error of its own or of a plugin,
-_USAGE: Final = 4  # and arguments that it does not know

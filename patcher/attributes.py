@@ -18,7 +18,6 @@ from zdpatch.patcher.altered import Altered, altered
 from zdpatch.patcher.collecting import take_apart
 from zdpatch.patcher.edits import Edit, ModuleVersions
 from zdpatch.patcher.holders import UNKNOWN, Holder, Side, bound_on
-from zdpatch.patcher.items import Item
 from zdpatch.patcher.kept_filled import filled_otherwise
 from zdpatch.patcher.makers import INITIALISERS, makers
 from zdpatch.patcher.outdated import outdated
@@ -223,13 +222,4 @@ def _other_meaning(found: Altered, before: list[Function]) -> Unfit:
 
 
 def _unfit(function: Function, holder: Holder, detail: str, before: list[Function]) -> Unfit:
-    scope, _, last = function.qualname.rpartition(".")
-    return Unfit(
-        function.outline.name,
-        function.qualname,
-        "unfit",
-        tuple(Item("function", scope, (last,), each.node) for each in before),
-        (Item("function", scope, (last,), function.node),),
-        detail=detail,
-        holder=holder,
-    )
+    return Unfit(*function.unfit(before), detail=detail, holder=holder)

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher.accesses import accesses
+from zdpatch.patcher.items import Item
 from zdpatch.patcher.names import FunctionNode, dotted, mangled
 from zdpatch.patcher.parts import children, parts
 from zdpatch.patcher.patterns import captured
@@ -55,6 +56,19 @@ class Function:
     @property
     def where(self) -> tuple[str, str]:
         return self.outline.name, self.qualname
+
+    def unfit(
+        self, before: Iterable[Function]
+    ) -> tuple[str, str, str, tuple[Item, ...], tuple[Item, ...]]:
+        """The first fields of an edit which says that what lives does not fit this new function;
+        `before`: its old versions.
+        """
+        scope, _, last = self.qualname.rpartition(".")
+        old, new = (
+            tuple(Item("function", scope, (last,), each.node) for each in side)
+            for side in (before, (self,))
+        )
+        return self.outline.name, self.qualname, "unfit", old, new
 
     @cached_property
     def text(self) -> bytes:

@@ -36,7 +36,8 @@ KIND_FLAGS = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERAT
 class Edit:
     """One difference at one definition path.
 
-    `kind`: function, nested, added, removed, rebound, value, header, fields, effect, star, stale.
+    `kind`: function, nested, added, removed, rebound, value, header, fields, effect, star, stale,
+    unfit (what lives does not fit the new code).
     `old` and `new` are the items on either side (empty when there is none); `facets` say what of a
     function differs; `cause` names the changed definition that makes an unchanged statement differ,
     `stale` the parameters whose unchanged default reads one.

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final, cast
 from zdpatch.patcher import reach
 from zdpatch.patcher.edits import Edit
 from zdpatch.patcher.fitting import held
-from zdpatch.patcher.items import Item
 from zdpatch.patcher.names import dotted
 from zdpatch.patcher.places import Place, first, located
 
@@ -110,15 +109,10 @@ def _edit(
     puts: frozenset[Entry],
     reader: Function | None,
 ) -> Unfilled:
-    scope, _, last = function.qualname.rpartition(".")
     what = entry.key or entry.what.partition(":")[2]
     who = f", which {reader.qualname} (line {reader.node.lineno}) reads" if reader else ""
     return Unfilled(
-        function.outline.name,
-        function.qualname,
-        "unfit",
-        tuple(Item("function", scope, (last,), each.node) for each in before),
-        (Item("function", scope, (last,), function.node),),
+        *function.unfit(before),
         detail=(
             f"only the new {function.qualname} puts {what} into the table {entry.table}{who}; "
             f"if {function.qualname} has run already, it is not there"

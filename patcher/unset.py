@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 from zdpatch.patcher import reach
 from zdpatch.patcher.edits import Edit
-from zdpatch.patcher.items import Item
 from zdpatch.patcher.names import FunctionNode, dotted
 from zdpatch.patcher.outline import absolute
 from zdpatch.patcher.parts import children
@@ -96,15 +95,10 @@ def _bound_before(old: Side, before: list[Function]) -> frozenset[Variable]:
 def _edit(
     function: Function, before: list[Function], variable: Variable, reader: Function, line: int
 ) -> Unset:
-    scope, _, last = function.qualname.rpartition(".")
     module, name = variable
     shown = name if module == function.outline.name else f"{module}.{name}"
     return Unset(
-        function.outline.name,
-        function.qualname,
-        "unfit",
-        tuple(Item("function", scope, (last,), each.node) for each in before),
-        (Item("function", scope, (last,), function.node),),
+        *function.unfit(before),
         detail=(
             f"only the new {function.qualname} binds {shown}, which {reader.qualname} (line "
             f"{line}) reads; if {function.qualname} has run already, nothing binds it"

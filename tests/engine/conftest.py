@@ -17,11 +17,13 @@ a fresh process. `[lazy]` names files that are not imported; `[either]` may be r
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -35,6 +37,7 @@ SECTIONS = (
     "case|like|base|new|edit|outside|gone|lazy|live|was|now|back|refused|control|breaks|"
     "either|once|keep|flags|needs|python|between"
 )
+_NUMBERS = itertools.count()
 HEADER = re.compile(rf"\[((?:{SECTIONS})(?: [^\]]+)?)\]")
 
 
@@ -156,3 +159,14 @@ def run_case() -> Iterator[RunCase]:
     children = Children()
     yield children.run
     children.close()
+
+
+@pytest.fixture
+def live() -> Iterator[ModuleType]:
+    """A module that runs nothing yet, of a name and file of its own."""
+    name = f"m{next(_NUMBERS)}"
+    module = ModuleType(name)
+    module.__file__ = f"<{name}>"
+    sys.modules[name] = module
+    yield module
+    del sys.modules[name]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +12,7 @@ from zdpatch.patcher.running import Running, running
 from zdpatch.patcher.situation import Situation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import ModuleType
 
 TWO = "class A: pass\nclass B: pass\n"
 CACHED = "from functools import lru_cache\n"
@@ -218,20 +215,6 @@ EXPLAINED = {
     "path": "import os.path as p\nfrom os import path as q\n"
     "import xml.dom.minidom as r\nimport xml.dom",
 }
-
-
-_NUMBERS = itertools.count()
-
-
-@pytest.fixture
-def live() -> Iterator[ModuleType]:
-    """A module that runs nothing yet, of a name and file of its own."""
-    name = f"m{next(_NUMBERS)}"
-    module = ModuleType(name)
-    module.__file__ = f"<{name}>"
-    sys.modules[name] = module
-    yield module
-    del sys.modules[name]
 
 
 def run(module: ModuleType, source: str) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from zdpatch.patcher.running import Running, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import ModuleType
 
 CHILD = Path(__file__).parent / "own_files_child.py"
 AB = "def a(): return 1\ndef b(): return 2\n"
@@ -229,18 +227,6 @@ EXPLAINED = {
     "cast": "import typing\nT = typing.cast(int, 'a')",
     "partial of a partial": "from functools import partial\nP = partial(partial(int, 1), base=2)",
 }
-_NUMBERS = itertools.count()
-
-
-@pytest.fixture
-def live() -> Iterator[ModuleType]:
-    """A module that runs nothing yet, of a name and file of its own."""
-    name = f"v{next(_NUMBERS)}"
-    module = ModuleType(name)
-    module.__file__ = f"<{name}>"
-    sys.modules[name] = module
-    yield module
-    del sys.modules[name]
 
 
 def run(module: ModuleType, source: str) -> None:

@@ -29,9 +29,11 @@ def inbox_of(site: Site) -> Path:
     return path
 
 
-def put(box: Path, name: str, data: bytes) -> None:
-    """Hand a file in, by a rename."""
+def put(box: Path, name: str, data: bytes, ago_s: float = 0.0) -> None:
+    """Hand a file in, by a rename; it was written `ago_s` ago, by its own clock."""
     (box / f".{name}").write_bytes(data)
+    written = time.time() - ago_s
+    os.utime(box / f".{name}", (written, written))
     (box / f".{name}").rename(box / name)
 
 
@@ -82,14 +84,14 @@ def test_consistently(site: Site) -> None:
     box = inbox_of(site)
     child.tell("from zdpatch import agent; held = agent.request('user-7'); held.__enter__()")
     put(box, "fix.zdp.json", b'{"consistent": {"limit_s": 60}}')
-    put(box, "fix.zdp", site.fix()[1])
+    put(box, "fix.zdp", site.fix()[1], ago_s=1)
     told = result(site, "fix.zdp")["result"]
     assert (told["state"], told["way"]["blockers"]) == ("applying", ["request user-7"])
     child.tell("held.__exit__(None, None, None); del held")
     operator = site.operator(child)
     site.eventually(lambda: operator.ask(Status()).result["patches"][0]["state"] == "trial")
     assert child.tell("cart.vat()") == 2
-    time.sleep(0.02)  # an order is written after what it is about, by the clock of the files
+    # an order is written after what it is about, by the clock of the files, which is a coarse one
     put(box, "out.order.json", b'{"verb": "revert", "patch": "FIX-1", "consistent": {}}')
     assert result(site, "out.order.json")["result"]["state"] == "reverted"
 
